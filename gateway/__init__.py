@@ -1,0 +1,1 @@
+"""The gateway: the coordinator over REST and SSE."""

@@ -1,0 +1,1 @@
+"""The node agent: offers devices and keeps leases on one machine."""
