@@ -1,8 +1,8 @@
 """Generates the Python stubs from `proto/`; run by the package build and by `make proto`.
 
-The import path of a proto equals its Python path, so nothing that protoc writes is edited. The rules
-of buf/validate come as a descriptor set from the installed protovalidate package, which ships no
-`.proto` file; its Python module is generated beside ours.
+The import path of a proto equals its Python path, so nothing that protoc writes is edited. The
+rules of buf/validate come as a descriptor set from the installed protovalidate package, which
+ships no `.proto` file; its Python module is generated beside ours.
 """
 
 from __future__ import annotations

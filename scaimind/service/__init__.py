@@ -1,0 +1,1 @@
+"""What the three programs share: settings and logging. Jobs and clients never import it."""
