@@ -1,0 +1,102 @@
+"""What the rooms of the agent tell each other: the files of a rank, findings in them, devices.
+
+A rank's folder is `<data_dir>/leases/<lease>/rank-<r>/`. Its `stdout`, `stderr` and `events` are
+plain files in append mode: what a rank prints is on disk before anybody reads it, whoever lives or
+dies. The runtime (which starts ranks) and the spool (which reads and ships these files) meet here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+STDOUT = "stdout"
+STDERR = "stderr"
+EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class RankFiles:
+    """Where one rank's files are, and whose they are. `rank` counts over all nodes."""
+
+    path: Path
+    job_id: str
+    lineage_id: str
+    attempt: int
+    lease_id: str
+    epoch: int
+    rank: int
+    checkpoint_dir: Path
+    keep_checkpoints: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the one that speaks for the attempt."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenCheckpoint:
+    """A checkpoint whose files were read and digested (`sha256:…` of its manifest)."""
+
+    checkpoint_id: str
+    step: int
+    uri: str
+    size_bytes: int
+    created_at_ms: int
+    digest: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFindings:
+    """What the events of a lease's ranks said so far; the same after a restart of the agent."""
+
+    done: bool = False
+    checkpoints: tuple[ProvenCheckpoint, ...] = ()
+    checkpointing: bool = False
+
+
+class SpoolProtocol(Protocol):
+    """Reads the files of ranks, ships them, proves checkpoints. Used from the event loop only.
+
+    A lease is known by its id alone: of two epochs of one lease the older is forgotten before the
+    newer is watched.
+    """
+
+    on_change: Callable[[], None]
+    """Called whenever `findings` or `is_drained` of any lease has changed."""
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+
+    def watch(self, rank: RankFiles) -> None:
+        """Begins with a rank, or goes on after a restart; its folder exists, its files may not."""
+
+    def ended(self, lease_id: str, rank: int) -> None:
+        """Says that nothing writes to the rank's files any more."""
+
+    def is_drained(self, lease_id: str) -> bool:
+        """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""
+
+    def findings(self, lease_id: str) -> LeaseFindings:
+        """What is known of the lease; empty for one that is not watched."""
+
+    def forget(self, lease_id: str) -> None:
+        """Drops all that is held of the lease in memory; its folder goes next."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedDevice:
+    """An accelerator that was found on this machine; `device_id` is a GPU's UUID."""
+
+    device_id: str
+    index: int
+    type: str
+    model: str
+    memory_bytes: int
+    simulated: bool = False
+    healthy: bool = True
