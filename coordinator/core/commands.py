@@ -1,0 +1,125 @@
+"""What goes into the core: wishes of users and admins, reports of agents, the passing of time.
+
+Ids, the caller and every choice that is not a function of the state come inside the command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.core.records import (
+    Checkpoint,
+    Demand,
+    Failure,
+    Key,
+    LeaseState,
+    Offer,
+    Pairs,
+    Policy,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks. `request_id` "" means that the call need not be remembered."""
+
+    tenant_id: str
+    user_id: str
+    request_id: str = ""
+    digest: str = ""  # of method and body; compared when request_id comes again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitJob:
+    """Accept a job. Shape was checked before; the core judges what depends on its state."""
+
+    caller: Caller
+    job_id: str
+    name: str
+    demand: Demand
+    policy: Policy
+    document: bytes
+    labels: Pairs = ()
+    priority: int = 5
+    queue_name: str = "default"
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelJob:
+    """Cancel a job that is not final."""
+
+    caller: Caller
+    job_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainNode:
+    """Stop placing on a node; with force, or past the deadline, stop what runs there."""
+
+    caller: Caller
+    node_id: str
+    force: bool = False
+    reason: str = ""
+    deadline_ms: int = 0  # absolute; 0 is none
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnableNode:
+    """Let a drained node take jobs again."""
+
+    caller: Caller
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedLease:
+    """A lease as its agent sees it. `failure` is of the first failing rank."""
+
+    lease_id: str
+    epoch: int
+    state: LeaseState
+    done: bool = False
+    failure: Failure | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    checkpointing: bool = False
+    output_model_uri: str = ""
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncNode:
+    """An agent's whole report. A late one (older generation or sequence) changes nothing."""
+
+    node_id: str
+    incarnation: str
+    generation: int
+    sequence: int
+    offer: Offer
+    leases: tuple[ObservedLease, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutKey:
+    """Keep an API key, new or changed."""
+
+    caller: Caller
+    key: Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed: look at deadlines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover:
+    """The state was loaded by a leader of this epoch: absence so far proves nothing."""
+
+    epoch: int
+
+
+Command = SubmitJob | CancelJob | DrainNode | EnableNode | SyncNode | PutKey | Tick | Recover

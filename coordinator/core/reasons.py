@@ -1,0 +1,156 @@
+"""Every reason that the coordinator gives, with what a border makes of it.
+
+One enum for refusals, for why a thing has its status and for why a record changed; one table with the
+gRPC code (by name: the core knows no gRPC), whether asking again may help, and the line of
+docs/errors.md. A reason without a row is a fault that a test finds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Reason(StrEnum):
+    """Names of reasons; they are part of the public API and never change their meaning."""
+
+    # refusals
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    NODE_NOT_FOUND = "NODE_NOT_FOUND"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NEVER_FITS = "NEVER_FITS"
+    DEPENDENCY_NOT_FOUND = "DEPENDENCY_NOT_FOUND"
+    WRONG_STATUS = "WRONG_STATUS"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    QUEUE_FULL = "QUEUE_FULL"
+    NOT_LEADER = "NOT_LEADER"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    OVERLOADED = "OVERLOADED"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+    AUTH_TOKEN_MISSING = "AUTH_TOKEN_MISSING"
+    AUTH_TOKEN_INVALID = "AUTH_TOKEN_INVALID"
+    AUTHZ_PERMISSION_DENIED = "AUTHZ_PERMISSION_DENIED"
+    STREAM_ENDED = "STREAM_ENDED"
+    # why a job is where it is
+    ACCEPTED = "ACCEPTED"
+    WAITING_FOR_DEPENDENCIES = "WAITING_FOR_DEPENDENCIES"
+    WAITING_FOR_START_TIME = "WAITING_FOR_START_TIME"
+    WAITING_FOR_CAPACITY = "WAITING_FOR_CAPACITY"
+    PLACED = "PLACED"
+    AGENTS_ACCEPTED = "AGENTS_ACCEPTED"
+    RANKS_STARTED = "RANKS_STARTED"
+    CHECKPOINT_BEGUN = "CHECKPOINT_BEGUN"
+    CHECKPOINT_ENDED = "CHECKPOINT_ENDED"
+    FINISHED = "FINISHED"
+    CANCELLED_BY_USER = "CANCELLED_BY_USER"
+    DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
+    RANK_FAILED = "RANK_FAILED"
+    RETRYING = "RETRYING"
+    NODE_LOST = "NODE_LOST"
+    NODE_DRAINED = "NODE_DRAINED"
+    TIME_LIMIT = "TIME_LIMIT"
+    # why a lease or a node changed
+    LEASE_GRANTED = "LEASE_GRANTED"
+    LEASE_OBSERVED = "LEASE_OBSERVED"
+    LEASE_STOP_ASKED = "LEASE_STOP_ASKED"
+    LEASE_ENDED = "LEASE_ENDED"
+    NODE_JOINED = "NODE_JOINED"
+    NODE_CHANGED = "NODE_CHANGED"
+    NODE_UNREACHABLE = "NODE_UNREACHABLE"
+    NODE_BACK = "NODE_BACK"
+    DRAIN_REQUESTED = "DRAIN_REQUESTED"
+    NODE_ENABLED = "NODE_ENABLED"
+    # the rest
+    REMEMBERED = "REMEMBERED"
+    KEY_CHANGED = "KEY_CHANGED"
+
+
+class Row(NamedTuple):
+    """What a border makes of a reason; `code` is "" where it is never a refusal."""
+
+    code: str
+    retryable: bool
+    doc: str
+
+
+TABLE: dict[Reason, Row] = {
+    Reason.JOB_NOT_FOUND: Row("NOT_FOUND", False, "No such job in your tenant."),
+    Reason.NODE_NOT_FOUND: Row("NOT_FOUND", False, "No such node."),
+    Reason.KEY_NOT_FOUND: Row("NOT_FOUND", False, "No such key."),
+    Reason.INVALID_ARGUMENT: Row(
+        "INVALID_ARGUMENT", False, "A field is wrong; the details name it."
+    ),
+    Reason.NEVER_FITS: Row(
+        "INVALID_ARGUMENT",
+        False,
+        "No set of known nodes could ever run it; the message says what would fit.",
+    ),
+    Reason.DEPENDENCY_NOT_FOUND: Row("INVALID_ARGUMENT", False, "depends_on names an unknown job."),
+    Reason.WRONG_STATUS: Row(
+        "FAILED_PRECONDITION",
+        False,
+        "The thing's status does not allow this; the message names it.",
+    ),
+    Reason.REQUEST_ID_REUSED: Row(
+        "ALREADY_EXISTS", False, "The request id was used for another request in the last 24 hours."
+    ),
+    Reason.QUEUE_FULL: Row("RESOURCE_EXHAUSTED", True, "Too many jobs wait; try again later."),
+    Reason.NOT_LEADER: Row(
+        "UNAVAILABLE", True, "This coordinator does not lead; another one does."
+    ),
+    Reason.STORE_UNAVAILABLE: Row(
+        "UNAVAILABLE", True, "The store does not answer; nothing was accepted."
+    ),
+    Reason.OVERLOADED: Row(
+        "RESOURCE_EXHAUSTED", True, "Too many requests at once; nothing was accepted."
+    ),
+    Reason.UNIMPLEMENTED: Row("UNIMPLEMENTED", False, "This version cannot do that yet."),
+    Reason.INTERNAL: Row("INTERNAL", False, "A fault of the coordinator; quote the request id."),
+    Reason.AUTH_TOKEN_MISSING: Row("UNAUTHENTICATED", False, "No credential was sent."),
+    Reason.AUTH_TOKEN_INVALID: Row(
+        "UNAUTHENTICATED", False, "The credential is unknown, expired or revoked."
+    ),
+    Reason.AUTHZ_PERMISSION_DENIED: Row(
+        "PERMISSION_DENIED", False, "The credential lacks the permission; the message names it."
+    ),
+    Reason.STREAM_ENDED: Row(
+        "OUT_OF_RANGE", False, "The stream had ended with the event after which it was asked for."
+    ),
+    Reason.ACCEPTED: Row("", False, "The job was accepted."),
+    Reason.WAITING_FOR_DEPENDENCIES: Row("", False, "Jobs that it depends on are not COMPLETED."),
+    Reason.WAITING_FOR_START_TIME: Row("", False, "start_after is not reached."),
+    Reason.WAITING_FOR_CAPACITY: Row("", False, "Not enough fitting devices are free."),
+    Reason.PLACED: Row("", False, "Devices were found for the whole gang."),
+    Reason.AGENTS_ACCEPTED: Row("", False, "Every agent has accepted its lease."),
+    Reason.RANKS_STARTED: Row("", False, "Every rank has started."),
+    Reason.CHECKPOINT_BEGUN: Row("", False, "A checkpoint is being written or proven."),
+    Reason.CHECKPOINT_ENDED: Row("", False, "The checkpoint is proven, or was given up."),
+    Reason.FINISHED: Row("", False, "Every rank ended well."),
+    Reason.CANCELLED_BY_USER: Row("", False, "A user cancelled it."),
+    Reason.DEPENDENCY_FAILED: Row("", False, "A job that it depends on failed or was cancelled."),
+    Reason.RANK_FAILED: Row("", False, "A rank failed."),
+    Reason.RETRYING: Row("", False, "It failed and is tried again."),
+    Reason.NODE_LOST: Row(
+        "", False, "A node lost the attempt; that never counts against max_retries."
+    ),
+    Reason.NODE_DRAINED: Row(
+        "", False, "A node was drained; that never counts against max_retries."
+    ),
+    Reason.TIME_LIMIT: Row("", False, "max_runtime_seconds passed."),
+    Reason.LEASE_GRANTED: Row("", False, "Devices were granted to an attempt."),
+    Reason.LEASE_OBSERVED: Row("", False, "The agent reported progress of a lease."),
+    Reason.LEASE_STOP_ASKED: Row("", False, "The agent is asked to stop a lease."),
+    Reason.LEASE_ENDED: Row("", False, "Nothing of the lease is left on its node."),
+    Reason.NODE_JOINED: Row("", False, "The node was heard for the first time."),
+    Reason.NODE_CHANGED: Row("", False, "The node's offer or agent changed."),
+    Reason.NODE_UNREACHABLE: Row(
+        "", False, "The node is out of contact; its jobs are taken to go on."
+    ),
+    Reason.NODE_BACK: Row("", False, "The node is in contact again."),
+    Reason.DRAIN_REQUESTED: Row("", False, "An admin drains the node."),
+    Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),
+    Reason.REMEMBERED: Row("", False, "The answer to a request id is kept for 24 hours."),
+    Reason.KEY_CHANGED: Row("", False, "A key was made or revoked."),
+}

@@ -1,0 +1,364 @@
+"""The records of the core: frozen values, replaced whole, and the only thing that a store keeps.
+
+A record has a kind and an id, together unique. Durable state is exactly the set of live records, so
+recovery is: load them, apply each. What a user submitted stays outside as an opaque document; the
+records carry only what decisions need.
+
+Rules of this file: values only, no behaviour beyond questions about one record. Desired fields are
+written by the coordinator, observed ones by an agent's report; no field has two writers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import ClassVar
+
+Pairs = tuple[tuple[str, str], ...]  # a string map, sorted by key
+
+
+class Kind(StrEnum):
+    """Kinds of records; the value is what a store writes."""
+
+    JOB = "job"
+    LEASE = "lease"
+    NODE = "node"
+    KEY = "key"
+    REQUEST = "request"
+    DOCUMENT = "document"
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life; the names of the public API."""
+
+    PENDING = "PENDING"
+    QUEUED = "QUEUED"
+    SCHEDULING = "SCHEDULING"
+    PREPARING = "PREPARING"
+    TRAINING = "TRAINING"
+    CHECKPOINTING = "CHECKPOINTING"
+    PAUSED = "PAUSED"
+    EVALUATING = "EVALUATING"
+    EXPORTING = "EXPORTING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    PREEMPTED = "PREEMPTED"
+
+
+FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+WAITING = frozenset({JobStatus.PENDING, JobStatus.QUEUED})
+
+
+class StopCause(StrEnum):
+    """Why an attempt is being stopped; decides what becomes of the job when it has ended."""
+
+    CANCELLED = "CANCELLED"
+    DRAINED = "DRAINED"
+    PREEMPTED = "PREEMPTED"
+    PAUSED = "PAUSED"
+    TIME_LIMIT = "TIME_LIMIT"
+    RANK_FAILED = "RANK_FAILED"
+    NODE_LOST = "NODE_LOST"
+
+
+class LeaseAction(StrEnum):
+    """What the coordinator desires of a lease."""
+
+    RUN = "RUN"
+    STOP = "STOP"
+
+
+class LeaseState(IntEnum):
+    """What an agent last observed of a lease, in the order of its life; it never goes back."""
+
+    GRANTED = 0  # not yet reported by the agent
+    ACCEPTED = 1
+    PREPARING = 2
+    RUNNING = 3
+    STOPPING = 4
+    ENDED = 5  # nothing of it is left; its devices are free
+
+
+class OnUnreachable(StrEnum):
+    """What to do with an attempt whose node is out of contact."""
+
+    KEEP = "KEEP"
+    REPLACE = "REPLACE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a job needs of the cluster."""
+
+    device_count: int
+    device_type: str = ""  # "" is any
+    device_memory_bytes: int = 0  # least per device
+    node_count: int = 0  # 0 is as few as fit; else an equal share on each
+    world_size: int = 0  # ranks in all; 0 is one per device; divides device_count
+    cpu_count: int = 0  # of the whole job
+    memory_bytes: int = 0  # of the whole job
+    disk_bytes: int = 0  # of the whole job
+    node_selector: Pairs = ()
+
+    @property
+    def devices_per_rank(self) -> int:
+        """Devices that one rank owns; they are always on one node."""
+        return self.device_count // (self.world_size or self.device_count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When and how a job may run, and what follows a failure."""
+
+    max_retries: int = 0
+    retry_on_exit_codes: tuple[int, ...] = ()
+    preemptible: bool = True
+    requeue_on_preemption: bool = True
+    start_after_ms: int = 0
+    deadline_ms: int = 0
+    depends_on: tuple[str, ...] = ()
+    expected_duration_ms: int = 0
+    max_runtime_ms: int = 0  # 0 is no limit
+    grace_ms: int = 120_000
+    on_unreachable: OnUnreachable = OnUnreachable.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The part of an attempt that runs on one node."""
+
+    node_id: str
+    device_ids: tuple[str, ...]
+    device_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try to run a job; in node rank order."""
+
+    number: int  # 1 for the first
+    shares: tuple[Share, ...]
+    granted_at_ms: int
+    started_at_ms: int = 0  # every rank runs; 0 before
+    ended_at_ms: int = 0  # every rank has ended; 0 before
+    stop: StopCause | None = None  # why it is being stopped; None while it may run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong; category is a name of JobError.Category."""
+
+    category: str
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that an agent has proven."""
+
+    checkpoint_id: str
+    step: int
+    uri: str
+    size_bytes: int
+    digest: str
+    created_at_ms: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a user asked for; survives its attempts."""
+
+    kind: ClassVar[Kind] = Kind.JOB
+
+    job_id: str
+    sequence: int  # order of acceptance; age
+    lineage_id: str
+    tenant_id: str
+    user_id: str
+    name: str
+    labels: Pairs = ()
+    parent_job_id: str = ""
+    queue_name: str = "default"
+    priority: int = 5
+    demand: Demand
+    policy: Policy
+    status: JobStatus = JobStatus.PENDING
+    reason: str = ""  # a name of reasons.Reason
+    message: str = ""
+    attempt: Attempt | None = None  # the newest
+    failures_count: int = 0  # of the job's own making; held against max_retries
+    checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first
+    resume_checkpoint_id: str = ""  # "" is the newest
+    output_model_uri: str = ""
+    failure: Failure | None = None  # of the newest attempt that failed
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    started_at_ms: int = 0
+    completed_at_ms: int = 0
+    version: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.job_id
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Named devices of one node granted to one attempt, with an epoch."""
+
+    kind: ClassVar[Kind] = Kind.LEASE
+
+    lease_id: str  # <job_id>.<attempt>.<node_rank>
+    epoch: int  # of the leader that granted it
+    job_id: str
+    attempt: int
+    node_id: str
+    device_ids: tuple[str, ...]
+    cpu_count: int = 0  # this node's part
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    node_rank: int = 0
+    first_rank: int = 0
+    local_world_size: int = 1
+    granted_at_ms: int = 0
+    # desired
+    action: LeaseAction = LeaseAction.RUN
+    grace_ms: int = 0
+    # observed
+    state: LeaseState = LeaseState.GRANTED
+    done: bool = False
+    failure: Failure | None = None
+    output_model_uri: str = ""
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.lease_id
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state is LeaseState.ENDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator of a node."""
+
+    device_id: str
+    index: int
+    type: str
+    model: str = ""
+    memory_bytes: int = 0
+    simulated: bool = False
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a node offers; observed."""
+
+    devices: tuple[Device, ...]
+    address: str = ""
+    labels: Pairs = ()
+    simulated: bool = False
+    cpu_count: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    agent_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """An admin's wish that a node be emptied; desired."""
+
+    requested_at_ms: int
+    force: bool = False
+    reason: str = ""
+    deadline_ms: int = 0  # 0 is none
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine that offers devices. When it was last heard is not part of the record."""
+
+    kind: ClassVar[Kind] = Kind.NODE
+
+    node_id: str
+    generation: int  # starts of its agent; observed
+    incarnation: str  # names this start; observed
+    offer: Offer
+    drain: Drain | None = None
+    unreachable_since_ms: int = 0  # 0 while in contact
+    joined_at_ms: int = 0
+    updated_at_ms: int = 0
+    version: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.node_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An API key; only the digest of its secret is known."""
+
+    kind: ClassVar[Kind] = Kind.KEY
+
+    key_id: str
+    sha256: str  # lower-case hexadecimal
+    tenant_id: str
+    user_id: str
+    permissions: tuple[str, ...]  # names of the public enum Permission, sorted
+    created_at_ms: int
+    expires_at_ms: int = 0  # 0 is never
+    revoked_at_ms: int = 0  # 0 is not
+
+    @property
+    def id(self) -> str:
+        return self.key_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request that was answered; the same one again gets the same answer."""
+
+    kind: ClassVar[Kind] = Kind.REQUEST
+
+    tenant_id: str
+    request_id: str
+    digest: str  # of method and body
+    expires_at_ms: int
+    job: Job | None = None  # the answer, as the record was then
+    node: Node | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.tenant_id}/{self.request_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What a user submitted, as bytes that the core never reads; not kept in memory."""
+
+    kind: ClassVar[Kind] = Kind.DOCUMENT
+
+    job_id: str
+    body: bytes
+
+    @property
+    def id(self) -> str:
+        return self.job_id
+
+
+Record = Job | Lease | Node | Key | Request | Document

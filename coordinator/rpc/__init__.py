@@ -1,0 +1,1 @@
+"""The servicers and the border between messages and records."""

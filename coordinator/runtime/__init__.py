@@ -1,0 +1,1 @@
+"""The loop that decides, leadership, what is published to readers, settings."""

@@ -1,0 +1,1 @@
+"""Keeps records and events; knows no scheduling."""

@@ -1,0 +1,119 @@
+"""What a store promises. Every implementation passes tests/contract/stores.
+
+A store MUST make a batch atomic: all of its events or none. It MUST be idempotent by batch id, so that
+after a time-out the driver can ask again and learn whether the batch landed. It MUST refuse a batch of
+an older epoch (Fenced) or on another version (Conflict), and change nothing then. When `commit`
+returns, the batch survives a crash of the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.core.decision import Changed, Retired
+from coordinator.core.records import Job, Record
+
+
+class StoreError(Exception):
+    """Base of the only errors that a store raises."""
+
+
+class Fenced(StoreError):
+    """Another leader has taken over; this one must forget what it holds and step down."""
+
+
+class Conflict(StoreError):
+    """The store is not at the version that the batch was made on."""
+
+
+class StoreUnavailable(StoreError):
+    """It is not known whether the call had its effect; ask again, or reload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Facts that become durable together, in order."""
+
+    id: str
+    events: tuple[Changed | Retired, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All live records (without documents), in an order in which they can be applied, and the version."""
+
+    records: tuple[Record, ...]
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs to list. Empty fields do not filter; labels must all match."""
+
+    tenant_id: str
+    statuses: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    order_by: str = "created_at"  # created_at, updated_at, name, priority, status
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """One page; `next_key` is None on the last. total_count is over all pages."""
+
+    jobs: tuple[Job, ...]
+    next_key: tuple[str | int, str] | None  # (value of order_by, job_id) of the last job
+    total_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One line of the audit: what changed, why, by whom. `status` is the record's status, if any."""
+
+    sequence: int
+    at_ms: int
+    kind: str
+    id: str
+    cause: str  # a name of Reason; "RETIRED" for a record that left
+    actor: str
+    status: str
+    attempt: int
+
+
+class Store(Protocol):
+    """Where the coordinator's authority lives."""
+
+    async def open(self) -> None:
+        """Opens or creates it, and migrates. Raises StoreUnavailable with what to do."""
+
+    async def close(self) -> None:
+        """Closes it; safe to call twice."""
+
+    async def acquire(self, holder: str) -> int:
+        """Takes leadership; answers a fencing epoch, higher than every one before."""
+
+    async def load(self) -> Snapshot:
+        """All live records."""
+
+    async def commit(self, batch: Batch, *, epoch: int, expected_version: int) -> int:
+        """Makes a batch durable; answers the new version. Raises Fenced, Conflict, StoreUnavailable."""
+
+    async def job(self, job_id: str) -> Job | None:
+        """A job, live or history."""
+
+    async def document(self, job_id: str) -> bytes | None:
+        """What was submitted as this job."""
+
+    async def list_jobs(
+        self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None
+    ) -> JobPage:
+        """A page of jobs, live and history."""
+
+    async def count_jobs(self, tenant_id: str) -> dict[str, int]:
+        """A tenant's jobs by status, live and history."""
+
+    async def events(
+        self, *, id: str | None = None, after: int = 0, limit: int = 100
+    ) -> tuple[StoredEvent, ...]:
+        """Audit lines after a sequence, of one record or of all."""

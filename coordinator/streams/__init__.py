@@ -1,0 +1,1 @@
+"""Job logs and metrics: append, tail, follow by cursor, retention."""
