@@ -63,7 +63,8 @@ def prepare(run: scaimind.Attempt, arguments: list[str]) -> Trainer:
 def train(run: scaimind.Attempt, trainer: Trainer) -> bool:
     """Do the steps that are left; False where a stop was asked for before the last."""
     chosen = trainer.settings
-    every = run.config["output_config"].get("checkpoint_interval_steps") or DEFAULT_CHECKPOINT_STEPS
+    asked_steps = int(run.config["output_config"].get("checkpoint_interval_steps") or 0)
+    every = asked_steps if asked_steps > 0 else DEFAULT_CHECKPOINT_STEPS
     steps = run.track(chosen.steps, start=trainer.step)
     meter = Meter(chosen.batch_size * chosen.context, steps=chosen.steps)
     for step in steps:
@@ -91,7 +92,8 @@ def finish(run: scaimind.Attempt, trainer: Trainer) -> None:
         trainer.model, PROMPT, count=chosen.sample_bytes, temperature=0.7, seed=chosen.seed
     )
     Path(run.output_dir, "sample.txt").write_text(sample + "\n")
-    print(f"what it writes after {PROMPT!r}:\n{sample}")
+    print(f"what it writes after {PROMPT!r}:")
+    print("\n".join(f"  | {line}" for line in sample.splitlines()))
     print(f"model: {', '.join(path.name for path in paths)} in {run.output_dir}")
 
 

@@ -23,7 +23,8 @@ def generate(
 
 
 def write(model: Model, prompt: str, *, count: int, temperature: float, seed: int) -> str:
-    """The prompt and `count` bytes after it as text, bytes that are no UTF-8 replaced."""
+    """The prompt and `count` bytes after it as text that is safe to print."""
     start = prompt.encode() or b"\n"
     made = bytes(generate(model, start, count=count, temperature=temperature, seed=seed))
-    return (start + made).decode(errors="replace")
+    text = (start + made).decode(errors="replace")
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

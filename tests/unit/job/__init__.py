@@ -1,0 +1,1 @@
+"""Tests of the in-job library and its integrations."""
