@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from tinylm.model import VOCABULARY, Array, Model, Shape, views
 from tinylm.trainer import Trainer
 
 _MODEL_TYPE = "tiny-lm"
+# What the readers of JSON, zip and numpy files raise for files that are cut or are something else.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, BadZipFile)
 
 
 class CheckpointError(ValueError):
@@ -40,9 +43,12 @@ def load_checkpoint(folder: Path, trainer: Trainer) -> bool:
     try:
         state = json.loads((folder / "state.json").read_text())
         step, shape, digest = int(state["step"]), Shape(**state["shape"]), state["text_digest"]
-        with np.load(folder / "arrays.npz", allow_pickle=False) as file:
+        if step < 0:
+            raise ValueError(f"step {step} is negative")
+        # Opened here, because numpy leaves a file open that turns out to be damaged.
+        with open(folder / "arrays.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = [_vector(file[name], shape) for name in ("params", "first", "second")]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"checkpoint {folder} cannot be read: {error}") from error
     if shape != trainer.shape:
         raise CheckpointError(f"checkpoint {folder} holds {shape}, not {trainer.shape}")
@@ -75,7 +81,7 @@ def load_model(folder: Path) -> Model:
         tensors = _read_safetensors(folder / "model.safetensors")
         for name, array in views(flat, shape).items():
             array[...] = tensors[name]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(f"model {folder} cannot be read: {error}") from error
     return Model(flat, shape)
 
