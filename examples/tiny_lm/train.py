@@ -75,7 +75,7 @@ def train(run: scaimind.Attempt, trainer: Trainer) -> bool:
             values["val_loss"] = meter.val_loss = trainer.validate()
         run.log(values, step=step)
         if last or step == 1 or step % chosen.log_every == 0:
-            meter.show(step, result.loss, steps.eta_seconds)
+            meter.show(step, result.loss, eta_seconds=steps.eta_seconds)
         if last or run.should_stop or run.should_checkpoint or step % every == 0:
             with run.checkpoint(step) as folder:
                 files.save_checkpoint(folder, trainer)
@@ -114,7 +114,7 @@ class Meter:
         self._step_s = 0.9 * self._step_s + 0.1 * spent_s if self._step_s else spent_s
         return self._tokens_per_step / max(self._step_s, 1e-9)
 
-    def show(self, step: int, loss: float, eta_seconds: float | None) -> None:
+    def show(self, step: int, loss: float, *, eta_seconds: float | None) -> None:
         """Print one line."""
         pace = self._tokens_per_step / max(self._step_s, 1e-9)
         val = f"{self.val_loss:6.3f}" if self.val_loss is not None else "     -"

@@ -129,11 +129,11 @@ class Attempt:
         except BaseException:
             folders.discard(draft)
             raise
-        self._announce(path, number, asked)
+        self._announce(path, number, asked=asked)
 
     def checkpoint_saved(self, path: str | os.PathLike[str], *, step: SupportsIndex) -> None:
         """Announce a checkpoint that other code has written, complete, at `path`."""
-        self._announce(Path(path).absolute(), as_step(step), self._requests.saves_asked)
+        self._announce(Path(path).absolute(), as_step(step), asked=self._requests.saves_asked)
 
     def done(self) -> None:
         """Say that the job's work is complete; what counts when a stop was asked for as well."""
@@ -153,7 +153,7 @@ class Attempt:
         if error is None and not self.should_stop:
             self.done()
 
-    def _announce(self, path: Path, step: int, asked: int) -> None:
+    def _announce(self, path: Path, step: int, *, asked: int) -> None:
         self._requests.saves_served = max(self._requests.saves_served, asked)
         self._events.write({"event": "checkpoint", "step": step, "path": str(path)})
 

@@ -40,7 +40,7 @@ def read(environ: Mapping[str, str]) -> Environment:
     return Environment(
         job_id=environ.get("MIND_JOB_ID", ""),
         lineage_id=environ.get("MIND_LINEAGE_ID", ""),
-        attempt=_count(environ, "MIND_ATTEMPT", 0),
+        attempt=_count(environ, "MIND_ATTEMPT", default=0),
         config=config,
         hyperparameters=_hyperparameters(config["training_config"]),
         data_paths=_numbered(environ, "MIND_DATA_{}_PATH"),
@@ -49,9 +49,9 @@ def read(environ: Mapping[str, str]) -> Environment:
         output_dir=Path(environ.get("MIND_OUTPUT_DIR") or "output").absolute(),
         resume_from=_path(environ, "MIND_RESUME_FROM"),
         events_path=_path(environ, "MIND_EVENTS"),
-        rank=_count(environ, "RANK", 0),
-        local_rank=_count(environ, "LOCAL_RANK", 0),
-        world_size=max(1, _count(environ, "WORLD_SIZE", 1)),
+        rank=_count(environ, "RANK", default=0),
+        local_rank=_count(environ, "LOCAL_RANK", default=0),
+        world_size=max(1, _count(environ, "WORLD_SIZE", default=1)),
     )
 
 
@@ -60,7 +60,7 @@ def _path(environ: Mapping[str, str], name: str) -> Path | None:
     return Path(value).absolute() if value else None
 
 
-def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+def _count(environ: Mapping[str, str], name: str, *, default: int) -> int:
     text = environ.get(name, "").strip()
     if not text:
         return default

@@ -99,7 +99,7 @@ class Model:
         """Mean cross-entropy in nats per byte."""
         return _cross_entropy(self.logits(ids).reshape(-1, VOCABULARY), targets.reshape(-1))[0]
 
-    def gradient(self, ids: Ids, targets: Ids, grad: Array) -> float:
+    def gradient(self, ids: Ids, targets: Ids, *, grad: Array) -> float:
         """Loss as in `loss`; overwrites `grad` (flat) with its gradient."""
         params, grads = self.params, views(grad, self.shape)
         saved: list[_Block] = []
@@ -107,9 +107,9 @@ class Model:
         hidden, norm = _norm(x, params["norm"])
         loss, d_logits = _cross_entropy(hidden @ params["head"], targets.reshape(-1))
         np.matmul(hidden.T, d_logits, out=grads["head"])
-        dx, grads["norm"][...] = _norm_back(d_logits @ params["head"].T, norm, params["norm"])
+        dx, grads["norm"][...] = _norm_back(d_logits @ params["head"].T, norm, gain=params["norm"])
         for layer in reversed(range(self.shape.layers)):
-            dx = self._block_back(dx, layer, saved[layer], grads=grads, batch=len(ids))
+            dx = self._block_back(dx, saved[layer], layer=layer, grads=grads, batch=len(ids))
         grads["embed"][...] = _scatter_rows(ids.reshape(-1), dx)
         return loss
 
@@ -136,7 +136,7 @@ class Model:
         return out, _Block(norm1, normed, q, k, v, weights, mixed, norm2, normed2, active, squared)
 
     def _block_back(
-        self, d_out: Array, layer: int, saved: "_Block", *, grads: Tree, batch: int
+        self, d_out: Array, saved: "_Block", *, layer: int, grads: Tree, batch: int
     ) -> Array:
         p = {name: self.params[f"layers.{layer}.{name}"] for name in _BLOCK_NAMES}
         g = {name: grads[f"layers.{layer}.{name}"] for name in _BLOCK_NAMES}
@@ -144,7 +144,7 @@ class Model:
         d_up = (d_out @ p["down"].T) * saved.active
         d_up *= 2
         np.matmul(saved.normed2.T, d_up, out=g["up"])
-        dx, g["mlp_norm"][...] = _norm_back(d_up @ p["up"].T, saved.norm2, p["mlp_norm"])
+        dx, g["mlp_norm"][...] = _norm_back(d_up @ p["up"].T, saved.norm2, gain=p["mlp_norm"])
         dx += d_out
         np.matmul(saved.mixed.T, dx, out=g["mix"])
         d_heads = self._heads(dx @ p["mix"].T, batch)
@@ -156,7 +156,7 @@ class Model:
         d_qkv = np.concatenate([_merge(d_q), _merge(d_k), _merge(d_v)], axis=1)
         np.matmul(saved.normed.T, d_qkv, out=g["qkv"])
         d_in, g["attention_norm"][...] = _norm_back(
-            d_qkv @ p["qkv"].T, saved.norm1, p["attention_norm"]
+            d_qkv @ p["qkv"].T, saved.norm1, gain=p["attention_norm"]
         )
         d_in += dx
         return d_in
@@ -233,7 +233,7 @@ def _norm(x: Array, gain: Array) -> tuple[Array, _Norm]:
     return unit * gain, (unit, inverse)
 
 
-def _norm_back(dy: Array, saved: _Norm, gain: Array) -> tuple[Array, Array]:
+def _norm_back(dy: Array, saved: _Norm, *, gain: Array) -> tuple[Array, Array]:
     """Gradients of a norm's input (N, D) and of its gain (D)."""
     unit, inverse = saved
     d_gain = np.einsum("nd,nd->d", dy, unit)

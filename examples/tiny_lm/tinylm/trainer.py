@@ -45,7 +45,7 @@ class Trainer:
         inputs, targets = text.windows(
             self.corpus.train, key=(s.seed, self.step), count=s.batch_size, context=s.context
         )
-        loss = self.model.gradient(inputs, targets, self._grad)
+        loss = self.model.gradient(inputs, targets, grad=self._grad)
         rate = learning_rate(
             self.step, peak=s.learning_rate, warmup_steps=s.warmup_steps, steps=s.steps
         )

@@ -46,7 +46,7 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
     model = random_model()
     ids, targets = batch()
     grad = np.zeros(SHAPE.size)
-    loss = model.gradient(ids, targets, grad)
+    loss = model.gradient(ids, targets, grad=grad)
     assert loss == pytest.approx(model.loss(ids, targets), rel=1e-12)
     values = model.params[name].reshape(-1)
     slopes = views(grad, SHAPE)[name].reshape(-1)
