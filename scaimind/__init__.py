@@ -8,11 +8,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scaimind.client import (
+        Aborted,
+        AlreadyExists,
+        AsyncClient,
+        Client,
+        DeadlineExceeded,
+        FailedPrecondition,
+        Internal,
+        InvalidArgument,
+        MindError,
+        NotFound,
+        PermissionDenied,
+        ResourceExhausted,
+        Unauthenticated,
+        Unavailable,
+        Unimplemented,
+    )
     from scaimind.job import Attempt, init
 
-__all__ = ["Attempt", "init"]
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "AsyncClient",
+    "Attempt",
+    "Client",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "Internal",
+    "InvalidArgument",
+    "MindError",
+    "NotFound",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Unauthenticated",
+    "Unavailable",
+    "Unimplemented",
+    "init",
+]
 
-_HOMES = {"Attempt": "scaimind.job", "init": "scaimind.job"}
+_IN_JOB = ("Attempt", "init")
+_HOMES = {name: "scaimind.job" if name in _IN_JOB else "scaimind.client" for name in __all__}
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,415 @@
+"""Every call of the API once: its arguments, its request and the type of its answer.
+
+The two clients make their methods from these functions, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from scaimind.client.body import to_message
+from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2, stream_pb2
+from scaimind.v1 import mind_coordinator_pb2 as pb
+
+A = TypeVar("A", bound=Message)
+I_co = TypeVar("I_co", covariant=True)
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[A]):
+    """One call: which method, with what, and what it answers with."""
+
+    method: MethodDescriptor
+    request: Message
+    answer: type[A]
+    repeatable: bool = True
+    """Whether it may be sent again when it is not known to have arrived."""
+
+    @property
+    def path(self) -> str:
+        """The method's path in HTTP/2."""
+        return f"/{self.method.containing_service.full_name}/{self.method.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[I_co]):
+    """A call that answers in pages, and the field of its answer that holds the items."""
+
+    first: Call[Any]
+    field: str
+
+    def after(self, token: str) -> Call[Any]:
+        """The call for the page that `token` names."""
+        request = type(self.first.request)()
+        request.CopyFrom(self.first.request)
+        request.page_token = token  # type: ignore[attr-defined]
+        return Call(self.first.method, request, self.first.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[I_co]):
+    """A call that answers with batches of events, each with the id after which it can go on."""
+
+    first: Call[Any]
+    event: type[I_co]
+    follows: bool = True
+    """Whether it goes on until the job has ended; else it closes when all is sent."""
+
+    def after(self, event_id: str) -> Call[Any]:
+        """The call that goes on exactly after the event `event_id`; "" is the first call."""
+        if not event_id:
+            return self.first
+        request = type(self.first.request)()
+        request.CopyFrom(self.first.request)
+        request.after = event_id  # type: ignore[attr-defined]
+        return Call(self.first.method, request, self.first.answer)
+
+
+def _coordinator(method: str, request: Message, answer: type[A]) -> Call[A]:
+    service = pb.DESCRIPTOR.services_by_name["MindCoordinator"]
+    return Call(service.methods_by_name[method], request, answer)
+
+
+def _keys(method: str, request: Message, answer: type[A], *, repeatable: bool = True) -> Call[A]:
+    service = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
+    return Call(service.methods_by_name[method], request, answer, repeatable)
+
+
+def _id(request_id: str | None) -> str:
+    """The caller's request id, or a new one: with it every mutation is safe to repeat."""
+    return request_id or str(uuid.uuid4())
+
+
+def _submit_request(job: Body | pb.SubmitJobRequest) -> pb.SubmitJobRequest:
+    request = pb.SubmitJobRequest()
+    if isinstance(job, pb.SubmitJobRequest):
+        request.CopyFrom(job)
+        return request
+    return to_message(job, request)
+
+
+# Jobs
+
+
+def submit(
+    job: Body | pb.SubmitJobRequest,
+    *,
+    request_id: str | None = None,
+    validate_only: bool = False,
+) -> Call[pb.SubmitJobResponse]:
+    """Submits a job: a dict shaped as a REST body, or the message. Returns once it is durable."""
+    request = _submit_request(job)
+    request.request_id = request_id or _id(request.request_id)
+    request.validate_only = validate_only or request.validate_only
+    return _coordinator("SubmitJob", request, pb.SubmitJobResponse)
+
+
+def submit_batch(
+    jobs: Iterable[Body | pb.SubmitJobRequest],
+    *,
+    atomic: bool = False,
+    request_id: str | None = None,
+) -> Call[pb.BatchSubmitJobsResponse]:
+    """Submits up to 1,000 jobs in one commit; answers each, in order."""
+    request = pb.BatchSubmitJobsRequest(atomic=atomic, request_id=_id(request_id))
+    request.jobs.extend(_submit_request(job) for job in jobs)
+    return _coordinator("BatchSubmitJobs", request, pb.BatchSubmitJobsResponse)
+
+
+def get_job(job_id: str) -> Call[job_pb2.Job]:
+    """Reads the full record of a job."""
+    return _coordinator("GetJob", pb.GetJobRequest(job_id=job_id), job_pb2.Job)
+
+
+def jobs_page(
+    *,
+    status: Iterable[str | job_pb2.Job.Status.ValueType] = (),
+    label: Iterable[str] = (),
+    order_by: str = "",
+    page_size: int | None = None,
+    page_token: str = "",
+) -> Call[pb.ListJobsResponse]:
+    """Reads one page of the tenant's jobs; `label` as `key=value`, `order_by` as `name asc`."""
+    request = pb.ListJobsRequest(
+        status=[_status(item) for item in status],
+        label=label,
+        order_by=order_by,
+        page_size=page_size,
+        page_token=page_token,
+    )
+    return _coordinator("ListJobs", request, pb.ListJobsResponse)
+
+
+def list_jobs(
+    *,
+    status: Iterable[str | job_pb2.Job.Status.ValueType] = (),
+    label: Iterable[str] = (),
+    order_by: str = "",
+    page_size: int = 100,
+) -> Pages[job_pb2.Job]:
+    """Iterates over all of the tenant's jobs that match, page by page."""
+    page = jobs_page(status=status, label=label, order_by=order_by, page_size=page_size)
+    return Pages(page, "jobs")
+
+
+def _status(item: str | job_pb2.Job.Status.ValueType) -> job_pb2.Job.Status.ValueType:
+    return job_pb2.Job.Status.Value(item) if isinstance(item, str) else item
+
+
+def cancel(job_id: str, *, reason: str = "", request_id: str | None = None) -> Call[job_pb2.Job]:
+    """Cancels a job; its processes are stopped with grace."""
+    request = pb.CancelJobRequest(job_id=job_id, reason=reason, request_id=_id(request_id))
+    return _coordinator("CancelJob", request, job_pb2.Job)
+
+
+def pause(
+    job_id: str, *, save_checkpoint: bool = True, request_id: str | None = None
+) -> Call[job_pb2.Job]:
+    """Holds a job: a running one once its checkpoint is proven, a waiting one at once."""
+    request = pb.PauseJobRequest(
+        job_id=job_id, save_checkpoint=save_checkpoint, request_id=_id(request_id)
+    )
+    return _coordinator("PauseJob", request, job_pb2.Job)
+
+
+def resume(
+    job_id: str, *, checkpoint_id: str = "", request_id: str | None = None
+) -> Call[job_pb2.Job]:
+    """Queues a paused job again, from a checkpoint; the newest by default."""
+    request = pb.ResumeJobRequest(
+        job_id=job_id, checkpoint_id=checkpoint_id, request_id=_id(request_id)
+    )
+    return _coordinator("ResumeJob", request, job_pb2.Job)
+
+
+def retry(
+    job_id: str,
+    *,
+    new_resource_config: Body | job_pb2.ResourceConfig | None = None,
+    checkpoint_id: str = "",
+    request_id: str | None = None,
+    validate_only: bool = False,
+) -> Call[pb.RetryJobResponse]:
+    """Starts a child of a failed or preempted job, with other resources where they are given."""
+    request = pb.RetryJobRequest(
+        job_id=job_id,
+        modify_resources=new_resource_config is not None,
+        checkpoint_id=checkpoint_id,
+        request_id=_id(request_id),
+        validate_only=validate_only,
+    )
+    if isinstance(new_resource_config, job_pb2.ResourceConfig):
+        request.new_resource_config.CopyFrom(new_resource_config)
+    elif new_resource_config is not None:
+        to_message(new_resource_config, request.new_resource_config)
+    return _coordinator("RetryJob", request, pb.RetryJobResponse)
+
+
+def explain(job_id: str) -> Call[pb.ExplainJobResponse]:
+    """Tells why a job waits, when it will start and what would make it start sooner."""
+    return _coordinator("ExplainJob", pb.ExplainJobRequest(job_id=job_id), pb.ExplainJobResponse)
+
+
+def get_metrics(job_id: str, *, max_points: int = 0) -> Call[pb.GetJobMetricsResponse]:
+    """Reads a job's metrics, down-sampled to `max_points` (0 is the coordinator's default)."""
+    request = pb.GetJobMetricsRequest(job_id=job_id, max_points=max_points)
+    return _coordinator("GetJobMetrics", request, pb.GetJobMetricsResponse)
+
+
+def logs(
+    job_id: str,
+    *,
+    follow: bool = True,
+    tail: int | None = None,
+    level: str | stream_pb2.LogLevel.ValueType | None = None,
+    rank: int | None = None,
+    after: str = "",
+) -> Stream[stream_pb2.LogEvent]:
+    """Iterates over the events of a job's log: `log`, `gap` and, at the end of the job, `end`.
+
+    A broken connection is made again and goes on exactly after the last event. `tail` counts
+    lines before now (100 by default, 0 none, -1 all); `after` is the id of the last event seen.
+    """
+    request = pb.StreamJobLogsRequest(
+        job_id=job_id, follow=follow, tail=tail, rank=rank, after=after
+    )
+    if level is not None:
+        request.level = stream_pb2.LogLevel.Value(level) if isinstance(level, str) else level
+    first = _coordinator("StreamJobLogs", request, stream_pb2.StreamJobLogsResponse)
+    return Stream(first, stream_pb2.LogEvent, follows=follow)
+
+
+def stream_metrics(
+    job_id: str, *, interval: int | None = None, after: str = ""
+) -> Stream[stream_pb2.MetricsEvent]:
+    """Iterates over a job's metrics as they come, at most once in `interval` seconds (1 to 60).
+
+    A broken connection is made again and goes on exactly after the last event.
+    """
+    request = pb.StreamJobMetricsRequest(job_id=job_id, interval=interval, after=after)
+    first = _coordinator("StreamJobMetrics", request, stream_pb2.StreamJobMetricsResponse)
+    return Stream(first, stream_pb2.MetricsEvent)
+
+
+# Cluster
+
+
+def cluster() -> Call[pb.GetClusterResponse]:
+    """Reads the totals of the cluster."""
+    return _coordinator("GetCluster", pb.GetClusterRequest(), pb.GetClusterResponse)
+
+
+def nodes_page(
+    *, status: str = "", page_size: int | None = None, page_token: str = ""
+) -> Call[pb.ListNodesResponse]:
+    """Reads one page of the nodes."""
+    request = pb.ListNodesRequest(status_filter=status, page_size=page_size, page_token=page_token)
+    return _coordinator("ListNodes", request, pb.ListNodesResponse)
+
+
+def nodes(*, status: str = "", page_size: int = 100) -> Pages[node_pb2.Node]:
+    """Iterates over all nodes, page by page."""
+    return Pages(nodes_page(status=status, page_size=page_size), "nodes")
+
+
+def node(node_id: str) -> Call[node_pb2.Node]:
+    """Reads one node with its devices and telemetry."""
+    return _coordinator("GetNode", pb.GetNodeRequest(node_id=node_id), node_pb2.Node)
+
+
+def drain(
+    node_id: str,
+    *,
+    force: bool = False,
+    reason: str = "",
+    deadline_seconds: int = 0,
+    validate_only: bool = False,
+    request_id: str | None = None,
+) -> Call[pb.DrainNodeResponse]:
+    """Stops placing jobs on a node; with `force` its jobs are stopped and queued again."""
+    request = pb.DrainNodeRequest(
+        node_id=node_id,
+        force=force,
+        reason=reason,
+        deadline_seconds=deadline_seconds,
+        validate_only=validate_only,
+        request_id=_id(request_id),
+    )
+    return _coordinator("DrainNode", request, pb.DrainNodeResponse)
+
+
+def enable(node_id: str, *, request_id: str | None = None) -> Call[node_pb2.Node]:
+    """Lets a drained node take jobs again."""
+    request = pb.EnableNodeRequest(node_id=node_id, request_id=_id(request_id))
+    return _coordinator("EnableNode", request, node_pb2.Node)
+
+
+def queue(queue_name: str = "") -> Call[pb.GetQueueResponse]:
+    """Reads what waits, in order; all queues by default."""
+    return _coordinator("GetQueue", pb.GetQueueRequest(queue_name=queue_name), pb.GetQueueResponse)
+
+
+# Evaluations and data
+
+
+def submit_evaluation(
+    evaluation: Body | pb.SubmitEvaluationRequest, *, request_id: str | None = None
+) -> Call[pb.SubmitEvaluationResponse]:
+    """Queues an evaluation of a job's model: a dict shaped as a REST body, or the message."""
+    request = pb.SubmitEvaluationRequest()
+    if isinstance(evaluation, pb.SubmitEvaluationRequest):
+        request.CopyFrom(evaluation)
+    else:
+        to_message(evaluation, request)
+    request.request_id = request_id or _id(request.request_id)
+    return _coordinator("SubmitEvaluation", request, pb.SubmitEvaluationResponse)
+
+
+def get_evaluation(evaluation_id: str) -> Call[pb.Evaluation]:
+    """Reads one evaluation, with its results once it is COMPLETED."""
+    request = pb.GetEvaluationRequest(evaluation_id=evaluation_id)
+    return _coordinator("GetEvaluation", request, pb.Evaluation)
+
+
+def evaluations_page(
+    *, page_size: int | None = None, page_token: str = ""
+) -> Call[pb.ListJobsResponse]:
+    """Reads one page of the tenant's evaluations."""
+    request = pb.ListEvaluationsRequest(page_size=page_size, page_token=page_token)
+    return _coordinator("ListEvaluations", request, pb.ListJobsResponse)
+
+
+def list_evaluations(*, page_size: int = 100) -> Pages[job_pb2.Job]:
+    """Iterates over all of the tenant's evaluations, page by page."""
+    return Pages(evaluations_page(page_size=page_size), "jobs")
+
+
+def validate_data(
+    sources: Iterable[Body | job_pb2.DataSource],
+) -> Call[pb.ValidateDataResponse]:
+    """Tells whether data sources can be reached and parsed."""
+    request = pb.ValidateDataRequest()
+    for source in sources:
+        if isinstance(source, job_pb2.DataSource):
+            request.sources.add().CopyFrom(source)
+        else:
+            to_message(source, request.sources.add())
+    return _coordinator("ValidateData", request, pb.ValidateDataResponse)
+
+
+def data_cache(node_id: str = "") -> Call[pb.GetDataCacheResponse]:
+    """Reads what the nodes' data caches hold; of all nodes by default."""
+    request = pb.GetDataCacheRequest(node_id=node_id)
+    return _coordinator("GetDataCache", request, pb.GetDataCacheResponse)
+
+
+# Keys
+
+
+def create_key(
+    tenant_id: str,
+    *,
+    permissions: Iterable[str | options_pb2.Permission.ValueType],
+    user_id: str = "",
+    expires_at: datetime | None = None,
+) -> Call[key_service_pb2.CreateKeyResponse]:
+    """Makes an API key and shows it, this once. `permissions` as VIEW or `scaimind:view`."""
+    request = key_service_pb2.CreateKeyRequest(
+        tenant_id=tenant_id,
+        user_id=user_id,
+        permissions=[_permission(item) for item in permissions],
+    )
+    if expires_at is not None:
+        moment = Timestamp()
+        moment.FromDatetime(expires_at)
+        request.expires_at.CopyFrom(moment)
+    answer = key_service_pb2.CreateKeyResponse
+    return _keys("CreateKey", request, answer, repeatable=False)
+
+
+def list_keys(tenant_id: str = "") -> Call[key_service_pb2.ListKeysResponse]:
+    """Lists keys without their secrets; of all tenants by default."""
+    request = key_service_pb2.ListKeysRequest(tenant_id=tenant_id)
+    return _keys("ListKeys", request, key_service_pb2.ListKeysResponse)
+
+
+def revoke_key(key_id: str) -> Call[key_service_pb2.RevokeKeyResponse]:
+    """Revokes a key at once."""
+    request = key_service_pb2.RevokeKeyRequest(key_id=key_id)
+    return _keys("RevokeKey", request, key_service_pb2.RevokeKeyResponse)
+
+
+def _permission(item: str | options_pb2.Permission.ValueType) -> options_pb2.Permission.ValueType:
+    if not isinstance(item, str):
+        return item
+    return options_pb2.Permission.Value(item.rpartition(":")[2].upper())

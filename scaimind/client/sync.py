@@ -1,0 +1,170 @@
+"""The client for ordinary code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec, Self
+
+import grpc
+
+from scaimind.client import calls
+from scaimind.client.base import Caller, method
+from scaimind.client.calls import A, Call, I_co, Pages, Stream
+from scaimind.client.connection import CHANNEL_OPTIONS
+from scaimind.client.errors import from_call
+from scaimind.client.patience import Follow, Patience, Watch
+from scaimind.v1 import job_pb2
+
+P = ParamSpec("P")
+
+
+class _Connection(Caller):
+    """A channel that makes calls: with credentials, a deadline, and another try where it is safe."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._channel = grpc.insecure_channel(self.server, options=CHANNEL_OPTIONS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; calls in progress end."""
+        self._channel.close()
+
+    def _unary(self, call: Call[A], *, retry_s: float | None = None) -> A:
+        send = self._channel.unary_unary(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        patience = Patience(self._retry_s if retry_s is None else retry_s)
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            try:
+                return send(call.request, timeout=left_s, metadata=self._metadata)
+            except grpc.RpcError as failure:
+                error = from_call(failure)
+            if not call.repeatable:
+                raise error
+            time.sleep(patience.delay_s(error))
+
+    def _pages(self, pages: Pages[I_co]) -> Iterator[I_co]:
+        call = pages.first
+        while True:
+            page = self._unary(call)
+            yield from getattr(page, pages.field)
+            if not page.next_page_token:
+                return
+            call = pages.after(page.next_page_token)
+
+    def _follow(self, stream: Stream[I_co]) -> Iterator[I_co]:
+        follow = Follow(stream, Patience(self._reconnect_s))
+        while not follow.ended:
+            try:
+                yield from self._events(follow)
+                delay_s = follow.closed()
+            except grpc.RpcError as failure:
+                delay_s = follow.broken(from_call(failure))
+            time.sleep(delay_s or 0.0)
+
+    def _events(self, follow: Follow[I_co]) -> Iterator[I_co]:
+        """The events of one connection."""
+        call = follow.call()
+        receive = self._channel.unary_stream(
+            call.path,
+            request_serializer=type(call.request).SerializeToString,
+            response_deserializer=call.answer.FromString,
+        )
+        batches = receive(call.request, metadata=self._metadata)
+        try:
+            for batch in batches:
+                for event in batch.events:
+                    follow.see(event)
+                    yield event
+                    if follow.ended:
+                        return
+        finally:
+            batches.cancel()
+
+
+def _unary(build: Callable[P, Call[A]]) -> Callable[Concatenate[_Connection, P], A]:
+    return method(build, _Connection._unary)
+
+
+def _paged(
+    build: Callable[P, Pages[I_co]],
+) -> Callable[Concatenate[_Connection, P], Iterator[I_co]]:
+    return method(build, _Connection._pages)
+
+
+def _followed(
+    build: Callable[P, Stream[I_co]],
+) -> Callable[Concatenate[_Connection, P], Iterator[I_co]]:
+    return method(build, _Connection._follow)
+
+
+class Client(_Connection):
+    """Talks to a coordinator; the methods are those of `scaimind.client.calls`.
+
+    The server is the argument, else MIND_GRPC, else 127.0.0.1:50051; the key the argument, else
+    MIND_API_KEY, else the local data directory's admin.key. Methods raise a subclass of
+    MindError. Safe to share between threads; `with Client() as client:` closes it.
+    """
+
+    submit = _unary(calls.submit)
+    submit_batch = _unary(calls.submit_batch)
+    get_job = _unary(calls.get_job)
+    jobs_page = _unary(calls.jobs_page)
+    list_jobs = _paged(calls.list_jobs)
+    cancel = _unary(calls.cancel)
+    pause = _unary(calls.pause)
+    resume = _unary(calls.resume)
+    retry = _unary(calls.retry)
+    explain = _unary(calls.explain)
+    get_metrics = _unary(calls.get_metrics)
+    logs = _followed(calls.logs)
+    stream_metrics = _followed(calls.stream_metrics)
+    cluster = _unary(calls.cluster)
+    nodes_page = _unary(calls.nodes_page)
+    nodes = _paged(calls.nodes)
+    node = _unary(calls.node)
+    drain = _unary(calls.drain)
+    enable = _unary(calls.enable)
+    queue = _unary(calls.queue)
+    submit_evaluation = _unary(calls.submit_evaluation)
+    get_evaluation = _unary(calls.get_evaluation)
+    evaluations_page = _unary(calls.evaluations_page)
+    list_evaluations = _paged(calls.list_evaluations)
+    validate_data = _unary(calls.validate_data)
+    data_cache = _unary(calls.data_cache)
+    create_key = _unary(calls.create_key)
+    list_keys = _unary(calls.list_keys)
+    revoke_key = _unary(calls.revoke_key)
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        on_update: Callable[[job_pb2.Job], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> job_pb2.Job:
+        """Waits until the job is COMPLETED, FAILED, CANCELLED, or PREEMPTED for good.
+
+        `on_update` is called with every change that is seen, the first look included.
+
+        Raises:
+            DeadlineExceeded: `timeout_s` seconds were not enough; the job goes on.
+        """
+        watch = Watch(on_update, timeout_s)
+        while True:
+            job = self._unary(calls.get_job(job_id), retry_s=self._reconnect_s)
+            delay_s = watch.see(job)
+            if delay_s is None:
+                return job
+            time.sleep(delay_s)
