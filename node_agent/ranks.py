@@ -53,11 +53,17 @@ class ProvenCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class LeaseFindings:
-    """What the events of a lease's ranks said so far; the same after a restart of the agent."""
+    """What the events of a lease's ranks said so far; the same after a restart of the agent.
+
+    `settled`: every rank has ended, all that they wrote was read (sent or not), and nothing is
+    being proven any more, so that `done` and `checkpoints` will not change. An ended lease is
+    reported as ended only then.
+    """
 
     done: bool = False
     checkpoints: tuple[ProvenCheckpoint, ...] = ()
     checkpointing: bool = False
+    settled: bool = True
 
 
 class SpoolProtocol(Protocol):
