@@ -1,0 +1,159 @@
+"""Builds the coordinator and runs it; the only place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from pathlib import Path
+
+import structlog
+
+from coordinator.core.commands import Caller, PutKey
+from coordinator.core.core import Core, CoreSettings
+from coordinator.core.records import Key
+from coordinator.rpc.server import Parts, Server
+from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.settings import CoordinatorSettings
+from coordinator.runtime.telemetry import Telemetry
+from coordinator.store.memory import MemoryStore
+from coordinator.store.protocol import Store, StoreError
+from coordinator.store.sqlite import SqliteStore
+from coordinator.streams.memory import MemoryStreams
+from coordinator.streams.protocol import Streams, StreamsUnavailable
+from coordinator.streams.sqlite import SqliteStreams
+from scaimind.service import log as service_log
+from scaimind.v1 import options_pb2
+
+EXIT_FAULT = 1
+EXIT_CANNOT_START = 3
+
+log = structlog.get_logger("coordinator")
+
+
+async def serve(settings: CoordinatorSettings) -> int:
+    """Runs until SIGINT or SIGTERM; answers the exit status."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    store, streams = _stores(settings)
+    try:
+        await store.open()
+        await streams.open()
+        return await _lead(settings, store, streams, stop)
+    except (StoreError, StreamsUnavailable, OSError) as error:
+        log.error("cannot_run", error=str(error))
+        return EXIT_CANNOT_START
+    finally:
+        await streams.close()
+        await store.close()
+
+
+async def _lead(
+    settings: CoordinatorSettings, store: Store, streams: Streams, stop: asyncio.Event
+) -> int:
+    clock = Clock()
+    driver = Driver(
+        lambda: Core(core_settings(settings)),
+        store,
+        clock=clock,
+        queue_limit=settings.queue_limit,
+        batch_limit=settings.batch_limit,
+    )
+    await driver.lead(f"{socket.gethostname()}:{os.getpid()}")
+    directory = settings.data_dir
+    parts = Parts(
+        driver=driver,
+        store=store,
+        streams=streams,
+        clock=clock,
+        telemetry=Telemetry(),
+        api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
+        join_token=_secret(settings.join_token_file, directory / "join.token"),
+    )
+    deciding = asyncio.create_task(driver.run())
+    try:
+        await _ensure_admin_key(driver, clock, directory / "admin.key")
+        server = Server(parts)
+        port = await server.start(settings.grpc)
+        await server.set_serving(True)
+        log.info("serving", grpc=settings.grpc, port=port, jobs=len(driver.view.jobs))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({deciding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await server.set_serving(False)
+        await server.stop(settings.stop_grace_s)
+    finally:
+        deciding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({deciding})
+    if deciding.cancelled():
+        return 0
+    # The loop ended by itself: it was fenced, or the core doubts its state. Stop handing out devices.
+    log.error("driver_stopped", exc_info=deciding.exception())
+    return EXIT_FAULT
+
+
+def core_settings(settings: CoordinatorSettings) -> CoreSettings:
+    """The settings that the core decides by."""
+    return CoreSettings(
+        unreachable_after_ms=int(settings.unreachable_after_s * 1000),
+        max_live_jobs=settings.max_live_jobs,
+    )
+
+
+def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
+    if settings.store == "memory":
+        return MemoryStore(), MemoryStreams()
+    if settings.store != "sqlite":
+        raise SystemExit(f"coordinator: --store: {settings.store!r} is not sqlite or memory")
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return (
+        SqliteStore(settings.data_dir / "coordinator.db"),
+        SqliteStreams(settings.data_dir / "streams.db"),
+    )
+
+
+def _secret(given: Path | None, default: Path) -> str:
+    if given is not None and given != default:
+        if not given.is_file():
+            raise SystemExit(f"coordinator: {given} does not exist")
+        return read_or_make(given, "")
+    default.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return read_or_make(default, secrets.token_urlsafe(32))
+
+
+async def _ensure_admin_key(driver: Driver, clock: Clock, path: Path) -> None:
+    """At the first start, makes a key of tenant `local` with every permission.
+
+    The file comes first: a crash in between leaves a file whose key is kept at the next start.
+    """
+    if driver.view.keys:
+        return
+    digest = digest_of(read_or_make(path, new_key()))
+    names = [value.name for value in options_pb2.Permission.DESCRIPTOR.values if value.number]
+    key = Key(
+        key_id="key_admin",
+        sha256=digest,
+        tenant_id="local",
+        user_id="admin",
+        permissions=tuple(sorted(names)),
+        created_at_ms=clock.now_ms(),
+    )
+    await driver.submit(PutKey(caller=Caller(tenant_id="local", user_id="admin"), key=key))
+
+
+def main() -> int:
+    """`python -m coordinator`."""
+    settings = CoordinatorSettings.load("coordinator")
+    service_log.configure(level=settings.log_level, json=settings.log_json)
+    try:
+        return asyncio.run(serve(settings))
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,200 @@
+"""Judges a submitted job beyond the bounds of its fields, and makes the core's command of it.
+
+What depends on the cluster's state (does it ever fit, do its dependencies exist) is the core's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.core.commands import Caller, SubmitJob
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Demand, Document, OnUnreachable, Policy
+from coordinator.runtime.refusal import Refusal, Violation
+from scaimind.v1 import job_pb2
+from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
+
+GB = 1_000_000_000
+DEFAULT_PRIORITY = 5
+DEFAULT_GRACE_S = 120
+DEFAULT_QUEUE = "default"
+YEAR_9999_S = 253_402_300_799
+ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OWN_NAMES = frozenset(
+    (
+        "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "NNODES",
+        "NODE_RANK",
+        "RANK",
+        "WORLD_SIZE",
+    )
+)
+OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
+_Training = job_pb2.TrainingConfig
+_Framework = job_pb2.Framework
+UNSUPPORTED = {
+    _Framework.MEGATRON: frozenset(
+        {_Training.LORA, _Training.QLORA, _Training.DPO, _Training.RLHF}
+    ),
+}
+
+
+def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) -> SubmitJob:
+    """The command of a submit whose fields are within their bounds.
+
+    Raises:
+        Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
+    """
+    faults = [*_training_faults(request), *_resource_faults(request), *_schedule_faults(request)]
+    if faults:
+        text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
+        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
+    training, scheduling = request.training_config, request.scheduling_config
+    return SubmitJob(
+        caller=caller,
+        job_id=job_id,
+        name=request.name,
+        demand=_demand(request.resource_config, request.training_config),
+        policy=_policy(request),
+        document=document_of(request),
+        labels=tuple(sorted(request.labels.items())),
+        priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
+        queue_name=scheduling.queue_name or DEFAULT_QUEUE,
+        validate_only=request.validate_only,
+    )
+
+
+def document_of(request: SubmitJobRequest) -> bytes:
+    """What is kept of a submit: all of it but the fields that belong to the call."""
+    kept = SubmitJobRequest()
+    kept.CopyFrom(request)
+    kept.ClearField("request_id")
+    kept.ClearField("validate_only")
+    return kept.SerializeToString(deterministic=True)
+
+
+def submitted(document: Document | bytes) -> SubmitJobRequest:
+    """The submit that `document_of` kept."""
+    body = document.body if isinstance(document, Document) else document
+    return SubmitJobRequest.FromString(body)
+
+
+def _training_faults(request: SubmitJobRequest) -> list[Violation]:
+    training = request.training_config
+    faults: list[Violation] = []
+    if not training.base_model.model_id.strip():
+        faults.append(("training_config.base_model.model_id", "must not be empty"))
+    if not request.data_config.sources:
+        faults.append(("data_config.sources", "at least one source is needed"))
+    framework = training.framework
+    if framework.type == _Framework.CUSTOM and not framework.custom_script_path.strip():
+        faults.append(
+            ("training_config.framework.custom_script_path", "is needed with framework CUSTOM")
+        )
+    if "\0" in framework.custom_script_path:
+        faults.append(("training_config.framework.custom_script_path", "must not contain NUL"))
+    if training.training_type in UNSUPPORTED.get(framework.type, frozenset()):
+        kind = _Training.TrainingType.Name(training.training_type)
+        name = _Framework.Type.Name(framework.type)
+        faults.append(("training_config.framework.type", f"{name} does not support {kind}"))
+    for name, value in sorted(training.environment.items()):
+        field = f"training_config.environment[{name[:64]!r}]"
+        if not ENVIRONMENT_NAME.fullmatch(name):
+            faults.append((field, "is not a name of a variable"))
+        elif name in OWN_NAMES or name.startswith(OWN_PREFIXES):
+            faults.append((field, "is set by the node agent"))
+        elif "\0" in value:
+            faults.append((field, "must not contain NUL"))
+    return faults
+
+
+def _resource_faults(request: SubmitJobRequest) -> list[Violation]:
+    resources = request.resource_config
+    faults: list[Violation] = []
+    count = resources.gpu_count
+    if count < 1:
+        return [("resource_config.gpu_count", "must be at least 1")]
+    if resources.HasField("gpu_fraction") and resources.gpu_fraction < 1:
+        text = (
+            "shares of a device are not offered by this version"
+            if count == 1
+            else ("less than 1 is only possible with gpu_count 1")
+        )
+        faults.append(("resource_config.gpu_fraction", text))
+    nodes = resources.node_count
+    if nodes and count % nodes:
+        faults.append(
+            (
+                "resource_config.node_count",
+                f"{count} devices cannot be shared equally by {nodes} nodes",
+            )
+        )
+    world = request.training_config.framework.distributed.world_size
+    field = "training_config.framework.distributed.world_size"
+    if world and count % world:
+        faults.append((field, f"must divide gpu_count ({count})"))
+    elif world and nodes and world % nodes:
+        faults.append((field, f"{world} ranks cannot be shared equally by {nodes} nodes"))
+    return faults
+
+
+def _schedule_faults(request: SubmitJobRequest) -> list[Violation]:
+    faults: list[Violation] = []
+    for name in ("start_after", "deadline"):
+        time: Timestamp = getattr(request.scheduling_config, name)
+        if not 0 <= time.seconds <= YEAR_9999_S:
+            faults.append((f"scheduling_config.{name}", "must be between 1970 and 9999"))
+    return faults
+
+
+def _demand(resources: job_pb2.ResourceConfig, training: job_pb2.TrainingConfig) -> Demand:
+    return Demand(
+        device_count=resources.gpu_count,
+        device_type=resources.gpu_type,
+        device_memory_bytes=int(resources.gpu_memory_gb * GB),
+        node_count=resources.node_count,
+        world_size=training.framework.distributed.world_size,
+        cpu_count=resources.cpu_count,
+        memory_bytes=int(resources.memory_gb * GB),
+        disk_bytes=int(resources.disk_gb * GB),
+        node_selector=tuple(sorted(resources.node_selector.items())),
+    )
+
+
+def _policy(request: SubmitJobRequest) -> Policy:
+    scheduling = request.scheduling_config
+    replace = scheduling.on_unreachable == job_pb2.SchedulingConfig.REPLACE
+    grace_s = DEFAULT_GRACE_S
+    if scheduling.HasField("checkpoint_grace_seconds"):
+        grace_s = scheduling.checkpoint_grace_seconds
+    return Policy(
+        max_retries=request.training_config.max_retries,
+        retry_on_exit_codes=tuple(sorted(scheduling.retry_on_exit_codes)),
+        preemptible=scheduling.preemptible if scheduling.HasField("preemptible") else True,
+        requeue_on_preemption=(
+            scheduling.requeue_on_preemption
+            if scheduling.HasField("requeue_on_preemption")
+            else True
+        ),
+        start_after_ms=_ms(scheduling, "start_after"),
+        deadline_ms=_ms(scheduling, "deadline"),
+        depends_on=tuple(scheduling.depends_on),
+        expected_duration_ms=scheduling.expected_duration_seconds * 1000,
+        max_runtime_ms=request.resource_config.max_runtime_seconds * 1000,
+        grace_ms=grace_s * 1000,
+        on_unreachable=OnUnreachable.REPLACE if replace else OnUnreachable.KEEP,
+    )
+
+
+def _ms(scheduling: job_pb2.SchedulingConfig, name: str) -> int:
+    if not scheduling.HasField(name):  # type: ignore[arg-type]
+        return 0
+    time: Timestamp = getattr(scheduling, name)
+    return time.ToMilliseconds()

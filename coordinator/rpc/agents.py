@@ -1,0 +1,219 @@
+"""The agents' service: the observed picture in, the desired picture out; logs and metrics; telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator
+
+import structlog
+
+from coordinator.core.commands import ObservedLease, SyncNode
+from coordinator.core.reasons import Reason
+from coordinator.core.records import (
+    Checkpoint,
+    Device,
+    Job,
+    Kind,
+    Lease,
+    LeaseAction,
+    LeaseState,
+    Offer,
+)
+from coordinator.rpc import convert
+from coordinator.rpc.border import Call
+from coordinator.rpc.documents import Documents
+from coordinator.rpc.intake import Intake
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.telemetry import Sample, Telemetry
+from scaimind.agent.v1 import agent_service_pb2 as api
+
+PORTS_FIRST = 20_000
+PORTS_COUNT = 12_000  # below the range that Linux hands out to clients
+
+log = structlog.get_logger("coordinator.agents")
+
+
+class AgentMethods:
+    """Sync, Push, ReportTelemetry."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        documents: Documents,
+        intake: Intake,
+        telemetry: Telemetry,
+        clock: Clock,
+    ) -> None:
+        self._driver = driver
+        self._view = driver.view
+        self._documents = documents
+        self._intake = intake
+        self._telemetry = telemetry
+        self._clock = clock
+        self._held: dict[str, asyncio.Event] = {}
+
+    async def Sync(self, request: api.SyncRequest, call: Call) -> api.SyncResponse:
+        """Takes the observed picture; answers when the desired one is new, or after the hold."""
+        node_id = request.node_id
+        before = self._held.pop(node_id, None)
+        if before is not None:
+            before.set()  # a newer call answers the older one, which its agent may have given up
+        watch = self._view.watch(Kind.NODE, node_id)
+        newer = self._held[node_id] = asyncio.Event()
+        try:
+            reply = await self._driver.submit(_sync_command(request))
+            if reply.superseded:
+                log.warning("agent_superseded", node_id=node_id, incarnation=request.incarnation)
+                return api.SyncResponse(superseded=True, leader_epoch=self._view.epoch)
+            if self._view.revision(node_id) == request.seen_revision and not reply.stale:
+                await _first(watch.wait(), newer.wait(), timeout_s=request.hold_ms / 1000)
+            return await self._desired(request)
+        finally:
+            self._view.unwatch(Kind.NODE, node_id, watch)
+            if self._held.get(node_id) is newer:
+                del self._held[node_id]
+
+    async def Push(
+        self, requests: AsyncIterator[api.PushRequest], call: Call
+    ) -> AsyncIterator[api.PushResponse]:
+        """Makes batches durable, and acknowledges each."""
+        async for response in self._intake.take(requests):
+            yield response
+
+    async def ReportTelemetry(
+        self, request: api.ReportTelemetryRequest, call: Call
+    ) -> api.ReportTelemetryResponse:
+        """Keeps the newest telemetry of a known node."""
+        if request.node_id not in self._view.nodes:
+            raise Refusal(Reason.NODE_NOT_FOUND, f"there is no node {request.node_id}")
+        sample = Sample(
+            at_ms=self._clock.now_ms(),
+            host=request.host.SerializeToString(),
+            devices={key: value.SerializeToString() for key, value in request.devices.items()},
+        )
+        self._telemetry.put(request.node_id, sample)
+        return api.ReportTelemetryResponse()
+
+    async def _desired(self, request: api.SyncRequest) -> api.SyncResponse:
+        # The revision is read before the list: a change in between is then sent once more.
+        revision = self._view.revision(request.node_id)
+        known = {(lease.lease_id, lease.epoch) for lease in request.leases}
+        response = api.SyncResponse(revision=revision, leader_epoch=self._view.epoch)
+        for lease in self._view.desired_of_node(request.node_id):
+            desired = api.DesiredLease(
+                lease_id=lease.lease_id,
+                epoch=lease.epoch,
+                action=api.DesiredLease.Action.Value(lease.action.value),
+                grace_ms=lease.grace_ms,
+            )
+            is_new = (lease.lease_id, lease.epoch) not in known
+            if is_new and lease.action is LeaseAction.RUN:
+                spec = await self._spec(lease)
+                if spec is None:
+                    continue
+                desired.spec.CopyFrom(spec)
+            response.leases.append(desired)
+        return response
+
+    async def _spec(self, lease: Lease) -> api.LeaseSpec | None:
+        job = self._view.job(lease.job_id)
+        submit = await self._documents.get(lease.job_id)
+        if job is None or submit is None or job.attempt is None:
+            log.error("lease_without_job", lease_id=lease.lease_id)
+            return None
+        shares = job.attempt.shares
+        spec = api.LeaseSpec(
+            job_id=job.job_id,
+            lineage_id=job.lineage_id,
+            tenant_id=job.tenant_id,
+            attempt=lease.attempt,
+            job=submit,
+            device_ids=lease.device_ids,
+            first_rank=lease.first_rank,
+            local_world_size=lease.local_world_size,
+            world_size=job.demand.world_size or job.demand.device_count,
+            node_rank=lease.node_rank,
+            node_count=len(shares),
+        )
+        master = self._view.nodes.get(shares[0].node_id)
+        spec.master_address = master.offer.address if master else ""
+        if len(shares) > 1:
+            seed = zlib.crc32(f"{job.job_id}.{lease.attempt}".encode())
+            spec.master_port = PORTS_FIRST + seed % PORTS_COUNT
+        resume = _resume_from(job)
+        if resume is not None:
+            spec.resume_from.CopyFrom(convert.checkpoint_message(resume))
+        return spec
+
+
+def _resume_from(job: Job) -> Checkpoint | None:
+    if job.resume_checkpoint_id:
+        wanted = job.resume_checkpoint_id
+        return next((one for one in job.checkpoints if one.checkpoint_id == wanted), None)
+    return job.checkpoints[-1] if job.checkpoints else None
+
+
+def _sync_command(request: api.SyncRequest) -> SyncNode:
+    offer = request.offer
+    return SyncNode(
+        node_id=request.node_id,
+        incarnation=request.incarnation,
+        generation=request.generation,
+        sequence=request.sequence,
+        offer=Offer(
+            devices=tuple(
+                Device(
+                    device_id=one.device_id,
+                    index=one.index,
+                    type=one.type,
+                    model=one.model,
+                    memory_bytes=one.memory_bytes,
+                    simulated=one.simulated,
+                    healthy=one.healthy,
+                )
+                for one in offer.devices
+            ),
+            address=offer.address,
+            labels=tuple(sorted(offer.labels.items())),
+            simulated=offer.simulated,
+            cpu_count=offer.cpu_count,
+            memory_bytes=offer.memory_bytes,
+            disk_bytes=offer.disk_bytes,
+            agent_version=offer.agent_version,
+        ),
+        leases=tuple(_observed(lease) for lease in request.leases),
+    )
+
+
+def _observed(lease: api.ObservedLease) -> ObservedLease:
+    started = [one.started_at.ToMilliseconds() for one in lease.ranks if one.HasField("started_at")]
+    ended = [one.ended_at.ToMilliseconds() for one in lease.ranks if one.HasField("ended_at")]
+    return ObservedLease(
+        lease_id=lease.lease_id,
+        epoch=lease.epoch,
+        state=LeaseState(min(max(lease.state, LeaseState.ACCEPTED), LeaseState.ENDED)),
+        done=lease.done,
+        failure=convert.failure_record(lease.error) if lease.HasField("error") else None,
+        checkpoints=tuple(convert.checkpoint_record(one) for one in lease.checkpoints),
+        checkpointing=lease.checkpointing,
+        output_model_uri=lease.output_model_uri,
+        started_at_ms=max(started, default=0),
+        ended_at_ms=max(ended, default=0),
+    )
+
+
+async def _first(*waits: object, timeout_s: float) -> None:
+    pending = {asyncio.ensure_future(wait) for wait in waits}  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in pending:
+            one.cancel()
+        for one in pending:
+            with contextlib.suppress(asyncio.CancelledError):
+                await one

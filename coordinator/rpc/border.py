@@ -1,0 +1,193 @@
+"""What stands between the wire and a servicer's method; written once for every method.
+
+The handlers are built from the service's descriptor: the method's `rule` gives the permission, the
+messages' annotations the bounds. A method that the servicer does not have answers UNIMPLEMENTED. A refusal
+becomes a status with details; any other exception becomes INTERNAL with the request's id and no text.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import protovalidate
+import structlog
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from coordinator.core.reasons import Reason
+from coordinator.rpc.errors import Metadata, status_of
+from coordinator.rpc.identity import NAMES, Authenticator, Identity
+from coordinator.runtime.refusal import Refusal
+from scaimind.v1 import options_pb2
+
+log = structlog.get_logger("coordinator.rpc")
+
+REQUEST_ID_MAX = 128
+OPEN: Metadata = (("x-stream", "open"),)
+
+
+@dataclass(slots=True)
+class Call:
+    """One call as a servicer sees it. `trailing` is sent with a good answer."""
+
+    identity: Identity
+    request_id: str
+    trailing: list[tuple[str, str]]
+
+
+Unary = Callable[[Any, Call], Awaitable[Message]]
+Streaming = Callable[[Any, Call], AsyncIterator[Message]]
+
+
+def handlers(
+    service: ServiceDescriptor, servicers: Sequence[object], authenticator: Authenticator
+) -> grpc.GenericRpcHandler:
+    """The gRPC handlers of a service whose methods are those of the servicers, by name."""
+
+    def find(name: str) -> Any:
+        return next((getattr(one, name) for one in servicers if hasattr(one, name)), None)
+
+    built = {
+        method.name: _Border(method, find(method.name), authenticator).handler()
+        for method in service.methods
+    }
+    generic: grpc.GenericRpcHandler = grpc.method_handlers_generic_handler(service.full_name, built)
+    return generic
+
+
+class _Border:
+    """The border of one method."""
+
+    def __init__(
+        self, method: MethodDescriptor, function: Any, authenticator: Authenticator
+    ) -> None:
+        self._name = method.full_name
+        self._method = method
+        self._function = function
+        self._authenticator = authenticator
+        rule = method.GetOptions().Extensions[options_pb2.rule]
+        self._any_of = frozenset(NAMES[number] for number in rule.any_of)
+        self._internal = rule.internal
+
+    def handler(self) -> Any:
+        """A handler of the method's own kind."""
+        request = message_factory.GetMessageClass(self._method.input_type)
+        response = message_factory.GetMessageClass(self._method.output_type)
+        if self._method.client_streaming:
+            make: Any = grpc.stream_stream_rpc_method_handler
+            behaviour: Any = self._two_way
+        elif self._method.server_streaming:
+            make, behaviour = grpc.unary_stream_rpc_method_handler, self._stream
+        else:
+            make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary
+        return make(
+            behaviour,
+            request_deserializer=request.FromString,
+            response_serializer=response.SerializeToString,
+        )
+
+    async def _unary(self, request: Message, context: Any) -> Message | None:
+        request_id = _request_id(context)
+        try:
+            call = self._admit(context, request_id)
+            _check(request)
+            answer: Message = await self._function(request, call)
+            if call.trailing:
+                context.set_trailing_metadata(tuple(call.trailing))
+        except Exception as error:
+            await self._abort(context, error, request_id)
+            raise AssertionError("abort returned") from error
+        return answer
+
+    async def _stream(self, request: Message, context: Any) -> AsyncIterator[Message]:
+        request_id = _request_id(context)
+        try:
+            call = self._admit(context, request_id)
+            _check(request)
+            # The first step of the generator judges the call; only a good one gets past it, so
+            # that a client can tell a refusal from a stream that broke.
+            responses = self._function(request, call)
+            opened = False
+            async for response in responses:
+                if not opened:
+                    await context.send_initial_metadata(OPEN)
+                    opened = True
+                if response is not None:
+                    yield response
+        except Exception as error:
+            await self._abort(context, error, request_id)
+
+    async def _two_way(
+        self, requests: AsyncIterator[Message], context: Any
+    ) -> AsyncIterator[Message]:
+        request_id = _request_id(context)
+        try:
+            call = self._admit(context, request_id)
+            await context.send_initial_metadata(OPEN)
+            async for response in self._function(_checked(requests), call):
+                yield response
+        except Exception as error:
+            await self._abort(context, error, request_id)
+
+    def _admit(self, context: Any, request_id: str) -> Call:
+        identity = self._authenticator.identify(context.invocation_metadata() or ())
+        if identity.internal != self._internal or not (
+            self._internal or self._any_of & identity.permissions
+        ):
+            needed = (
+                "an internal credential" if self._internal else " or ".join(sorted(self._any_of))
+            )
+            raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, f"this needs {needed}")
+        if self._function is None:
+            raise Refusal(
+                Reason.UNIMPLEMENTED, f"{self._method.name} is not offered by this version"
+            )
+        return Call(identity, request_id, [])
+
+    async def _abort(self, context: Any, error: Exception, request_id: str) -> None:
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, Refusal):
+            refusal = error
+        else:
+            log.error("call_failed", method=self._name, request_id=request_id, exc_info=error)
+            refusal = Refusal(Reason.INTERNAL, f"internal error (request {request_id})")
+        code, message, trailing = status_of(refusal, request_id=request_id)
+        await context.abort(code, message, trailing)
+
+
+def _request_id(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id" and isinstance(value, str) and 0 < len(value) <= REQUEST_ID_MAX:
+            return value
+    return f"req_{secrets.token_hex(8)}"
+
+
+def _check(request: Message) -> None:
+    violations = protovalidate.collect_violations(request)
+    if violations:
+        found = tuple((_path(one.proto), one.proto.message) for one in violations)
+        text = "; ".join(f"{field}: {message}" for field, message in found[:5])
+        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
+
+
+async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        _check(request)
+        yield request
+
+
+def _path(violation: Any) -> str:
+    return ".".join(_steps(violation)) or "request"
+
+
+def _steps(violation: Any) -> Iterator[str]:
+    for element in violation.field.elements if violation.field else ():
+        subscript = element.subscript
+        value = getattr(subscript, "value", None) if subscript is not None else None
+        yield element.field_name + ("" if value is None else f"[{value}]")

@@ -1,0 +1,243 @@
+"""Methods about nodes, totals and queues."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from coordinator.core.commands import DrainNode, EnableNode
+from coordinator.core.reasons import Reason
+from coordinator.core.records import WAITING, Job, Node
+from coordinator.rpc import convert
+from coordinator.rpc.border import Call
+from coordinator.rpc.jobs import caller_of, note_replay
+from coordinator.rpc.pages import PageTokens
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.telemetry import Telemetry
+from coordinator.store.protocol import Store
+from scaimind.v1 import mind_coordinator_pb2 as api
+from scaimind.v1 import node_pb2
+
+DEFAULT_PAGE_SIZE = 20
+QUEUE_PAGE = 1000
+ADMIN = "scaimind:cluster_admin"
+
+
+@dataclass(slots=True)
+class _Type:
+    """Devices of one type."""
+
+    total: int = 0
+    free: int = 0
+    simulated: bool = False
+
+
+@dataclass(slots=True)
+class _Queue:
+    """Jobs of one queue."""
+
+    waiting: list[Job] = field(default_factory=list)
+    running: int = 0
+
+
+class ClusterMethods:
+    """Cluster, nodes, drain and enable, queue."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        store: Store,
+        *,
+        telemetry: Telemetry,
+        tokens: PageTokens,
+        clock: Clock,
+    ) -> None:
+        self._driver = driver
+        self._view = driver.view
+        self._store = store
+        self._telemetry = telemetry
+        self._tokens = tokens
+        self._clock = clock
+
+    async def GetCluster(
+        self, request: api.GetClusterRequest, call: Call
+    ) -> api.GetClusterResponse:
+        """Totals of the cluster, and the tenant's jobs by status."""
+        statuses: Counter[str] = Counter()
+        types: dict[str, _Type] = {}
+        for node in self._view.nodes.values():
+            status = self._status(node)
+            statuses[status] += 1
+            self._count_devices(node, types, usable=status == "READY")
+        jobs = await self._store.count_jobs(call.identity.tenant_id)
+        return api.GetClusterResponse(
+            total_nodes=len(self._view.nodes),
+            ready_nodes=statuses["READY"],
+            nodes_by_status=statuses,
+            accelerators=[
+                api.AcceleratorTotals(
+                    type=name, total=one.total, free=one.free, simulated=one.simulated
+                )
+                for name, one in sorted(types.items())
+            ],
+            total_devices=sum(one.total for one in types.values()),
+            free_devices=sum(one.free for one in types.values()),
+            jobs_by_status=jobs,
+            queue_depth=sum(jobs.get(status.value, 0) for status in WAITING),
+            simulated=any(one.simulated for one in types.values()),
+        )
+
+    async def ListNodes(self, request: api.ListNodesRequest, call: Call) -> api.ListNodesResponse:
+        """Nodes by id."""
+        wanted = request.status_filter.upper()
+        if wanted and (
+            wanted not in node_pb2.Node.Status.keys() or wanted == "STATUS_UNSPECIFIED"  # noqa: SIM118
+        ):
+            names = ", ".join(node_pb2.Node.Status.keys()[1:])
+            text = f"must be one of {names}"
+            raise Refusal(
+                Reason.INVALID_ARGUMENT,
+                f"status_filter {text}",
+                violations=(("status_filter", text),),
+            )
+        question = f"nodes:{wanted}"
+        after = self._tokens.read(request.page_token, question=question)
+        size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
+        ids = [
+            node_id
+            for node_id in sorted(self._view.nodes)
+            if not wanted or self._status(self._view.nodes[node_id]) == wanted
+        ]
+        rest = [node_id for node_id in ids if after is None or node_id > after[1]]
+        page = rest[:size]
+        more = (page[-1], page[-1]) if len(rest) > size else None
+        return api.ListNodesResponse(
+            nodes=[self._message(self._view.nodes[node_id], call) for node_id in page],
+            next_page_token=self._tokens.make(more, question=question),
+            total_count=len(ids),
+        )
+
+    async def GetNode(self, request: api.GetNodeRequest, call: Call) -> node_pb2.Node:
+        """One node with its devices and telemetry."""
+        node = self._view.nodes.get(request.node_id)
+        if node is None:
+            raise Refusal(
+                Reason.NODE_NOT_FOUND,
+                f"there is no node {request.node_id}",
+                facts=(("node_id", request.node_id),),
+            )
+        return self._message(node, call)
+
+    async def DrainNode(self, request: api.DrainNodeRequest, call: Call) -> api.DrainNodeResponse:
+        """Stops placing on a node; with force, stops what runs there."""
+        deadline_ms = 0
+        if request.deadline_seconds:
+            deadline_ms = self._clock.now_ms() + request.deadline_seconds * 1000
+        reply = await self._driver.submit(
+            DrainNode(
+                caller=caller_of(call, request),
+                node_id=request.node_id,
+                force=request.force,
+                reason=request.reason,
+                deadline_ms=deadline_ms,
+                validate_only=request.validate_only,
+            )
+        )
+        note_replay(call, reply)
+        leases = self._view.desired_of_node(request.node_id)
+        jobs = sorted({lease.job_id for lease in leases})
+        if not jobs:
+            text = "nothing runs on the node"
+        elif request.force:
+            text = f"{len(jobs)} jobs are being stopped and will be queued again"
+        else:
+            text = f"{len(jobs)} jobs run to their end; nothing new is placed here"
+        return api.DrainNodeResponse(
+            node_id=request.node_id,
+            status=node_pb2.Node.DRAINING if jobs else node_pb2.Node.DRAINED,
+            running_job_ids=[one for one in jobs if self._shown(one, call)],
+            message=text,
+        )
+
+    async def EnableNode(self, request: api.EnableNodeRequest, call: Call) -> node_pb2.Node:
+        """Lets a drained node take jobs again."""
+        reply = await self._driver.submit(
+            EnableNode(caller=caller_of(call, request), node_id=request.node_id)
+        )
+        note_replay(call, reply)
+        assert reply.node is not None
+        return self._message(reply.node, call)
+
+    async def GetQueue(self, request: api.GetQueueRequest, call: Call) -> api.GetQueueResponse:
+        """What waits, in the order in which it would start; other tenants' jobs are only counted."""
+        queues: dict[str, _Queue] = {}
+        for job in self._view.jobs.values():
+            if request.queue_name in ("", job.queue_name):
+                queue = queues.setdefault(job.queue_name, _Queue())
+                if job.status in WAITING:
+                    queue.waiting.append(job)
+                elif not job.is_final and job.attempt is not None:
+                    queue.running += 1
+        names = sorted(queues) or [request.queue_name or "default"]
+        views = [self._queue(name, queues.get(name, _Queue()), call) for name in names]
+        return api.GetQueueResponse(
+            queues=views,
+            depth=sum(one.depth for one in views),
+            running=sum(one.running for one in views),
+        )
+
+    def _queue(self, name: str, queue: _Queue, call: Call) -> api.QueueView:
+        queue.waiting.sort(key=lambda job: (-job.priority, job.sequence))
+        view = api.QueueView(queue_name=name, depth=len(queue.waiting), running=queue.running)
+        for position, job in enumerate(queue.waiting, 1):
+            if job.tenant_id == call.identity.tenant_id and len(view.jobs) < QUEUE_PAGE:
+                row = view.jobs.add(
+                    job_id=job.job_id,
+                    name=job.name,
+                    status=job.status.value,
+                    priority=job.priority,
+                    position=position,
+                    gpu_count=job.demand.device_count,
+                    gpu_type=job.demand.device_type,
+                    created_at=convert.timestamp(job.created_at_ms),
+                )
+                row.status_reason.code = job.reason
+                row.status_reason.message = job.message
+        return view
+
+    def _message(self, node: Node, call: Call) -> node_pb2.Node:
+        message = convert.node_message(
+            node,
+            self._view.desired_of_node(node.node_id),
+            heard_ms=self._view.heard_ms.get(node.node_id, 0),
+            shown=lambda job_id: self._shown(job_id, call),
+        )
+        sample = self._telemetry.newest(node.node_id)
+        if sample is not None:
+            message.host.ParseFromString(sample.host)
+            for device in message.devices:
+                measured = sample.devices.get(device.device_id)
+                if measured is not None:
+                    device.telemetry.ParseFromString(measured)
+        return message
+
+    def _shown(self, job_id: str, call: Call) -> bool:
+        if ADMIN in call.identity.permissions:
+            return True
+        job = self._view.job(job_id)
+        return job is not None and job.tenant_id == call.identity.tenant_id
+
+    def _status(self, node: Node) -> str:
+        return convert.node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))
+
+    def _count_devices(self, node: Node, types: dict[str, _Type], *, usable: bool) -> None:
+        leases = self._view.desired_of_node(node.node_id)
+        held = {device_id for lease in leases for device_id in lease.device_ids}
+        for device in node.offer.devices:
+            one = types.setdefault(device.type, _Type())
+            one.total += 1
+            one.simulated = one.simulated or device.simulated
+            if usable and device.healthy and device.device_id not in held:
+                one.free += 1

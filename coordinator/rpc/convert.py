@@ -1,0 +1,245 @@
+"""Records to public messages. Protobuf stops here; the core knows none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.core.records import (
+    FINAL,
+    WAITING,
+    Attempt,
+    Checkpoint,
+    Failure,
+    Job,
+    JobStatus,
+    Key,
+    Lease,
+    Node,
+)
+from coordinator.streams.protocol import Latest, Point
+from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
+from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
+
+
+def timestamp(ms: int) -> Timestamp | None:
+    """A time; None for 0, which stands for no time."""
+    return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000) if ms else None
+
+
+def status_value(status: JobStatus) -> job_pb2.Job.Status.ValueType:
+    """The public value of a job's status."""
+    return job_pb2.Job.Status.Value(status.value)
+
+
+def job_message(job: Job, submit: SubmitJobRequest | None, latest: Latest | None) -> job_pb2.Job:
+    """The full public record of a job."""
+    message = job_pb2.Job(
+        job_id=job.job_id,
+        name=job.name,
+        tenant_id=job.tenant_id,
+        user_id=job.user_id,
+        status=status_value(job.status),
+        status_reason=job_pb2.StatusReason(code=job.reason, message=job.message),
+        priority=job.priority,
+        queue_name=job.queue_name,
+        labels=dict(job.labels),
+        parent_job_id=job.parent_job_id,
+        lineage_id=job.lineage_id,
+        checkpoints=[checkpoint_message(one) for one in job.checkpoints],
+        output_model_uri=job.output_model_uri,
+        created_at=timestamp(job.created_at_ms),
+        updated_at=timestamp(job.updated_at_ms),
+        started_at=timestamp(job.started_at_ms),
+        completed_at=timestamp(job.completed_at_ms),
+        version=job.version,
+    )
+    if submit is not None:
+        message.training_config.CopyFrom(submit.training_config)
+        message.data_config.CopyFrom(submit.data_config)
+        message.resource_config.CopyFrom(submit.resource_config)
+        message.output_config.CopyFrom(submit.output_config)
+        message.scheduling_config.CopyFrom(submit.scheduling_config)
+    if job.attempt is not None:
+        message.attempt.CopyFrom(attempt_message(job.attempt))
+        message.attempts_count = job.attempt.number
+    if job.failure is not None:
+        message.error.CopyFrom(failure_message(job.failure))
+    if job.status not in WAITING:
+        message.estimated_wait_seconds = 0.0
+    _put_latest(message, job, latest)
+    return message
+
+
+def _put_latest(message: job_pb2.Job, job: Job, latest: Latest | None) -> None:
+    if job.status == "COMPLETED":
+        message.progress = 100.0
+    elif latest is not None:
+        message.progress = latest.progress
+    if latest is None:
+        return
+    if latest.eta_s is not None and job.status not in FINAL:
+        message.eta_seconds = latest.eta_s
+    if latest.point is not None:
+        message.latest_metrics.CopyFrom(point_message(latest.point))
+
+
+def attempt_message(attempt: Attempt) -> job_pb2.Attempt:
+    """One try to run a job."""
+    return job_pb2.Attempt(
+        number=attempt.number,
+        node_ids=[share.node_id for share in attempt.shares],
+        devices=[
+            job_pb2.AttemptDevice(
+                node_id=share.node_id, device_id=device_id, type=share.device_type
+            )
+            for share in attempt.shares
+            for device_id in share.device_ids
+        ],
+        started_at=timestamp(attempt.started_at_ms),
+        ended_at=timestamp(attempt.ended_at_ms),
+    )
+
+
+def checkpoint_message(checkpoint: Checkpoint) -> job_pb2.Checkpoint:
+    """A proven checkpoint."""
+    return job_pb2.Checkpoint(
+        checkpoint_id=checkpoint.checkpoint_id,
+        step=checkpoint.step,
+        uri=checkpoint.uri,
+        size_bytes=checkpoint.size_bytes,
+        digest=checkpoint.digest,
+        created_at=timestamp(checkpoint.created_at_ms),
+        attempt=checkpoint.attempt,
+    )
+
+
+def checkpoint_record(message: job_pb2.Checkpoint) -> Checkpoint:
+    """The record of a checkpoint that an agent reports."""
+    return Checkpoint(
+        checkpoint_id=message.checkpoint_id,
+        step=message.step,
+        uri=message.uri,
+        size_bytes=message.size_bytes,
+        digest=message.digest,
+        created_at_ms=message.created_at.ToMilliseconds(),
+        attempt=message.attempt,
+    )
+
+
+def failure_message(failure: Failure) -> job_pb2.JobError:
+    """What went wrong in an attempt."""
+    names = job_pb2.JobError.Category
+    category = failure.category if failure.category in names.keys() else "CATEGORY_UNSPECIFIED"  # noqa: SIM118
+    return job_pb2.JobError(
+        category=names.Value(category),
+        message=failure.message,
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        first_failing_rank=failure.rank,
+    )
+
+
+def failure_record(message: job_pb2.JobError) -> Failure:
+    """The record of a failure that an agent reports."""
+    names = job_pb2.JobError.Category
+    known = message.category in names.values()
+    return Failure(
+        category=names.Name(message.category) if known else "CATEGORY_UNSPECIFIED",
+        message=message.message[:4096],
+        exit_code=message.exit_code if message.HasField("exit_code") else None,
+        signal=message.signal if message.HasField("signal") else None,
+        rank=message.first_failing_rank if message.HasField("first_failing_rank") else None,
+    )
+
+
+def point_message(point: Point) -> job_pb2.MetricPoint:
+    """Metrics at one step."""
+    return job_pb2.MetricPoint(
+        step=point.step,
+        epoch=point.epoch,
+        values=dict(point.values),
+        timestamp=timestamp(point.at_ms),
+        attempt=point.attempt,
+        progress=point.progress,
+    )
+
+
+def node_status(node: Node, *, busy: bool) -> str:
+    """Name of the public status of a node."""
+    if node.unreachable_since_ms:
+        return "UNREACHABLE"
+    if node.drain is None:
+        return "READY"
+    return "DRAINING" if busy else "DRAINED"
+
+
+def node_message(
+    node: Node, leases: list[Lease], *, heard_ms: int, shown: Callable[[str], bool]
+) -> node_pb2.Node:
+    """A node with its devices. `shown` tells of a job id whether the caller may see it."""
+    holders = {device: lease for lease in leases for device in lease.device_ids}
+    offer, drain = node.offer, node.drain
+    status = node_status(node, busy=bool(leases))
+    code, text = "", ""
+    if status == "UNREACHABLE":
+        code, text = "NODE_UNREACHABLE", "out of contact; its jobs are taken to go on"
+    elif drain is not None:
+        code, text = "DRAIN_REQUESTED", drain.reason
+    healthy = all(device.healthy for device in offer.devices)
+    return node_pb2.Node(
+        node_id=node.node_id,
+        status=node_pb2.Node.Status.Value(status),
+        status_reason=node_pb2.NodeReason(code=code, message=text),
+        address=offer.address,
+        labels=dict(offer.labels),
+        simulated=offer.simulated,
+        devices=[
+            node_pb2.Device(
+                device_id=device.device_id,
+                index=device.index,
+                type=device.type,
+                model=device.model,
+                memory_bytes=device.memory_bytes,
+                simulated=device.simulated,
+                healthy=device.healthy,
+                job_id=_holder(holders.get(device.device_id), shown),
+            )
+            for device in offer.devices
+        ],
+        device_count=len(offer.devices),
+        free_device_count=sum(1 for one in offer.devices if one.device_id not in holders),
+        cpu_count=offer.cpu_count,
+        memory_bytes=offer.memory_bytes,
+        disk_bytes=offer.disk_bytes,
+        running_job_ids=sorted({one.job_id for one in leases if shown(one.job_id)}),
+        drain_requested=drain is not None,
+        drain_deadline=timestamp(drain.deadline_ms) if drain else None,
+        last_seen_at=timestamp(heard_ms),
+        joined_at=timestamp(node.joined_at_ms),
+        agent_version=offer.agent_version,
+        health=node_pb2.NodeHealth(
+            state=node_pb2.NodeHealth.HEALTHY if healthy else node_pb2.NodeHealth.SUSPECT,
+            reasons=[
+                f"device {one.device_id} is unhealthy" for one in offer.devices if not one.healthy
+            ],
+        ),
+    )
+
+
+def _holder(lease: Lease | None, shown: Callable[[str], bool]) -> str:
+    return lease.job_id if lease is not None and shown(lease.job_id) else ""
+
+
+def key_message(key: Key) -> key_service_pb2.ApiKey:
+    """What is kept of a key."""
+    return key_service_pb2.ApiKey(
+        key_id=key.key_id,
+        tenant_id=key.tenant_id,
+        user_id=key.user_id,
+        permissions=[options_pb2.Permission.Value(name) for name in key.permissions],
+        created_at=timestamp(key.created_at_ms),
+        expires_at=timestamp(key.expires_at_ms),
+        revoked_at=timestamp(key.revoked_at_ms),
+    )

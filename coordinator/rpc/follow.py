@@ -1,0 +1,249 @@
+"""The streams that users follow: log lines and metrics, resumed exactly after a cursor.
+
+A cursor is a position in the job's stream with a check on the job, so that a cursor of another job is
+refused instead of taken for a place in this one. The end has a cursor of its own: asking for what comes
+after it is answered OUT_OF_RANGE with STREAM_ENDED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Job, Kind
+from coordinator.rpc import convert
+from coordinator.rpc.border import Call
+from coordinator.rpc.jobs import JobReader
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.view import Watch
+from coordinator.streams.protocol import Line, Placed, Streams, Subscription
+from scaimind.v1 import mind_coordinator_pb2 as api
+from scaimind.v1 import stream_pb2
+
+BATCH_LINES = 500
+DEFAULT_TAIL = 100
+DEFAULT_INTERVAL_S = 5
+LOOK_AGAIN_S = 5.0
+CHANNELS = {1: "stdout", 2: "stderr", 3: "event"}
+END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Makes and reads the cursors of one job's stream."""
+
+    job_id: str
+
+    def make(self, position: int | str) -> str:
+        """The cursor of a position, or of the END."""
+        return f"{position}.{zlib.crc32(self.job_id.encode()):08x}"
+
+    def read(self, cursor: str) -> int | str:
+        """The position, or END. Raises Refusal INVALID_ARGUMENT for a cursor not of this job."""
+        position, _, _ = cursor.partition(".")
+        known = position == END or (position.isdecimal() and len(position) <= 15)
+        if not known or cursor != self.make(position):
+            text = "is not an event id of this stream"
+            raise Refusal(Reason.INVALID_ARGUMENT, f"after {text}", violations=(("after", text),))
+        return END if position == END else int(position)
+
+
+class FollowMethods:
+    """StreamJobLogs, StreamJobMetrics."""
+
+    def __init__(self, driver: Driver, streams: Streams, reader: JobReader) -> None:
+        self._view = driver.view
+        self._streams = streams
+        self._reader = reader
+
+    async def StreamJobLogs(
+        self, request: api.StreamJobLogsRequest, call: Call
+    ) -> AsyncIterator[stream_pb2.StreamJobLogsResponse | None]:
+        """Lines after a cursor or from a tail; then, following, new ones until the end."""
+        job = await self._reader.find(request.job_id, call.identity.tenant_id)
+        cursors = Cursors(job.job_id)
+        follow = request.follow if request.HasField("follow") else True
+        level = request.level if request.HasField("level") else stream_pb2.INFO
+        rank = request.rank if request.HasField("rank") else None
+        position, gap = await self._log_start(request, cursors, level=level, rank=rank)
+        yield None  # the call is good
+        if gap is not None:
+            yield stream_pb2.StreamJobLogsResponse(events=[gap])
+        async with self._watching(job.job_id) as news:
+            while True:
+                complete = await self._is_complete(job)
+                lines, looked = await self._streams.lines(
+                    job.job_id, after=position, limit=BATCH_LINES, rank=rank, min_level=level
+                )
+                if lines:
+                    yield _log_batch(lines, cursors, position)
+                if looked > position:
+                    position = looked
+                    continue
+                if complete is not None:
+                    yield _log_end(cursors, complete)
+                    return
+                if not follow:
+                    return
+                await news.wait(LOOK_AGAIN_S)
+
+    async def StreamJobMetrics(
+        self, request: api.StreamJobMetricsRequest, call: Call
+    ) -> AsyncIterator[stream_pb2.StreamJobMetricsResponse | None]:
+        """The newest point, at most once an interval, until the end."""
+        job = await self._reader.find(request.job_id, call.identity.tenant_id)
+        cursors = Cursors(job.job_id)
+        interval_s = request.interval if request.HasField("interval") else DEFAULT_INTERVAL_S
+        position = self._after(request.after, cursors)
+        yield None
+        async with self._watching(job.job_id) as news:
+            loop = asyncio.get_running_loop()
+            next_s = loop.time()
+            while True:
+                complete = await self._is_complete(job)
+                newest = (await self._streams.metrics_bounds(job.job_id)).last
+                due = complete is not None or loop.time() >= next_s
+                if newest > position and due:
+                    for placed in await self._streams.points(job.job_id, after=newest - 1, limit=1):
+                        yield _metrics_event(placed, cursors)
+                    position, next_s = newest, loop.time() + interval_s
+                if complete is not None:
+                    end = stream_pb2.StreamEnd(status=convert.status_value(complete.status))
+                    event = stream_pb2.MetricsEvent(id=cursors.make(END), end=end)
+                    yield stream_pb2.StreamJobMetricsResponse(events=[event])
+                    return
+                wait_s = max(next_s - loop.time(), 0) if newest > position else LOOK_AGAIN_S
+                await news.wait(max(wait_s, 0.05))
+
+    def _after(self, after: str, cursors: Cursors) -> int:
+        position = cursors.read(after) if after else 0
+        if isinstance(position, str):
+            raise Refusal(Reason.STREAM_ENDED, "the stream had ended there")
+        return position
+
+    async def _log_start(
+        self, request: api.StreamJobLogsRequest, cursors: Cursors, *, level: int, rank: int | None
+    ) -> tuple[int, stream_pb2.LogEvent | None]:
+        """Position after which to begin, and a gap to tell first where lines are gone."""
+        bounds = await self._streams.log_bounds(request.job_id)
+        if not request.after:
+            tail = request.tail if request.HasField("tail") else DEFAULT_TAIL
+            if tail == 0:
+                return bounds.last, None
+            if tail < 0:
+                return bounds.first - 1, None
+            start = await self._streams.tail_start(
+                request.job_id, count=tail, rank=rank, min_level=level
+            )
+            return start, None
+        position = self._after(request.after, cursors)
+        if position < bounds.first - 1:
+            return bounds.first - 1, _gap(cursors, position, bounds.first - 1, "RETENTION")
+        if position > bounds.last:
+            return bounds.last, _gap(cursors, position, bounds.last, "RESET")
+        return position, None
+
+    async def _is_complete(self, job: Job) -> Job | None:
+        """The final job once its agents have sent everything, or cannot be asked; else None.
+
+        A lease leaves the view when its agent has shipped every line and forgotten it.
+        """
+        now = await self._reader.find(job.job_id, job.tenant_id)
+        if not now.is_final:
+            return None
+        for lease in self._view.leases_of_job(job.job_id):
+            node = self._view.nodes.get(lease.node_id)
+            if node is not None and not node.unreachable_since_ms:
+                return None
+        return now
+
+    def _watching(self, job_id: str) -> _News:
+        return _News(self, job_id)
+
+    def open(self, job_id: str) -> tuple[Watch, Subscription]:
+        """Watches the job and its streams."""
+        return self._view.watch(Kind.JOB, job_id), self._streams.subscribe(job_id)
+
+    def close(self, job_id: str, watch: Watch, subscription: Subscription) -> None:
+        """Ends both."""
+        self._view.unwatch(Kind.JOB, job_id, watch)
+        subscription.close()
+
+
+class _News:
+    """Waits for either a change of the job or new entries in its streams."""
+
+    def __init__(self, methods: FollowMethods, job_id: str) -> None:
+        self._methods = methods
+        self._job_id = job_id
+        self._watch, self._subscription = methods.open(job_id)
+        self._job_changed: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _News:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._methods.close(self._job_id, self._watch, self._subscription)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when something is new, or after the timeout."""
+        changed = asyncio.ensure_future(self._watch.wait())
+        appended = asyncio.ensure_future(self._subscription.wait(timeout_s))
+        try:
+            await asyncio.wait({changed, appended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in (changed, appended):
+                one.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await one
+
+
+def _log_batch(lines: list[Line], cursors: Cursors, after: int) -> stream_pb2.StreamJobLogsResponse:
+    suffix = cursors.make("")
+    events: list[stream_pb2.LogEvent] = []
+    for line in lines:
+        cursor = f"{line.position}{suffix}"
+        if line.text is None:
+            events.append(_gap(cursors, line.position - 1, line.position, "SPOOL_FULL"))
+            continue
+        events.append(
+            stream_pb2.LogEvent(
+                id=cursor,
+                log=stream_pb2.LogLine(
+                    level=line.level or stream_pb2.INFO,  # type: ignore[arg-type]
+                    message=line.text,
+                    timestamp=convert.timestamp(line.at_ms),
+                    rank=line.rank,
+                    node_id=line.node_id,
+                    attempt=line.attempt,
+                    stream=CHANNELS.get(line.channel, "stdout"),
+                    cursor=cursor,
+                ),
+            )
+        )
+    return stream_pb2.StreamJobLogsResponse(events=events)
+
+
+def _gap(cursors: Cursors, after: int, last: int, reason: str) -> stream_pb2.LogEvent:
+    gap = stream_pb2.StreamGap(to=cursors.make(last), reason=reason)
+    setattr(gap, "from", cursors.make(after))
+    return stream_pb2.LogEvent(id=cursors.make(last), gap=gap)
+
+
+def _log_end(cursors: Cursors, job: Job) -> stream_pb2.StreamJobLogsResponse:
+    end = stream_pb2.StreamEnd(status=convert.status_value(job.status))
+    return stream_pb2.StreamJobLogsResponse(
+        events=[stream_pb2.LogEvent(id=cursors.make(END), end=end)]
+    )
+
+
+def _metrics_event(placed: Placed, cursors: Cursors) -> stream_pb2.StreamJobMetricsResponse:
+    event = stream_pb2.MetricsEvent(
+        id=cursors.make(placed.position), metrics=convert.point_message(placed.point)
+    )
+    return stream_pb2.StreamJobMetricsResponse(events=[event])

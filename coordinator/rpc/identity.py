@@ -1,0 +1,90 @@
+"""Who calls: credentials in, an identity with permissions out.
+
+Direct clients present `authorization: Bearer sgk_…`; gateways present the installation's secret and say
+on whose behalf they call; agents present the join token. Secrets are compared in constant time, and only
+digests of keys are ever kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Key
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.view import View
+from scaimind.v1 import options_pb2
+
+PREFIX = "scaimind:"
+NAMES = {
+    value.number: PREFIX + value.name.lower()
+    for value in options_pb2.Permission.DESCRIPTOR.values
+    if value.number
+}
+NUMBERS = {
+    name: options_pb2.Permission.Value(name.removeprefix(PREFIX).upper()) for name in NAMES.values()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller. `permissions` are public names such as `scaimind:view`; `internal` has no tenant."""
+
+    tenant_id: str
+    user_id: str
+    permissions: frozenset[str]
+    key_id: str = ""
+    internal: bool = False
+
+
+def key_is_valid(key: Key, now_ms: int) -> bool:
+    """Whether a key is neither revoked nor expired."""
+    return not key.revoked_at_ms and (not key.expires_at_ms or now_ms < key.expires_at_ms)
+
+
+class Authenticator:
+    """Turns a call's metadata into an identity, or refuses."""
+
+    def __init__(self, view: View, clock: Clock, *, api_secret: str, join_token: str) -> None:
+        self._view = view
+        self._clock = clock
+        self._api_secret = api_secret.encode()
+        self._join_token = join_token.encode()
+
+    def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Identity:
+        """The caller of one call. Raises Refusal AUTH_TOKEN_MISSING or AUTH_TOKEN_INVALID."""
+        fields = {key: value for key, value in metadata if isinstance(value, str)}
+        secret = fields.get("x-api-secret")
+        if secret is not None:
+            return self._gateway(secret, fields)
+        scheme, _, token = fields.get("authorization", "").partition(" ")
+        if not token:
+            raise Refusal(Reason.AUTH_TOKEN_MISSING, "no credential was sent")
+        if scheme.lower() != "bearer":
+            raise Refusal(Reason.AUTH_TOKEN_INVALID, "the credential is not a bearer token")
+        token = token.strip()
+        if hmac.compare_digest(token.encode(), self._join_token):
+            return Identity("", "agent", frozenset(), internal=True)
+        return self.resolve(hashlib.sha256(token.encode()).hexdigest())
+
+    def resolve(self, key_sha256: str) -> Identity:
+        """The identity of the key with this digest. Raises Refusal AUTH_TOKEN_INVALID."""
+        key = self._view.keys_by_sha256.get(key_sha256)
+        if key is None or not key_is_valid(key, self._clock.now_ms()):
+            raise Refusal(Reason.AUTH_TOKEN_INVALID, "the credential is unknown or not valid")
+        permissions = frozenset(PREFIX + name.lower() for name in key.permissions)
+        return Identity(key.tenant_id, key.user_id, permissions, key_id=key.key_id)
+
+    def _gateway(self, secret: str, fields: dict[str, str]) -> Identity:
+        if not hmac.compare_digest(secret.encode(), self._api_secret):
+            raise Refusal(Reason.AUTH_TOKEN_INVALID, "the installation's secret is wrong")
+        tenant_id = fields.get("x-tenant-id", "")
+        if not tenant_id:
+            return Identity("", "gateway", frozenset(), internal=True)
+        names = fields.get("x-permissions", "").split(",")
+        permissions = frozenset(name.strip() for name in names if name.strip() in NUMBERS)
+        return Identity(tenant_id, fields.get("x-user-id", ""), permissions)

@@ -1,0 +1,204 @@
+"""Methods about jobs: submit, read, list, cancel, metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import replace
+from typing import Any
+
+from google.protobuf.message import Message
+
+from coordinator.core import commands
+from coordinator.core.commands import Caller
+from coordinator.core.decision import Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Job
+from coordinator.rpc import convert
+from coordinator.rpc.admit import submit_command
+from coordinator.rpc.border import Call
+from coordinator.rpc.documents import Documents
+from coordinator.rpc.pages import PageTokens
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.refusal import Refusal
+from coordinator.store.protocol import JobFilter, Store
+from coordinator.streams.protocol import Streams
+from scaimind.v1 import job_pb2
+from scaimind.v1 import mind_coordinator_pb2 as api
+
+DEFAULT_PAGE_SIZE = 20
+DEFAULT_POINTS = 1000
+MAX_POINTS = 10_000
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_job_id() -> str:
+    """`job_` and 20 characters: 9 of the time in milliseconds, so that ids sort by age, 11 random."""
+    stamp, digits = time.time_ns() // 1_000_000, ""
+    for _ in range(9):
+        stamp, digit = divmod(stamp, 32)
+        digits = ALPHABET[digit] + digits
+    return "job_" + digits + "".join(secrets.choice(ALPHABET) for _ in range(11))
+
+
+def caller_of(call: Call, request: Any) -> Caller:
+    """The core's caller. A request id is remembered with a digest of method and body."""
+    identity = call.identity
+    request_id = getattr(request, "request_id", "")
+    return Caller(
+        tenant_id=identity.tenant_id,
+        user_id=identity.user_id,
+        request_id=request_id,
+        digest=_digest(request) if request_id else "",
+    )
+
+
+def _digest(request: Message) -> str:
+    body = request.SerializeToString(deterministic=True)
+    name: str = request.DESCRIPTOR.full_name
+    return hashlib.sha256(name.encode() + b"\0" + body).hexdigest()
+
+
+def note_replay(call: Call, reply: Reply) -> None:
+    """Lets the caller know that the answer is the remembered one."""
+    if reply.replayed:
+        call.trailing.append(("x-idempotency-replayed", "true"))
+
+
+class JobReader:
+    """Finds jobs as a tenant may see them."""
+
+    def __init__(self, driver: Driver, store: Store) -> None:
+        self._driver = driver
+        self._store = store
+
+    async def find(self, job_id: str, tenant_id: str) -> Job:
+        """A job of the tenant. Raises Refusal JOB_NOT_FOUND, also for a job of another tenant."""
+        job = self._driver.view.job(job_id) or await self._store.job(job_id)
+        if job is None or job.tenant_id != tenant_id:
+            raise Refusal(
+                Reason.JOB_NOT_FOUND, f"there is no job {job_id}", facts=(("job_id", job_id),)
+            )
+        return job
+
+
+class JobMethods:
+    """Submit, get, list, cancel, metrics."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        store: Store,
+        streams: Streams,
+        *,
+        documents: Documents,
+        reader: JobReader,
+        tokens: PageTokens,
+    ) -> None:
+        self._driver = driver
+        self._store = store
+        self._streams = streams
+        self._documents = documents
+        self._reader = reader
+        self._tokens = tokens
+
+    async def SubmitJob(self, request: api.SubmitJobRequest, call: Call) -> api.SubmitJobResponse:
+        """Accepts a job; durable when answered."""
+        command = submit_command(request, caller=caller_of(call, request), job_id=new_job_id())
+        command = await self._with_dependencies(command)
+        reply = await self._driver.submit(command)
+        note_replay(call, reply)
+        job = reply.job
+        assert job is not None
+        if request.validate_only:
+            return api.SubmitJobResponse(
+                status=convert.status_value(job.status), message="the job is valid"
+            )
+        if job.job_id == command.job_id:
+            self._documents.remember(job.job_id, command.document)
+        now = self._driver.view.job(job.job_id)
+        placed = now is not None and now.attempt is not None
+        return api.SubmitJobResponse(
+            job_id=job.job_id,
+            status=convert.status_value(job.status),
+            message=job.message,
+            estimated_wait_seconds=0.0 if placed else None,
+        )
+
+    async def GetJob(self, request: api.GetJobRequest, call: Call) -> job_pb2.Job:
+        """The full record of one job."""
+        job = await self._reader.find(request.job_id, call.identity.tenant_id)
+        return await self._documents.message(job)
+
+    async def ListJobs(self, request: api.ListJobsRequest, call: Call) -> api.ListJobsResponse:
+        """A page of the tenant's jobs."""
+        field, _, direction = (request.order_by or "created_at desc").partition(" ")
+        where = JobFilter(
+            tenant_id=call.identity.tenant_id,
+            statuses=tuple(sorted({job_pb2.Job.Status.Name(one) for one in request.status})),
+            labels=tuple(sorted(_label(text) for text in request.label)),
+            order_by=field,
+            descending=direction == "desc",
+        )
+        question = repr(where)
+        size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
+        page = await self._store.list_jobs(
+            where, limit=size, after=self._tokens.read(request.page_token, question=question)
+        )
+        return api.ListJobsResponse(
+            jobs=await self._documents.messages(page.jobs),
+            next_page_token=self._tokens.make(page.next_key, question=question),
+            total_count=page.total_count,
+        )
+
+    async def CancelJob(self, request: api.CancelJobRequest, call: Call) -> job_pb2.Job:
+        """Cancels a job that is not final."""
+        job = await self._reader.find(request.job_id, call.identity.tenant_id)
+        command = commands.CancelJob(
+            caller=caller_of(call, request), job_id=request.job_id, reason=request.reason
+        )
+        live = self._driver.view.jobs.get(request.job_id)
+        if live is None and not command.caller.request_id:
+            raise Refusal(Reason.WRONG_STATUS, f"job {job.job_id} is {job.status.value}")
+        try:
+            reply = await self._driver.submit(command)
+        except Refusal as refusal:
+            if refusal.reason is not Reason.JOB_NOT_FOUND:
+                raise
+            # It became history between the look and the turn of the command.
+            job = await self._reader.find(request.job_id, call.identity.tenant_id)
+            text = f"job {job.job_id} is {job.status.value}"
+            raise Refusal(Reason.WRONG_STATUS, text) from refusal
+        note_replay(call, reply)
+        assert reply.job is not None
+        return await self._documents.message(reply.job)
+
+    async def GetJobMetrics(
+        self, request: api.GetJobMetricsRequest, call: Call
+    ) -> api.GetJobMetricsResponse:
+        """The job's metrics, down-sampled."""
+        job = await self._reader.find(request.job_id, call.identity.tenant_id)
+        most = min(request.max_points or DEFAULT_POINTS, MAX_POINTS)
+        points, total = await self._streams.sampled(job.job_id, max_points=most)
+        return api.GetJobMetricsResponse(
+            job_id=job.job_id,
+            points=[convert.point_message(point) for point in points],
+            total_points=total,
+        )
+
+    async def _with_dependencies(self, command: commands.SubmitJob) -> commands.SubmitJob:
+        missing = [one for one in command.policy.depends_on if one not in self._driver.view.jobs]
+        if not missing:
+            return command
+        found: list[tuple[str, str]] = []
+        for job_id in missing:
+            job = await self._store.job(job_id)
+            if job is not None and job.tenant_id == command.caller.tenant_id:
+                found.append((job_id, job.status.value))
+        return replace(command, finished_dependencies=tuple(found))
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value

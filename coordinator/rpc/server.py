@@ -1,0 +1,127 @@
+"""The gRPC server: every service behind its border, health, reflection, keepalive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from coordinator.rpc.agents import AgentMethods
+from coordinator.rpc.border import handlers
+from coordinator.rpc.cluster import ClusterMethods
+from coordinator.rpc.documents import Documents
+from coordinator.rpc.follow import FollowMethods
+from coordinator.rpc.identity import Authenticator
+from coordinator.rpc.intake import Intake
+from coordinator.rpc.jobs import JobMethods, JobReader
+from coordinator.rpc.keys import KeyMethods
+from coordinator.rpc.pages import PageTokens
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.telemetry import Telemetry
+from coordinator.store.protocol import Store
+from coordinator.streams.protocol import Streams
+from scaimind.agent.v1 import agent_service_pb2
+from scaimind.v1 import key_service_pb2, mind_coordinator_pb2
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
+SERVICES = (
+    mind_coordinator_pb2.DESCRIPTOR.services_by_name["MindCoordinator"],
+    key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
+    agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"],
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the servicers are made of."""
+
+    driver: Driver
+    store: Store
+    streams: Streams
+    clock: Clock
+    telemetry: Telemetry
+    api_secret: str
+    join_token: str
+
+
+class Server:
+    """Serves the public API, the key service and the agents' API on one port."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._server = grpc.aio.server(options=list(OPTIONS))
+        self._health = health.aio.HealthServicer()
+        self._add_services(parts)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.full_name for service in SERVICES]
+        reflection.enable_server_reflection(
+            (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
+
+    async def start(self, address: str) -> int:
+        """Binds and serves; answers the port. Raises OSError where the address cannot be had."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot serve on {address}: {error}") from error
+        if port == 0:
+            raise OSError(f"cannot serve on {address}: the port is in use")
+        await self._server.start()
+        return int(port)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tells health checks of every service and of the whole."""
+        known = health_pb2.HealthCheckResponse
+        status = known.SERVING if serving else known.NOT_SERVING
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuses new calls and gives open ones the grace."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    def _add_services(self, parts: Parts) -> None:
+        driver, store, streams = parts.driver, parts.store, parts.streams
+        clock, telemetry = parts.clock, parts.telemetry
+        authenticator = Authenticator(
+            driver.view, clock, api_secret=parts.api_secret, join_token=parts.join_token
+        )
+        documents = Documents(store, streams)
+        reader = JobReader(driver, store)
+        tokens = PageTokens(parts.api_secret)
+
+        async def job_exists(job_id: str) -> bool:
+            return driver.view.job(job_id) is not None or await store.job(job_id) is not None
+
+        public = (
+            JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens),
+            ClusterMethods(driver, store, telemetry=telemetry, tokens=tokens, clock=clock),
+            FollowMethods(driver, streams, reader),
+        )
+        keys = (KeyMethods(driver, authenticator, clock),)
+        agents = (
+            AgentMethods(
+                driver,
+                documents=documents,
+                intake=Intake(streams, job_exists),
+                telemetry=telemetry,
+                clock=clock,
+            ),
+        )
+        for service, servicers in zip(SERVICES, (public, keys, agents), strict=True):
+            self._server.add_generic_rpc_handlers((handlers(service, servicers, authenticator),))

@@ -1,0 +1,226 @@
+"""The only loop that decides.
+
+Commands wait in one bounded queue. The loop takes a batch, steps the core through it, lets the core
+place once, commits all events together, and only then publishes, answers and wakes agents: commit,
+then answer, then act. While a commit is under way the next batch gathers by itself, so the busier the
+coordinator is, the more commands share one write to disk.
+
+When it is not known whether a commit landed, the same batch is offered again (stores are idempotent by
+batch id). When that does not help, memory may be ahead of the truth: it is thrown away and reloaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from coordinator.core.commands import Command, Recover, Tick
+from coordinator.core.core import Core
+from coordinator.core.decision import Event, Heard, Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.view import View
+from coordinator.store.protocol import Batch, Conflict, Fenced, Store, StoreUnavailable
+
+COMMIT_TRIES = 4
+RETRY_DELAY_S = 0.05
+RELOAD_DELAY_MAX_S = 5.0
+RETRY_AFTER_S = 1.0
+
+log = structlog.get_logger("coordinator.driver")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    command: Command
+    answer: asyncio.Future[Reply | Rejected]
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counters of the loop, for the metrics endpoint."""
+
+    commands_total: int = 0
+    commits_total: int = 0
+    events_total: int = 0
+    reloads_total: int = 0
+    rejected_total: dict[str, int] = field(default_factory=dict)
+
+
+class Driver:
+    """Owns the core. Everything that changes goes through `submit`."""
+
+    def __init__(
+        self,
+        make_core: Callable[[], Core],
+        store: Store,
+        *,
+        clock: Clock,
+        queue_limit: int,
+        batch_limit: int,
+    ) -> None:
+        self.view = View()
+        self.figures = Figures()
+        self.leading = False
+        self._make_core = make_core
+        self._core = make_core()
+        self._store = store
+        self._clock = clock
+        self._queue_limit = queue_limit
+        self._batch_limit = batch_limit
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._epoch = 0
+        self._version = 0
+
+    async def lead(self, holder: str) -> None:
+        """Takes leadership and loads the state. Raises StoreUnavailable."""
+        self._epoch = await self._store.acquire(holder)
+        await self._reload()
+
+    async def submit(self, command: Command) -> Reply:
+        """Has a command decided; returns once the decision is durable.
+
+        Raises:
+            Refusal: the core's, OVERLOADED when the queue is full, NOT_LEADER, STORE_UNAVAILABLE.
+        """
+        if not self.leading:
+            raise Refusal(
+                Reason.NOT_LEADER,
+                "the coordinator is not ready",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        if len(self._queue) >= self._queue_limit:
+            raise Refusal(Reason.OVERLOADED, "too many requests wait", retry_after_s=RETRY_AFTER_S)
+        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        outcome = await waiting.answer
+        if isinstance(outcome, Rejected):
+            counts = self.figures.rejected_total
+            counts[outcome.reason] = counts.get(outcome.reason, 0) + 1
+            raise Refusal.of(outcome)
+        return outcome
+
+    async def run(self) -> None:
+        """Decides until cancelled. Raises Fenced, or whatever the core doubts."""
+        try:
+            while True:
+                await self._wait_for_work()
+                await self._turn()
+        finally:
+            self.leading = False
+            self._fail_waiting(list(self._queue))
+            self._queue.clear()
+
+    async def _wait_for_work(self) -> None:
+        if self._queue:
+            return
+        deadline_ms = self._core.next_deadline_ms()
+        timeout_s: float | None = None
+        if deadline_ms is not None:
+            timeout_s = max(0.0, (deadline_ms - self._clock.now_ms()) / 1000)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), timeout_s)
+        self._wake.clear()
+
+    async def _turn(self) -> None:
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_limit))]
+        now_ms = self._clock.now_ms()
+        events: list[Event] = []
+        outcomes: list[Reply | Rejected] = []
+        for waiting in batch:
+            decision = self._core.step(waiting.command, now_ms)
+            assert decision.reply is not None
+            outcomes.append(decision.reply)
+            events.extend(decision.events)
+        deadline_ms = self._core.next_deadline_ms()
+        if deadline_ms is not None and deadline_ms <= now_ms:
+            events.extend(self._core.step(Tick(), now_ms).events)
+        events.extend(self._core.schedule(now_ms).events)
+        self.figures.commands_total += len(batch)
+        try:
+            await self._commit(events)
+        except (StoreUnavailable, Conflict) as error:
+            log.error("commit_failed", error=str(error), commands=len(batch))
+            self._fail_waiting(batch)
+            await self._reload_until_it_works()
+            return
+        self.view.apply(events)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(outcome)
+
+    async def _commit(self, events: list[Event]) -> None:
+        durable = tuple(event for event in events if not isinstance(event, Heard))
+        if not durable:
+            return
+        batch = Batch(id=uuid.uuid4().hex, events=durable)
+        for attempt in range(COMMIT_TRIES):
+            try:
+                self._version = await self._store.commit(
+                    batch, epoch=self._epoch, expected_version=self._version
+                )
+            except StoreUnavailable:
+                if attempt == COMMIT_TRIES - 1:
+                    raise
+                await asyncio.sleep(RETRY_DELAY_S * 2**attempt)
+            else:
+                self.figures.commits_total += 1
+                self.figures.events_total += len(durable)
+                return
+
+    async def _reload(self) -> None:
+        snapshot = await self._store.load()
+        core = self._make_core()
+        core.load(snapshot.records)
+        self._version = snapshot.version
+        recovered = core.step(Recover(epoch=self._epoch), self._clock.now_ms())
+        await self._commit(list(recovered.events))
+        self._core = core
+        self.view.reset(snapshot.records, epoch=self._epoch)
+        self.view.apply(recovered.events)
+        self.figures.reloads_total += 1
+        self.leading = True
+        self._wake.set()
+
+    async def _reload_until_it_works(self) -> None:
+        self.leading = False
+        delay_s = RETRY_DELAY_S
+        while True:
+            try:
+                await self._reload()
+            except Fenced:
+                raise
+            except (StoreUnavailable, Conflict) as error:
+                log.error("reload_failed", error=str(error), retry_in_s=delay_s)
+                self._fail_waiting(list(self._queue))
+                self._queue.clear()
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RELOAD_DELAY_MAX_S)
+            else:
+                return
+
+    def _fail_waiting(self, waiting: list[_Waiting]) -> None:
+        for one in waiting:
+            if not one.answer.done():
+                one.answer.set_exception(
+                    Refusal(
+                        Reason.STORE_UNAVAILABLE,
+                        "it is not known whether the request took effect; "
+                        "ask again with the same request id",
+                        retry_after_s=RETRY_AFTER_S,
+                    )
+                )
+                # Nobody may be waiting any more; that is no fault worth a warning.
+                one.answer.exception()
+
+
+__all__ = ["Driver", "Fenced", "Figures"]

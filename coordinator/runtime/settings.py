@@ -1,0 +1,44 @@
+"""Settings of the coordinator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from scaimind.service.settings import ServiceSettings
+
+
+class CoordinatorSettings(ServiceSettings):
+    """The coordinator: schedules jobs, keeps what it promised, answers over gRPC."""
+
+    grpc: str = Field(default="127.0.0.1:50051", description="address to serve gRPC on")
+    data_dir: Path = Field(
+        default=Path(".mind"), description="directory of the embedded store, keys and secrets"
+    )
+    store: str = Field(
+        default="sqlite", description="sqlite (in the data directory) or memory (nothing is kept)"
+    )
+    api_secret_file: Path | None = Field(
+        default=None,
+        description="secret that gateways present; default DATA_DIR/gateway.secret, made when missing",
+    )
+    join_token_file: Path | None = Field(
+        default=None,
+        description="token that agents present; default DATA_DIR/join.token, made when missing",
+    )
+    queue_limit: int = Field(
+        default=10_000, ge=1, description="commands that may wait; more are refused as OVERLOADED"
+    )
+    batch_limit: int = Field(
+        default=1_000, ge=1, description="commands decided together and committed once"
+    )
+    max_live_jobs: int = Field(
+        default=200_000, ge=1, description="jobs that may be waiting or running in all"
+    )
+    unreachable_after_s: float = Field(
+        default=20.0, gt=0, description="silence after which a node is shown as UNREACHABLE"
+    )
+    stop_grace_s: float = Field(
+        default=3.0, ge=0, description="time that open calls get when the coordinator stops"
+    )

@@ -1,0 +1,166 @@
+"""What readers see: the records as of the last commit.
+
+The core runs ahead of the store while a batch is being committed; nobody may see that. The driver
+applies a batch's events here once it is durable, so that reads need no lock and no turn in the
+driver's queue. Records are immutable and shared with the core: the view costs pointers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from coordinator.core.decision import Changed, Event, Heard, Retired
+from coordinator.core.records import Job, Key, Kind, Lease, Node, Record
+
+RECENT_FINAL_JOBS = 10_000
+
+
+class Watch:
+    """Wakes its holder when the watched thing has changed; remembers one wake-up, never more."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something has changed."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Returns at the first change since the last wait."""
+        await self._event.wait()
+        self._event.clear()
+
+
+class View:
+    """The published records, by id, with the few indexes that readers need."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.nodes: dict[str, Node] = {}
+        self.heard_ms: dict[str, int] = {}
+        self.keys: dict[str, Key] = {}
+        self.keys_by_sha256: dict[str, Key] = {}
+        self.leases_by_job: dict[str, dict[str, Lease]] = {}
+        self.leases_by_node: dict[str, dict[str, Lease]] = {}
+        self.epoch = 0
+        self._recent: OrderedDict[str, Job] = OrderedDict()
+        self._revisions: dict[str, int] = {}
+        self._counter = 0
+        self._watches: dict[tuple[Kind, str], set[Watch]] = {}
+
+    def reset(self, records: Iterable[Record], *, epoch: int) -> None:
+        """Replaces everything, after a start or a reload; watchers are woken, not lost."""
+        for table in (self.jobs, self.nodes, self.keys, self.keys_by_sha256):
+            table.clear()
+        self.leases_by_job.clear()
+        self.leases_by_node.clear()
+        self._recent.clear()
+        self.epoch = epoch
+        for record in records:
+            self._put(record)
+        for node_id in self.nodes:
+            self._revise(node_id)
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake()
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Publishes the events of a committed batch, in order."""
+        for event in events:
+            if isinstance(event, Changed):
+                self._put(event.record)
+            elif isinstance(event, Heard):
+                self.heard_ms[event.node_id] = event.at_ms
+            else:
+                self._retire(event)
+
+    def job(self, job_id: str) -> Job | None:
+        """A live job or one that ended lately; None says only that the store must be asked."""
+        return self.jobs.get(job_id) or self._recent.get(job_id)
+
+    def leases_of_job(self, job_id: str) -> list[Lease]:
+        """The job's leases whose agents still report them."""
+        return list(self.leases_by_job.get(job_id, {}).values())
+
+    def desired_of_node(self, node_id: str) -> list[Lease]:
+        """The leases that the node's agent shall know, by id."""
+        leases = self.leases_by_node.get(node_id, {})
+        return [leases[key] for key in sorted(leases) if not leases[key].is_ended]
+
+    def revision(self, node_id: str) -> int:
+        """Changes whenever the node's desired list does; differs between epochs."""
+        return (self.epoch << 32) + self._revisions.get(node_id, 0)
+
+    def watch(self, kind: Kind, id: str) -> Watch:
+        """Watches one job (its leases included) or one node (its desired list)."""
+        watch = Watch()
+        self._watches.setdefault((kind, id), set()).add(watch)
+        return watch
+
+    def unwatch(self, kind: Kind, id: str, watch: Watch) -> None:
+        """Ends a watch."""
+        watches = self._watches.get((kind, id))
+        if watches:
+            watches.discard(watch)
+            if not watches:
+                del self._watches[kind, id]
+
+    def _put(self, record: Record) -> None:
+        match record:
+            case Job():
+                self.jobs[record.job_id] = record
+                self._wake(Kind.JOB, record.job_id)
+            case Lease():
+                self._put_lease(record)
+            case Node():
+                self.nodes[record.node_id] = record
+            case Key():
+                self.keys[record.key_id] = record
+                self.keys_by_sha256[record.sha256] = record
+
+    def _put_lease(self, lease: Lease) -> None:
+        on_node = self.leases_by_node.setdefault(lease.node_id, {})
+        before = on_node.get(lease.lease_id)
+        on_node[lease.lease_id] = lease
+        self.leases_by_job.setdefault(lease.job_id, {})[lease.lease_id] = lease
+        if before is None or before.action != lease.action or before.is_ended != lease.is_ended:
+            self._revise(lease.node_id)
+        self._wake(Kind.JOB, lease.job_id)
+
+    def _retire(self, event: Retired) -> None:
+        if event.kind is Kind.JOB:
+            job = self.jobs.pop(event.id, None)
+            if job is not None:
+                self._recent[event.id] = job
+                if len(self._recent) > RECENT_FINAL_JOBS:
+                    self._recent.popitem(last=False)
+            self._wake(Kind.JOB, event.id)
+        elif event.kind is Kind.LEASE:
+            self._retire_lease(event.id)
+        elif event.kind is Kind.NODE:
+            self.nodes.pop(event.id, None)
+
+    def _retire_lease(self, lease_id: str) -> None:
+        job_id = lease_id.split(".", 1)[0]
+        lease = self.leases_by_job.get(job_id, {}).pop(lease_id, None)
+        if lease is None:
+            return
+        if not self.leases_by_job[job_id]:
+            del self.leases_by_job[job_id]
+        on_node = self.leases_by_node[lease.node_id]
+        del on_node[lease_id]
+        if not on_node:
+            del self.leases_by_node[lease.node_id]
+        self._revise(lease.node_id)
+        self._wake(Kind.JOB, job_id)
+
+    def _revise(self, node_id: str) -> None:
+        self._counter += 1
+        self._revisions[node_id] = self._counter
+        self._wake(Kind.NODE, node_id)
+
+    def _wake(self, kind: Kind, id: str) -> None:
+        for watch in self._watches.get((kind, id), ()):
+            watch.wake()
