@@ -8,6 +8,7 @@ returns, the batch survives a crash of the machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,6 +105,9 @@ class Store(Protocol):
 
     async def document(self, job_id: str) -> bytes | None:
         """What was submitted as this job."""
+
+    async def documents(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """What was submitted as each of some jobs; those without are missing."""
 
     async def list_jobs(
         self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None

@@ -1,0 +1,276 @@
+"""The embedded store: one SQLite file, durable at every commit (WAL, synchronous=FULL).
+
+A batch is one transaction of few statements: each takes all rows of one table, because every step of a
+statement may have to win the interpreter lock back from a busy event loop. Counts and labels are kept
+by triggers. Pages are found by keyset, never by offset.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from coordinator.core.records import Job, Kind, Record
+from coordinator.sqlite import Database, Schema, Work, insert_rows, transaction
+from coordinator.store.codec import CodecError, decode, decode_job, encode
+from coordinator.store.listing import Listing, counts
+from coordinator.store.protocol import (
+    Batch,
+    Conflict,
+    Fenced,
+    JobFilter,
+    JobPage,
+    Snapshot,
+    StoredEvent,
+    StoreUnavailable,
+)
+from coordinator.store.rows import BEFORE_JOBS, Outcome, audit, outcome
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x4D434F53  # "MCOS"
+EVENTS_MAX = 10_000  # of one answer
+
+SCHEMA = Schema(Path(__file__).parent, APPLICATION_ID)
+
+PUT_JOBS = """INSERT INTO jobs (job_id, tenant_id, status, priority, name, created_at, updated_at,
+    sequence, live, labels, body)"""
+ON_KNOWN_JOB = """ON CONFLICT (job_id) DO UPDATE SET tenant_id = excluded.tenant_id,
+    status = excluded.status, priority = excluded.priority, name = excluded.name,
+    created_at = excluded.created_at, updated_at = excluded.updated_at,
+    sequence = excluded.sequence, live = excluded.live, labels = excluded.labels,
+    body = excluded.body"""
+ON_KNOWN_RECORD = "ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body"
+
+
+class SqliteStore:
+    """A Store in one file. The directory must exist; the file is created where there is none."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._database = Database(Path(path), SCHEMA, trouble=StoreUnavailable)
+
+    async def open(self) -> None:
+        await self._database.open()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def acquire(self, holder: str) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            rows = connection.execute(
+                "UPDATE leadership SET epoch = epoch + 1, holder = ? RETURNING epoch", (holder,)
+            ).fetchall()
+            return int(rows[0][0])
+
+        return await self._database.write(work)
+
+    async def load(self) -> Snapshot:
+        return await self._read(_load)
+
+    async def commit(self, batch: Batch, *, epoch: int, expected_version: int) -> int:
+        prepared = _Prepared(batch)
+
+        def work(connection: sqlite3.Connection) -> int:
+            known = _guard(connection, batch.id, epoch, expected_version=expected_version)
+            return prepared.write(connection, expected_version + 1) if known is None else known
+
+        return await self._database.write(work)
+
+    async def job(self, job_id: str) -> Job | None:
+        def work(connection: sqlite3.Connection) -> Job | None:
+            row = connection.execute("SELECT body FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+            return None if row is None else decode_job(row[0].encode())
+
+        return await self._read(work)
+
+    async def document(self, job_id: str) -> bytes | None:
+        return (await self.documents((job_id,))).get(job_id)
+
+    async def documents(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """What was submitted as each of some jobs; those without are missing."""
+        wanted = _json(list(job_ids))
+
+        def work(connection: sqlite3.Connection) -> dict[str, bytes]:
+            return dict(
+                connection.execute(
+                    "SELECT job_id, body FROM documents"
+                    " WHERE job_id IN (SELECT value FROM json_each(?))",
+                    (wanted,),
+                ).fetchall()
+            )
+
+        return await self._read(work)
+
+    async def list_jobs(
+        self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None
+    ) -> JobPage:
+        listing = Listing(where, limit=limit, after=after)
+        return await self._read(listing.page)
+
+    async def count_jobs(self, tenant_id: str) -> dict[str, int]:
+        return await self._read(lambda connection: counts(connection, tenant_id))
+
+    async def events(
+        self, *, id: str | None = None, after: int = 0, limit: int = 100
+    ) -> tuple[StoredEvent, ...]:
+        which, arguments = ("id = ? AND", [id]) if id is not None else ("", [])
+
+        def work(connection: sqlite3.Connection) -> tuple[StoredEvent, ...]:
+            rows = connection.execute(
+                "SELECT sequence, at, kind, id, cause, actor, status, attempt FROM events"
+                f" WHERE {which} sequence > ? ORDER BY sequence LIMIT ?",
+                [*arguments, after, max(0, min(limit, EVENTS_MAX))],
+            )
+            return tuple(_stored_event(row) for row in rows)
+
+        return await self._read(work)
+
+    async def _read(self, work: Work[T]) -> T:
+        try:
+            return await self._database.read(work)
+        except CodecError as error:
+            raise StoreUnavailable(f"{self._database.path}: {error}") from error
+
+
+class _Prepared:
+    """The rows of a batch, encoded before the writing thread is asked."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._id = batch.id
+        self._outcome = outcome(batch.events)
+        self._jobs = [
+            _job_row(job, live=job_id not in self._outcome.jobs_retired)
+            for job_id, job in self._outcome.jobs.items()
+        ]
+        self._records = [
+            (str(kind), id, encode(record).decode())
+            for (kind, id), record in self._outcome.records.items()
+        ]
+        self._events = audit(batch.events, 0)
+
+    def write(self, connection: sqlite3.Connection, version: int) -> int:
+        """Writes them; answers the version. Deletions come first."""
+        _delete(connection, self._outcome)
+        insert_rows(connection, PUT_JOBS, self._jobs, tail=ON_KNOWN_JOB)
+        insert_rows(
+            connection,
+            "INSERT INTO records (kind, id, body)",
+            self._records,
+            tail=ON_KNOWN_RECORD,
+        )
+        insert_rows(
+            connection,
+            "INSERT INTO documents (job_id, body)",
+            list(self._outcome.documents.items()),
+            tail="ON CONFLICT (job_id) DO NOTHING",
+        )
+        insert_rows(
+            connection,
+            "INSERT INTO events (version, at, kind, id, cause, actor, status, attempt)",
+            [_event_row(line, version) for line in self._events],
+        )
+        connection.execute("INSERT INTO batches VALUES (?, ?)", (version, self._id))
+        return version
+
+
+def _event_row(line: StoredEvent, version: int) -> tuple[Any, ...]:
+    return (
+        version,
+        line.at_ms,
+        line.kind,
+        line.id,
+        line.cause,
+        line.actor,
+        line.status,
+        line.attempt,
+    )
+
+
+def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
+    return (
+        job.job_id,
+        job.tenant_id,
+        str(job.status),
+        job.priority,
+        job.name,
+        job.created_at_ms,
+        job.updated_at_ms,
+        job.sequence,
+        int(live),
+        msgspec.json.encode(job.labels).decode(),
+        encode(job).decode(),
+    )
+
+
+def _delete(connection: sqlite3.Connection, what: Outcome) -> None:
+    retired = [job_id for job_id in what.jobs_retired if job_id not in what.jobs]
+    for statement, ids in (
+        ("UPDATE jobs SET live = 0 WHERE job_id IN", retired),
+        ("DELETE FROM documents WHERE job_id IN", list(what.documents_deleted)),
+    ):
+        if ids:
+            connection.execute(f"{statement} (SELECT value FROM json_each(?))", (_json(ids),))
+    if what.records_deleted:
+        connection.execute(
+            "DELETE FROM records WHERE (kind, id) IN (SELECT json_extract(value, '$[0]'),"
+            " json_extract(value, '$[1]') FROM json_each(?))",
+            (_json(list(what.records_deleted)),),
+        )
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _guard(
+    connection: sqlite3.Connection, batch_id: str, epoch: int, *, expected_version: int
+) -> int | None:
+    """The version of a batch that is known already. Raises Fenced, Conflict."""
+    leader, version, known = connection.execute(
+        "SELECT epoch, version, (SELECT version FROM batches WHERE id = ?) FROM leadership",
+        (batch_id,),
+    ).fetchone()
+    if epoch != leader:
+        raise Fenced(f"epoch {epoch} is over; the leader's is {leader}")
+    if known is not None:
+        return int(known)
+    if version != expected_version:
+        raise Conflict(
+            f"the store is at version {version}, the batch was made on {expected_version}"
+        )
+    return None
+
+
+def _load(connection: sqlite3.Connection) -> Snapshot:
+    with transaction(connection):
+        (version,) = connection.execute("SELECT version FROM leadership").fetchone()
+        records: dict[Kind, list[Record]] = {}
+        for name, body in connection.execute("SELECT kind, body FROM records ORDER BY id"):
+            kind = Kind(name)
+            records.setdefault(kind, []).append(decode(kind, body.encode()))
+        jobs = [
+            decode(Kind.JOB, body.encode())
+            for (body,) in connection.execute(
+                "SELECT body FROM jobs WHERE live ORDER BY sequence, job_id"
+            )
+        ]
+    before = [record for kind in BEFORE_JOBS for record in records.get(kind, ())]
+    return Snapshot(records=(*before, *jobs, *records.get(Kind.LEASE, ())), version=version)
+
+
+def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
+    sequence, at_ms, kind, id, cause, actor, status, attempt = row
+    return StoredEvent(
+        sequence=sequence,
+        at_ms=at_ms,
+        kind=kind,
+        id=id,
+        cause=cause,
+        actor=actor,
+        status=status,
+        attempt=attempt,
+    )
