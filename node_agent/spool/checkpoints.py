@@ -1,0 +1,161 @@
+"""The checkpoints of one lease: reported, proven one after the other, kept, and retired.
+
+What was proven is kept in `checkpoints.json` in the lease's folder, with the place in each events
+file up to which reports are settled, so that a restart of the agent proves nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from node_agent.ranks import ProvenCheckpoint, RankFiles
+from node_agent.spool.events import Saved
+from node_agent.spool.files import read_document, write_document
+from node_agent.spool.proof import Proof, Unproven, manifest_path, prove
+
+MAX_WAITING = 64
+_RETIRED_PREFIX = ".retired-"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A checkpoint that a rank reported; `end` is where the event ends in its events file."""
+
+    rank: int
+    end: int
+    step: int
+    path: str
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A proven checkpoint and where it is."""
+
+    path: str
+    step: int
+    checkpoint: ProvenCheckpoint
+
+
+class _Record(msgspec.Struct):
+    settled: dict[str, int] = {}
+    kept: list[Kept] = []
+
+
+class Checkpoints:
+    """The checkpoints of the lease to which `rank` belongs.
+
+    All of it belongs to the event loop; `settle` runs once at a time, while `has_work`.
+    """
+
+    def __init__(self, rank: RankFiles) -> None:
+        self._folder = Path(os.path.realpath(rank.checkpoint_dir))
+        self._keep = max(1, rank.keep_checkpoints)
+        self._attempt = rank.attempt
+        self._file = rank.path.parent / "checkpoints.json"
+        self._record = read_document(self._file, _Record) or _Record()
+        self._waiting: deque[Report] = deque()
+        self._cancelled = threading.Event()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a checkpoint is reported and not settled."""
+        return bool(self._waiting)
+
+    def proven(self) -> tuple[ProvenCheckpoint, ...]:
+        """All that is proven and still there, oldest first."""
+        return tuple(kept.checkpoint for kept in self._record.kept if os.path.lexists(kept.path))
+
+    def report(self, event: Saved, *, rank: int, end: int) -> str | None:
+        """Takes a report; returns what is wrong with it, if anything."""
+        if end <= self._record.settled.get(str(rank), 0):
+            return None
+        path = Path(os.path.realpath(self._folder / event.path))
+        if not path.is_relative_to(self._folder) or path == self._folder:
+            return "the checkpoint is not inside of the job's checkpoint folder"
+        if path.name.startswith(_RETIRED_PREFIX):
+            return "the name of the checkpoint is not allowed"
+        report = Report(rank, end, event.step, str(path))
+        known = {(waiting.step, waiting.path) for waiting in self._waiting}
+        known |= {(kept.step, kept.path) for kept in self._record.kept}
+        if (report.step, report.path) in known:
+            return None
+        if any(_nested(path, Path(other)) for _, other in known):
+            return "the checkpoint lies inside of another one, or holds another one"
+        if len(self._waiting) >= MAX_WAITING:
+            return f"more than {MAX_WAITING} checkpoints wait to be proven"
+        self._waiting.append(report)
+        return None
+
+    async def settle(self, *, now_ms: Callable[[], int], note: Callable[[int, str], None]) -> None:
+        """Settles the oldest report; `note(rank, text)` takes why it could not be proven, if so."""
+        report = self._waiting[0]
+        try:
+            proof = await asyncio.to_thread(prove, Path(report.path), cancelled=self._cancelled)
+            self._add(report, proof, now_ms=now_ms())
+        except Unproven as error:
+            if not self._cancelled.is_set():
+                note(report.rank, f"the checkpoint of step {report.step} is not proven: {error}")
+        if not self._cancelled.is_set():
+            self._record.settled[str(report.rank)] = report.end
+            old = self._retire()
+            write_document(self._file, self._record)
+            if old:
+                await asyncio.to_thread(_delete_all, [Path(kept.path) for kept in old])
+        self._waiting.popleft()
+
+    def cancel(self) -> None:
+        """Makes a proof that is under way give up; the agent's next start begins it again."""
+        self._cancelled.set()
+
+    def _add(self, report: Report, proof: Proof, *, now_ms: int) -> None:
+        # Retries of a job are jobs of their own with attempts from 1; the digest tells them apart.
+        name = f"ckpt_{report.step}_{self._attempt}_{proof.digest.partition(':')[2][:8]}"
+        checkpoint = ProvenCheckpoint(
+            checkpoint_id=name,
+            step=report.step,
+            uri=Path(report.path).as_uri(),
+            size_bytes=proof.size_bytes,
+            created_at_ms=now_ms,
+            digest=proof.digest,
+            attempt=self._attempt,
+        )
+        others = [
+            kept
+            for kept in self._record.kept
+            if kept.path != report.path and kept.checkpoint.checkpoint_id != name
+        ]
+        self._record.kept = [*others, Kept(report.path, report.step, checkpoint)]
+
+    def _retire(self) -> list[Kept]:
+        """Takes all but the last ones that exist off the record; those were proven before."""
+        there = [kept for kept in self._record.kept if os.path.lexists(kept.path)]
+        self._record.kept = there[-self._keep :]
+        return there[: -self._keep]
+
+
+def _delete_all(paths: list[Path]) -> None:
+    """Deletes retired checkpoints, and what an agent that died while doing so left behind."""
+    for path in paths:
+        with suppress(OSError):
+            manifest_path(path).unlink(missing_ok=True)
+            # Renamed first: a folder of which files are missing must not look like a checkpoint.
+            path.rename(path.with_name(f"{_RETIRED_PREFIX}{os.urandom(8).hex()}"))
+    for folder in {
+        path.parent for path in paths if Path(os.path.realpath(path.parent)) == path.parent
+    }:
+        for grave in folder.glob(f"{_RETIRED_PREFIX}*"):
+            if grave.is_symlink() or not grave.is_dir():
+                grave.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(grave, ignore_errors=True)
+
+
+def _nested(one: Path, other: Path) -> bool:
+    return one != other and (one.is_relative_to(other) or other.is_relative_to(one))

@@ -1,0 +1,125 @@
+"""All that is read and remembered of one rank: its three channels and how far they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from node_agent.ranks import EVENTS, STDERR, STDOUT, RankFiles
+from node_agent.spool import events
+from node_agent.spool.channels import Channel, Reader
+from node_agent.spool.files import read_document, write_document
+from node_agent.spool.readers import EventsReader, OutputReader, Reports
+from node_agent.spool.tail import Tail
+
+
+class _Place(msgspec.Struct):
+    """How far a file is acknowledged, and the offset at which its present content begins."""
+
+    acked: int = 0
+    base: int = 0
+    counted: int = 0
+
+
+class _Progress(msgspec.Struct):
+    """What a restart of the agent has to know; older than the truth by a second at most."""
+
+    places: dict[str, _Place] = {}
+    own_metrics: bool = False
+
+
+class RankSpool:
+    """The channels of one rank, in the order in which they are read.
+
+    Events come first: what they say of metrics decides how the output is read.
+    """
+
+    def __init__(
+        self,
+        files: RankFiles,
+        *,
+        on_saved: Callable[[events.Saved, int], str | None],
+        on_done: Callable[[], None],
+    ) -> None:
+        self.files = files
+        self._file = files.path / "acked.json"
+        self._saved = read_document(self._file, _Progress) or _Progress()
+        counted = self._saved.places.get(STDOUT, _Place()).counted
+        self.reports = Reports(own_metrics=self._saved.own_metrics, counted=counted)
+        self.events = self._channel(
+            EVENTS, EventsReader(self.reports, on_saved=on_saved, on_done=on_done)
+        )
+        # The events file is read again from its beginning, to learn again what it says.
+        self.events.tail.position = self.events.tail.base
+        self.outputs = [
+            self._channel(STDOUT, OutputReader(self.reports, seeks_metrics=files.is_main)),
+            self._channel(STDERR, OutputReader(self.reports, seeks_metrics=False)),
+        ]
+        self.channels = [self.events, *self.outputs]
+
+    def _channel(self, name: str, reader: Reader) -> Channel:
+        place = self._saved.places.get(name, _Place())
+        tail = Tail(self.files.path / name, position=place.acked, base=place.base)
+        channel = Channel(name, self.files, tail=tail, reader=reader)
+        channel.counted = place.counted
+        return channel
+
+    def end(self) -> None:
+        """Nothing more is written, except by `note`."""
+        for channel in self.channels:
+            channel.ended = True
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the rank has ended and all that it wrote is acknowledged."""
+        return all(channel.ended and channel.is_drained() for channel in self.channels)
+
+    def abandon(self) -> None:
+        """Nobody wants what the rank prints."""
+        for channel in self.channels:
+            channel.wanted = False
+
+    def note(self, message: str) -> None:
+        """Adds a warning of the agent's own to the rank's events, where it gets an offset."""
+        event = {"event": "log", "level": "WARNING", "message": message}
+        # The newline before it ends what a rank that died while writing has left.
+        line = b"\n" + msgspec.json.encode(event) + b"\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            descriptor = os.open(self.files.path / EVENTS, flags)
+        except OSError:
+            return
+        try:
+            os.write(descriptor, line)
+        except OSError:
+            return
+        finally:
+            os.close(descriptor)
+
+    def keep_house(self, budget_bytes: int) -> int:
+        """Remembers how far it is, and frees disk; returns how many bytes had to be dropped."""
+        if not self._save():
+            return 0
+        dropped = 0
+        for channel in self.outputs:
+            channel.tail.release(self._saved.places[channel.name].acked)
+            dropped += channel.tail.trim(budget_bytes)
+        return dropped
+
+    def close(self) -> None:
+        """Remembers how far it is, and closes the files."""
+        self._save()
+        for channel in self.channels:
+            channel.close()
+
+    def _save(self) -> bool:
+        """Writes how far it is where that has changed; False where the disk refuses."""
+        places = {c.name: _Place(c.acked, c.tail.base, c.counted) for c in self.channels}
+        progress = _Progress(places, self.reports.own_metrics)
+        if progress != self._saved:
+            if not write_document(self._file, progress):
+                return False
+            self._saved = progress
+        return True
