@@ -1,0 +1,109 @@
+"""What a rank executes: the user's script or program, checked before anything is started.
+
+`custom_script_path` is a local path or a `file://` URI. A relative path starts at the agent's own
+working directory. A Python script (by its suffix, or text without an execute bit) runs with the
+agent's Python, unbuffered; anything else must be executable.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from node_agent.core.leases import Category, Fault
+from scaimind.v1 import job_pb2
+
+SCRIPT = "training_config.framework.custom_script_path"
+ARGS = 'training_config.framework.config["args"]'
+_HEAD_BYTES = 4096
+
+
+class Refused(Exception):
+    """The lease cannot be started as it is; `fault` says why, and names the field."""
+
+    def __init__(self, fault: Fault) -> None:
+        """Carries the fault that the lease is reported with."""
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def refuse(field: str, message: str) -> Refused:
+    """The refusal of a field that the user gave."""
+    return Refused(Fault(Category.CONFIG, f"{field}: {message}"))
+
+
+def command(framework: job_pb2.Framework) -> tuple[str, ...]:
+    """The program and its arguments, the program as an absolute path.
+
+    Raises:
+        Refused: the framework has no script, the script cannot be run, or `args` has open quotes.
+    """
+    if not framework.custom_script_path:
+        name = job_pb2.Framework.Type.Name(framework.type)
+        raise refuse(SCRIPT, f"framework {name} needs a script on this node, and none is given")
+    script = local_path(SCRIPT, framework.custom_script_path)
+    return (*_program(script), *_arguments(framework.config.get("args", "")))
+
+
+def local_path(field: str, value: str) -> Path:
+    """The absolute local path of a path or a `file://` URI.
+
+    Raises:
+        Refused: another scheme, another machine, or a NUL in it.
+    """
+    if "\0" in value:
+        raise refuse(field, "a path cannot hold a NUL character")
+    if "://" not in value:
+        return Path(os.path.abspath(value))
+    parts = urlsplit(value)
+    if parts.scheme != "file":
+        raise refuse(field, f"this node cannot fetch {parts.scheme}:// (local paths and file://)")
+    if parts.netloc not in ("", "localhost"):
+        raise refuse(field, "a file:// URI must name a file of this machine, as file:///path")
+    return Path(os.path.abspath(unquote(parts.path)))
+
+
+def _program(script: Path) -> tuple[str, ...]:
+    try:
+        mode = script.stat().st_mode
+    except OSError as error:
+        raise refuse(SCRIPT, f"{error.strerror} on this node: {script}") from None
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a file"
+        raise refuse(SCRIPT, f"{script} is {kind}")
+    if script.suffix == ".py":
+        _head(script)
+        return (sys.executable, "-u", str(script))
+    if os.access(script, os.X_OK):
+        return (str(script),)
+    if _looks_like_python(_head(script)):
+        return (sys.executable, "-u", str(script))
+    raise refuse(SCRIPT, f"{script} is neither a Python script nor executable (chmod +x)")
+
+
+def _head(script: Path) -> bytes:
+    try:
+        with script.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise refuse(SCRIPT, f"cannot be read: {error.strerror}: {script}") from None
+
+
+def _looks_like_python(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    return not head.startswith(b"#!") or b"python" in head.split(b"\n", 1)[0]
+
+
+def _arguments(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise refuse(ARGS, f"cannot be split as a shell does: {error}") from None
+    if any("\0" in word for word in words):
+        raise refuse(ARGS, "an argument cannot hold a NUL character")
+    return words

@@ -1,0 +1,177 @@
+"""What the agent knows of its leases and their ranks, and what follows from it.
+
+Observed and desired are separate: the agent writes what it observes, the coordinator what it
+desires. States only ever move forward. All times are integer milliseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class State(IntEnum):
+    """Where a rank or a lease is; the numbers are those of the protocol."""
+
+    ACCEPTED = 1
+    PREPARING = 2
+    RUNNING = 3
+    STOPPING = 4
+    ENDED = 5
+
+
+class Category(StrEnum):
+    """Kinds of faults that an agent finds; the names are those of the protocol."""
+
+    USER_CODE = "USER_CODE"
+    CONFIG = "CONFIG"
+    STORAGE = "STORAGE"
+    NODE_LOST = "NODE_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What went wrong, for the user. A rank's exit code or signal where it had one."""
+
+    category: Category
+    message: str
+    rank: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One local rank as observed. `stopped`: it was asked to stop before it ended.
+
+    `fault` is what kept it from running, or took its supervisor away; an ordinary bad exit has
+    none. `last_line` is the last line of its stderr, for the message.
+    """
+
+    rank: int
+    state: State = State.ACCEPTED
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    stopped: bool = False
+    fault: Fault | None = None
+    last_line: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly by itself: a rank that was asked to stop may end as it likes."""
+        if self.state is not State.ENDED:
+            return False
+        return self.fault is not None or (not self.stopped and self.exit_code != 0)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended with exit code 0."""
+        return self.state is State.ENDED and self.fault is None and self.exit_code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One lease as observed. (lease_id, epoch) names a grant for ever.
+
+    `fault`: why none of its ranks was started. `stop_by_ms`: when the grace ends that was last
+    given. `drained`: nothing that it wrote is still to be sent. `leaving`: being forgotten now.
+    """
+
+    lease_id: str
+    epoch: int
+    ranks: tuple[Rank, ...] = ()
+    fault: Fault | None = None
+    stop_by_ms: int | None = None
+    drained: bool = False
+    leaving: bool = False
+
+    @property
+    def state(self) -> State:
+        """The lease's state from those of its ranks: RUNNING is every rank, ENDED every rank."""
+        states = [rank.state for rank in self.ranks]
+        if self.fault is not None or all(state is State.ENDED for state in states):
+            return State.ENDED
+        if self.stop_by_ms is not None:
+            return State.STOPPING
+        return min(State.RUNNING, *states)
+
+    @property
+    def first_fault(self) -> Fault | None:
+        """What went wrong first, once the lease has ended; None for nothing."""
+        if self.state is not State.ENDED:
+            return None
+        return self.fault or first_fault(self.ranks)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every rank ended with exit code 0, and at least one did."""
+        return bool(self.ranks) and self.fault is None and all(r.succeeded for r in self.ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the coordinator wants of a lease: `run`, or else a stop within `grace_ms`."""
+
+    lease_id: str
+    epoch: int
+    run: bool
+    grace_ms: int
+    has_spec: bool
+
+
+def first_fault(ranks: Sequence[Rank]) -> Fault | None:
+    """The fault of the rank that failed first; the others mostly failed because of it."""
+    failed = [rank for rank in ranks if rank.failed]
+    if not failed:
+        return None
+    first = min(failed, key=lambda rank: (rank.ended_at_ms or 0, rank.rank))
+    if first.fault is not None:
+        return Fault(
+            first.fault.category,
+            first.fault.message,
+            rank=first.rank,
+            exit_code=first.exit_code,
+            signal=first.signal,
+        )
+    return Fault(
+        Category.USER_CODE,
+        _message(first),
+        rank=first.rank,
+        exit_code=first.exit_code,
+        signal=first.signal,
+    )
+
+
+_SIGNALS = {
+    4: "SIGILL",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL, as the kernel does when memory runs out",
+    11: "SIGSEGV",
+    13: "SIGPIPE",
+    15: "SIGTERM",
+}
+_CODES = {
+    126: "which in a shell means that a command cannot be executed",
+    127: "which in a shell means that a command was not found",
+}
+
+
+def _message(rank: Rank) -> str:
+    if rank.signal is not None:
+        name = _SIGNALS.get(rank.signal)
+        text = f"rank {rank.rank} was ended by signal {rank.signal}" + (
+            f" ({name})" if name else ""
+        )
+    else:
+        text = f"rank {rank.rank} exited with code {rank.exit_code}"
+        code = rank.exit_code or 0
+        if code in _CODES:
+            text += f", {_CODES[code]}"
+        elif code - 128 in _SIGNALS:
+            text += f", which in a shell means signal {code - 128} ({_SIGNALS[code - 128]})"
+    return f"{text}: {rank.last_line}" if rank.last_line else text

@@ -1,0 +1,176 @@
+"""What a rank sees: its environment variables, its folders and its copy of the job's configs.
+
+The base is a short list of the agent's own variables, never its settings or secrets. The job's
+`environment` comes on top, and what the agent itself sets wins over both.
+
+`CUDA_VISIBLE_DEVICES` names real GPUs by UUID, is empty for a lease of CPU devices, and holds the
+indices of simulated ones. Ranks start in `<storage>/jobs/<job_id>/work`, which stays after the job,
+so that what a script writes to a relative path is found again.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from node_agent.command import local_path, refuse
+from node_agent.files import file_name
+from node_agent.ranks import EVENTS, DetectedDevice
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.v1 import job_pb2
+from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
+
+CONFIG_FILE = "config.json"
+CONFIGS = (
+    "training_config",
+    "data_config",
+    "resource_config",
+    "output_config",
+    "scheduling_config",
+)
+CPU_TYPE = "CPU"
+_BASE = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+_LIBRARIES = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PASSED = (*_BASE, *_LIBRARIES)
+_DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/"}
+_ENVIRONMENT = "training_config.environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where a lease's results go; all absolute."""
+
+    checkpoints: Path
+    output: Path
+    work: Path
+
+    def make(self) -> None:
+        """Makes them. OSError where the disk refuses."""
+        for folder in (self.checkpoints, self.output, self.work):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def folders(spec: agent_pb2.LeaseSpec, storage_dir: Path) -> Folders:
+    """The lease's folders: as the job says, else under the storage folder.
+
+    Raises:
+        Refused: a URI that is not of this machine.
+    """
+    given = spec.job.output_config
+    job = storage_dir / "jobs" / file_name(spec.job_id)
+    checkpoints = storage_dir / "lineages" / file_name(spec.lineage_id) / "checkpoints"
+    output = job / "model"
+    if given.checkpoint_uri:
+        checkpoints = local_path("output_config.checkpoint_uri", given.checkpoint_uri)
+    if given.output_uri:
+        output = local_path("output_config.output_uri", given.output_uri)
+    return Folders(checkpoints=checkpoints, output=output, work=job / "work")
+
+
+def lease_environment(
+    spec: agent_pb2.LeaseSpec,
+    places: Folders,
+    *,
+    devices: Sequence[DetectedDevice],
+    agent_environ: Mapping[str, str],
+) -> dict[str, str]:
+    """The variables that all ranks of a lease share.
+
+    Raises:
+        Refused: a variable, a data source or a checkpoint that this node cannot serve.
+    """
+    cpus = sum(device.type == CPU_TYPE for device in devices)
+    shared = {
+        **{name: agent_environ[name] for name in _PASSED if name in agent_environ},
+        "OMP_NUM_THREADS": str(max(1, cpus // max(1, spec.local_world_size))),
+        "PYTHONUNBUFFERED": "1",
+        **_user_environment(spec.job.training_config.environment),
+        "MASTER_ADDR": spec.master_address if spec.node_count > 1 else "127.0.0.1",
+        "MASTER_PORT": str(spec.master_port or _free_port()),
+        "WORLD_SIZE": str(spec.world_size),
+        "LOCAL_WORLD_SIZE": str(spec.local_world_size),
+        "NODE_RANK": str(spec.node_rank),
+        "GROUP_RANK": str(spec.node_rank),
+        "NNODES": str(max(1, spec.node_count)),
+        "CUDA_VISIBLE_DEVICES": ",".join(_visible(device) for device in devices if _is_gpu(device)),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "MIND_JOB_ID": spec.job_id,
+        "MIND_LINEAGE_ID": spec.lineage_id,
+        "MIND_ATTEMPT": str(spec.attempt),
+        "MIND_CHECKPOINT_DIR": str(places.checkpoints),
+        "MIND_OUTPUT_DIR": str(places.output),
+        **_data(spec.job.data_config),
+    }
+    if resume := spec.resume_from.uri or spec.job.training_config.resume_from_checkpoint:
+        field = "training_config.resume_from_checkpoint"
+        shared["MIND_RESUME_FROM"] = str(local_path(field, resume))
+    return {**_DEFAULTS, **shared}
+
+
+def rank_environment(
+    shared: Mapping[str, str], folder: Path, *, rank: int, local_rank: int
+) -> dict[str, str]:
+    """The variables of one rank, from those that its lease shares; `folder` is the rank's."""
+    return {
+        **shared,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local_rank),
+        "MIND_CONFIG": str(folder / CONFIG_FILE),
+        "MIND_EVENTS": str(folder / EVENTS),
+    }
+
+
+def configs_json(job: SubmitJobRequest) -> bytes:
+    """The job's five configs as one JSON object, named and valued as in REST."""
+    configs = {name: _as_json(getattr(job, name)) for name in CONFIGS}
+    return json.dumps(configs, ensure_ascii=False).encode()
+
+
+def _as_json(message: Message) -> dict[str, Any]:
+    """Protobuf's JSON, but with 64-bit integers as numbers."""
+    content = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    for field, value in message.ListFields():
+        if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
+            content[field.name] = value
+        elif isinstance(value, Message) and not isinstance(content[field.name], str):
+            content[field.name] = _as_json(value)
+        elif field.name == "sources":
+            content[field.name] = [_as_json(source) for source in value]
+    return content
+
+
+def _user_environment(given: Mapping[str, str]) -> dict[str, str]:
+    for name, value in given.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise refuse(_ENVIRONMENT, f"{name!r} cannot be an environment variable")
+    return dict(given)
+
+
+def _data(config: job_pb2.DataConfig) -> dict[str, str]:
+    return {
+        f"MIND_DATA_{n}_PATH": str(local_path(f"data_config.sources[{n}].path", source.path))
+        for n, source in enumerate(config.sources)
+    }
+
+
+def _is_gpu(device: DetectedDevice) -> bool:
+    return device.type != CPU_TYPE
+
+
+def _visible(device: DetectedDevice) -> str:
+    return str(device.index) if device.simulated else device.device_id
+
+
+def _free_port() -> int:
+    """A port that nobody listens on now; the ranks meet there in a moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,145 @@
+"""The node agent's program: puts the parts together, runs them, and ends without touching jobs.
+
+Exit codes: 0 after SIGTERM or SIGINT; 1 where it cannot start; 2 for bad settings; 3 when a newer
+agent has taken the node over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import structlog
+
+from node_agent.files import replace_file, sync_file
+from node_agent.keeper import Keeper
+from node_agent.offer import offer
+from node_agent.runtime.process import ProcessRuntime
+from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
+from node_agent.settings import Settings
+from node_agent.spool import Spool
+from node_agent.telemetry import detect_devices
+from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from scaimind.service import log as service_log
+
+SUPERSEDED = 3
+
+log = structlog.get_logger()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the agent until it is told to end; returns the exit code."""
+    settings = Settings.load("node_agent", argv)
+    service_log.configure(level=settings.log_level, json=settings.log_json)
+    data_dir = Path(os.path.abspath(settings.data_dir))
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = _lock(data_dir)
+        generation = _next_generation(data_dir / "generation")
+        token = settings.token()
+    except OSError as error:
+        print(f"node_agent: {error.filename or data_dir}: {error.strerror}", file=sys.stderr)
+        return 1
+    try:
+        return asyncio.run(_serve(settings, data_dir, token=token, generation=generation))
+    finally:
+        os.close(lock)
+
+
+async def _serve(settings: Settings, data_dir: Path, *, token: str, generation: int) -> int:
+    devices = detect_devices(settings.devices)
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    runtime = channel = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            runtime = ProcessRuntime(tasks)
+            await runtime.open()  # before gRPC has any threads
+            channel = grpc.aio.insecure_channel(settings.coordinator, options=CHANNEL_OPTIONS)
+            stub = AgentServiceStub(channel)
+            spool = Spool(lambda: stub.Push(metadata=metadata), node_id=settings.node_id)
+            keeper = Keeper(
+                tasks=tasks,
+                data_dir=data_dir,
+                storage_dir=settings.storage,
+                runtime=runtime,
+                spool=spool,
+                devices=devices,
+            )
+            await keeper.adopt()
+            session = Session(
+                stub,
+                keeper,
+                node_id=settings.node_id,
+                incarnation=uuid.uuid4().hex,
+                generation=generation,
+                offer=offer(
+                    devices, address=settings.address, labels=settings.labels, data_dir=data_dir
+                ),
+                hold_ms=settings.hold_ms,
+                metadata=metadata,
+            )
+            log.info("agent_started", node_id=settings.node_id, devices=len(devices))
+            reading = tasks.create_task(spool.run())
+            code = await _until_told(session)
+            reading.cancel()
+            return code
+    finally:
+        if channel is not None:
+            await channel.close()
+        if runtime is not None:
+            await runtime.close()
+
+
+async def _until_told(session: Session) -> int:
+    """Runs the session until a signal or the coordinator ends it."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    talking = asyncio.ensure_future(session.run())
+    waiting = asyncio.ensure_future(told.wait())
+    await asyncio.wait((talking, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    try:
+        if talking.done():
+            await talking
+    except Superseded:
+        log.error("superseded", hint="a newer agent runs this node; jobs were left alone")
+        return SUPERSEDED
+    talking.cancel()
+    log.info("agent_ends", hint="jobs go on")
+    return 0
+
+
+def _lock(data_dir: Path) -> int:
+    """Keeps a second agent out of the data folder, for as long as the descriptor is open."""
+    lock = os.open(data_dir / "agent.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise OSError(error.errno, "another agent uses this data folder", str(data_dir)) from None
+    return lock
+
+
+def _next_generation(path: Path) -> int:
+    """The number of this start, higher than all before and durable.
+
+    It is at least the time in seconds, so that a node whose folder was lost still starts above
+    the agent that it replaces.
+    """
+    try:
+        last = int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        last = 0
+    generation = max(last + 1, int(time.time()))
+    replace_file(path, str(generation).encode())
+    sync_file(path, up_to=path.parent)
+    return generation

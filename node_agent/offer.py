@@ -1,0 +1,54 @@
+"""What this node offers to the coordinator."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from node_agent.ranks import DetectedDevice
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.v1 import node_pb2
+
+
+def offer(
+    devices: Sequence[DetectedDevice],
+    *,
+    address: str,
+    labels: Mapping[str, str],
+    data_dir: Path,
+) -> agent_pb2.NodeOffer:
+    """The offer of this machine; disk is that of `data_dir`, which exists."""
+    return agent_pb2.NodeOffer(
+        address=address,
+        labels=labels,
+        simulated=any(device.simulated for device in devices),
+        devices=[_device(device) for device in devices],
+        cpu_count=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        disk_bytes=shutil.disk_usage(data_dir).total,
+        agent_version=_version(),
+    )
+
+
+def _device(device: DetectedDevice) -> node_pb2.Device:
+    return node_pb2.Device(
+        device_id=device.device_id,
+        index=device.index,
+        type=device.type,
+        model=device.model,
+        memory_bytes=device.memory_bytes,
+        simulated=device.simulated,
+        healthy=device.healthy,
+    )
+
+
+def _version() -> str:
+    try:
+        return version("mindcoordinator")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0"

@@ -1,0 +1,130 @@
+"""From a grant to what a runtime is told: folders are made, the spec becomes orders.
+
+A lease lives in `<data_dir>/leases/<lease>.<epoch>/`: `lease.pb` (the grant with its spec) and one
+folder `rank-<r>` for each local rank. `lease.pb` comes last, so that where it is all else is too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from google.protobuf.message import DecodeError
+
+from node_agent import environment
+from node_agent.command import SCRIPT, command, refuse
+from node_agent.files import file_name, replace_file
+from node_agent.ranks import DetectedDevice, RankFiles
+from node_agent.runtime.protocol import RankOrder
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+
+LEASE_FILE = "lease.pb"
+MAX_LOCAL_RANKS = 1024
+DEFAULT_KEEP_CHECKPOINTS = 3
+_RANK_PREFIX = "rank-"
+
+
+def lease_folder(leases_dir: Path, grant: agent_pb2.DesiredLease) -> Path:
+    """The folder of a grant."""
+    return leases_dir / f"{file_name(grant.lease_id)}.{grant.epoch}"
+
+
+def rank_folders(grant: agent_pb2.DesiredLease, folder: Path) -> dict[int, Path]:
+    """The folder of each local rank; none where the spec's count makes no sense."""
+    spec = grant.spec
+    if not 0 < spec.local_world_size <= MAX_LOCAL_RANKS or spec.first_rank < 0:
+        return {}
+    ranks = range(spec.first_rank, spec.first_rank + spec.local_world_size)
+    return {rank: folder / f"{_RANK_PREFIX}{rank}" for rank in ranks}
+
+
+def prepare(
+    grant: agent_pb2.DesiredLease,
+    folder: Path,
+    *,
+    storage_dir: Path,
+    devices: Mapping[str, DetectedDevice],
+    agent_environ: Mapping[str, str],
+) -> list[RankOrder]:
+    """Checks a grant, makes its folders, and returns one order per local rank. Blocks briefly.
+
+    Raises:
+        Refused: the job cannot run here as it is.
+        OSError: the disk refuses.
+    """
+    spec = grant.spec
+    if missing := [key for key in spec.device_ids if key not in devices]:
+        raise refuse("device_ids", f"this node has no device {missing[0]!r}")
+    argv = command(spec.job.training_config.framework)
+    places = environment.folders(spec, storage_dir)
+    shared = environment.lease_environment(
+        spec,
+        places,
+        devices=[devices[key] for key in spec.device_ids],
+        agent_environ=agent_environ,
+    )
+    places.make()
+    ranks = rank_folders(grant, folder)
+    configs = environment.configs_json(spec.job)
+    for path in ranks.values():
+        path.mkdir(parents=True, exist_ok=True)
+        (path / environment.CONFIG_FILE).write_bytes(configs)
+    replace_file(folder / LEASE_FILE, grant.SerializeToString())
+    return [
+        RankOrder(
+            path=path,
+            rank=rank,
+            argv=argv,
+            env=environment.rank_environment(
+                shared, path, rank=rank, local_rank=rank - spec.first_rank
+            ),
+            cwd=places.work,
+            subject=SCRIPT,
+        )
+        for rank, path in ranks.items()
+    ]
+
+
+def rank_files(
+    grant: agent_pb2.DesiredLease, path: Path, *, rank: int, storage_dir: Path
+) -> RankFiles:
+    """What the spool has to know of a rank that was ordered."""
+    spec = grant.spec
+    output = spec.job.output_config
+    keep = output.keep_checkpoints if output.HasField("keep_checkpoints") else 0
+    return RankFiles(
+        path=path,
+        job_id=spec.job_id,
+        lineage_id=spec.lineage_id,
+        attempt=spec.attempt,
+        lease_id=grant.lease_id,
+        epoch=grant.epoch,
+        rank=rank,
+        checkpoint_dir=environment.folders(spec, storage_dir).checkpoints,
+        keep_checkpoints=keep or DEFAULT_KEEP_CHECKPOINTS,
+    )
+
+
+def recover(folder: Path) -> tuple[agent_pb2.DesiredLease, dict[int, Path]]:
+    """The grant that a folder was made for, and its ranks; no ranks where none was ordered.
+
+    Where `lease.pb` is damaged the folder's name tells the grant, but not its spec.
+    """
+    grant = agent_pb2.DesiredLease()
+    found = {
+        int(path.name.removeprefix(_RANK_PREFIX)): path
+        for path in folder.glob(f"{_RANK_PREFIX}*")
+        if path.name.removeprefix(_RANK_PREFIX).isdecimal()
+    }
+    try:
+        grant.ParseFromString((folder / LEASE_FILE).read_bytes())
+    except FileNotFoundError:
+        return grant, {}
+    except (OSError, DecodeError):
+        grant.Clear()
+    if grant.lease_id:
+        return grant, rank_folders(grant, folder) or found
+    name, _, epoch = folder.name.rpartition(".")
+    number = int(epoch) if epoch.isdecimal() else 0
+    return agent_pb2.DesiredLease(lease_id=unquote(name), epoch=number), found

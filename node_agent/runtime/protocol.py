@@ -1,0 +1,59 @@
+"""What a runtime is: the one that turns an order into a running rank and says what became of it.
+
+Processes on this machine are one; containers and clusters are others. All pass the same suite in
+`tests/contract/runtimes/`. A rank is known by its folder: what a runtime has to remember about it
+is found there again after a restart of the agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from node_agent.core.leases import Rank
+
+
+@dataclass(frozen=True, slots=True)
+class RankOrder:
+    """What to run as one rank. `subject` is what its program is called in messages to the user.
+
+    The folder `path` exists and is new; the runtime writes `stdout`, `stderr`, `started.json` and
+    `exit.json` there.
+    """
+
+    path: Path
+    rank: int
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    subject: str
+
+
+class Runtime(Protocol):
+    """Runs ranks that outlive it. Used from the event loop only; nothing here blocks it."""
+
+    on_change: Callable[[], None]
+    """Called whenever what `observe` says of any rank has changed."""
+
+    async def open(self) -> None:
+        """Gets ready to start ranks quickly."""
+
+    def start(self, order: RankOrder) -> None:
+        """Begins to start a rank, which is known from now on. A folder is started at most once."""
+
+    async def adopt(self, path: Path, rank: int) -> None:
+        """Finds a rank again that an earlier agent started, or tried to start."""
+
+    def stop(self, path: Path, grace_ms: int) -> None:
+        """SIGTERM now, SIGKILL to all of it after the grace; asked again it shortens the grace."""
+
+    def observe(self, path: Path) -> Rank:
+        """What is known of a rank that was started or adopted."""
+
+    def forget(self, path: Path) -> None:
+        """Drops what is held of an ended rank in memory."""
+
+    async def close(self) -> None:
+        """Lets go of everything; ranks go on."""

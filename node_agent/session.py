@@ -1,0 +1,179 @@
+"""The link to the coordinator: one Sync call at a time, held by the server, for ever again.
+
+Theory of operation. A call carries all that is observed and returns all that is desired; it is
+held until the desired list changes, so a grant arrives at once, and it is the heartbeat. When
+something observed changes while a call is held, a new one with a higher sequence takes its place.
+Calls begin at least `MIN_INTERVAL_S` apart: a single change waits for nothing, a burst becomes one
+call. Whatever fails is tried again for ever, with jitter, and jobs never notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import grpc
+import structlog
+
+from node_agent.keeper import Seen
+from node_agent.report import report
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+
+MIN_INTERVAL_S = 0.003
+IDLE_INTERVAL_S = 0.05  # where an answer came at once and brought nothing
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 1.0
+DEADLINE_SLACK_S = 5.0
+
+CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+)
+
+log = structlog.get_logger()
+
+_Call = grpc.aio.UnaryUnaryCall[agent_pb2.SyncRequest, agent_pb2.SyncResponse]
+
+
+class Leases(Protocol):
+    """What the session needs of the keeper."""
+
+    on_change: Callable[[], None]
+    """Called whenever what `seen` returns may have changed."""
+
+    def seen(self) -> list[Seen]:
+        """Every lease that is to be reported."""
+
+    def desire(self, leases: Sequence[agent_pb2.DesiredLease]) -> None:
+        """Takes over the whole list of what is desired."""
+
+
+class Superseded(Exception):
+    """A newer agent has taken this node over; this one must end and touch nothing."""
+
+
+class Session:
+    """Keeps the coordinator and the keeper in agreement."""
+
+    def __init__(
+        self,
+        stub: AgentServiceAsyncStub,
+        leases: Leases,
+        *,
+        node_id: str,
+        incarnation: str,
+        generation: int,
+        offer: agent_pb2.NodeOffer,
+        hold_ms: int,
+        metadata: Sequence[tuple[str, str]],
+    ) -> None:
+        """Speaks for one start of the agent; `generation` counts the starts on this node."""
+        self._stub = stub
+        self._leases = leases
+        self._request = agent_pb2.SyncRequest(
+            node_id=node_id,
+            incarnation=incarnation,
+            generation=generation,
+            hold_ms=hold_ms,
+            offer=offer,
+        )
+        self._metadata = tuple(metadata)
+        self._told: list[agent_pb2.ObservedLease] = []
+        self._changed = asyncio.Event()
+        self._leader_epoch = 0
+        self._failures = 0
+        self._in_contact = False
+        self._sent_s = 0.0
+        leases.on_change = self._look
+
+    async def run(self) -> None:
+        """Works until cancelled.
+
+        Raises:
+            Superseded: the coordinator has told this agent to end.
+        """
+        while True:
+            call = self._call()
+            try:
+                answer = await self._answer(call)
+            except grpc.aio.AioRpcError as error:
+                await self._failed(error)
+                continue
+            finally:
+                call.cancel()
+            pause_s = MIN_INTERVAL_S
+            if answer is not None:
+                pause_s = await self._take(answer)
+            await asyncio.sleep(max(0.0, self._sent_s + pause_s - time.monotonic()))
+
+    def _call(self) -> _Call:
+        self._told = self._picture()
+        self._changed.clear()
+        self._request.sequence += 1
+        del self._request.leases[:]
+        self._request.leases.extend(self._told)
+        self._sent_s = time.monotonic()
+        return self._stub.Sync(
+            self._request,
+            timeout=self._request.hold_ms / 1000 + DEADLINE_SLACK_S,
+            metadata=self._metadata,
+        )
+
+    async def _answer(self, call: _Call) -> agent_pb2.SyncResponse | None:
+        """Waits for the answer; None where a change makes the call out of date before."""
+        waits = [asyncio.ensure_future(call), asyncio.ensure_future(self._changed.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return await call if waits[0].done() else None
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _take(self, answer: agent_pb2.SyncResponse) -> float:
+        """Acts on an answer; returns how long after the call the next one may begin."""
+        if answer.superseded:
+            raise Superseded
+        if answer.leader_epoch < self._leader_epoch:
+            log.warning("answer_of_an_old_leader_ignored", epoch=answer.leader_epoch)
+            await self._back_off()
+            return 0.0
+        if not self._in_contact:
+            log.info("in_contact", leader_epoch=answer.leader_epoch)
+        self._in_contact = True
+        self._failures = 0
+        self._leader_epoch = answer.leader_epoch
+        news = answer.revision != self._request.seen_revision
+        self._request.seen_revision = answer.revision
+        self._leases.desire(answer.leases)
+        return MIN_INTERVAL_S if news else IDLE_INTERVAL_S
+
+    async def _failed(self, error: grpc.aio.AioRpcError) -> None:
+        if self._in_contact or self._failures == 0:
+            log.warning("no_contact", code=error.code().name, details=error.details())
+        self._in_contact = False
+        # Another coordinator may number its answers anew: the next one is wanted in any case.
+        self._request.seen_revision = 0
+        await self._back_off()
+
+    async def _back_off(self) -> None:
+        longest_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
+        self._failures += 1
+        await asyncio.sleep(random.uniform(0, longest_s))
+
+    def _picture(self) -> list[agent_pb2.ObservedLease]:
+        return [report(seen) for seen in self._leases.seen()]
+
+    def _look(self) -> None:
+        """Makes the held call out of date where the picture is not what it was told."""
+        if not self._changed.is_set() and self._picture() != self._told:
+            self._changed.set()
