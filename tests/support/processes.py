@@ -1,0 +1,63 @@
+"""Processes of a cluster, found by what they are: by their command line, environment or folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+
+def of_folder(folder: Path) -> list[psutil.Process]:
+    """Every living process that names a folder in its command line, environment or working directory."""
+    found = []
+    for process in psutil.process_iter():
+        if process.pid != os.getpid() and _names(process, str(folder)):
+            found.append(process)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; a zombie does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    """Kills these processes, and waits until they are gone."""
+    for process in processes:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=10)
+
+
+def describe(found: list[psutil.Process]) -> str:
+    """For messages: pid and command line of each."""
+    return "; ".join(f"{one.pid}: {_command(one)}" for one in found)
+
+
+def _names(process: psutil.Process, text: str) -> bool:
+    if not is_alive(process.pid):
+        return False
+    return (
+        text in _command(process)
+        or text in _read(lambda: process.cwd())
+        or text in _read(lambda: "\0".join(process.environ().values()))
+    )
+
+
+def _command(process: psutil.Process) -> str:
+    return _read(lambda: " ".join(process.cmdline()))
+
+
+def _read(question: Callable[[], str]) -> str:
+    try:
+        return question()
+    except (psutil.Error, OSError):
+        return ""
