@@ -1,0 +1,1 @@
+"""The command line `scaimind`. Nothing heavy is imported before a verb needs it."""

@@ -1,0 +1,78 @@
+"""The verbs about data and evaluations: data validate, cache, evaluate, evaluations."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scaimind.cli import exits, tables
+from scaimind.cli.session import Session, verb
+
+
+def add(app: typer.Typer) -> None:
+    """Adds these verbs to the command line."""
+    verb(app, "scaimind cache")(cache)
+    verb(app, "scaimind evaluate job_01J9 --benchmark perplexity")(evaluate)
+    verb(app, "scaimind evaluations job_02K1")(evaluations)
+    data = typer.Typer(help="Checks data.", no_args_is_help=True)
+    verb(data, "scaimind data validate train.jsonl s3://bucket/more.parquet")(validate)
+    app.add_typer(data, name="data")
+
+
+def validate(
+    session: Session,
+    paths: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Paths or URIs")],
+    form: Annotated[str, typer.Option("--format", help="Such as jsonl; else the name tells")] = "",
+) -> None:
+    """Tells whether data can be reached and parsed; exit code 1 where it cannot."""
+    sources = [{"path": _absolute(path), "format": form} for path in paths]
+    answer = session.client.validate_data(sources)
+    session.show(answer, tables.validity)
+    if not answer.valid:
+        raise exits.Exit(exits.JOB_FAILED)
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if "://" not in path and Path(path).exists() else path
+
+
+def cache(
+    session: Session,
+    node_id: Annotated[str, typer.Argument(metavar="[NODE]", help="Default: all")] = "",
+) -> None:
+    """Lists what the nodes' data caches hold."""
+    session.show(session.client.data_cache(node_id), tables.cache)
+
+
+def evaluate(
+    session: Session,
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The trained job")],
+    benchmark: Annotated[list[str], typer.Option(help="A benchmark; may be repeated")],
+    checkpoint_id: Annotated[str, typer.Option("--checkpoint", help="Not the final model")] = "",
+    model_uri: Annotated[str, typer.Option("--model", help="Where the model is")] = "",
+    samples: Annotated[int, typer.Option(min=0, max=2**53, help="Samples of each; 0 all")] = 0,
+) -> None:
+    """Queues an evaluation of a job's model."""
+    body = {
+        "job_id": job_id,
+        "model_uri": model_uri,
+        "checkpoint_id": checkpoint_id,
+        "benchmarks": [{"name": name, "num_samples": samples} for name in benchmark],
+    }
+    session.show(session.client.submit_evaluation(body), tables.evaluation_submitted)
+
+
+def evaluations(
+    session: Session,
+    evaluation_id: Annotated[
+        str, typer.Argument(metavar="[EVALUATION]", help="Show this one")
+    ] = "",
+    page_size: Annotated[int, typer.Option(min=1, max=100, help="Evaluations a page")] = 20,
+    page_token: Annotated[str, typer.Option(help="Of the page before")] = "",
+) -> None:
+    """Lists evaluations, or shows one with its scores."""
+    if evaluation_id:
+        session.show(session.client.get_evaluation(evaluation_id), tables.evaluation)
+        return
+    page = session.client.evaluations_page(page_size=page_size, page_token=page_token)
+    session.show(page, tables.jobs)

@@ -1,0 +1,106 @@
+"""Job files: the submit body in YAML or JSON.
+
+Two things are settled on the machine that submits, because an agent needs absolute paths: a
+relative script or data path that exists beside the job file, and the placeholders `${JOB_DIR}`
+(the job file's folder) and `${PYTHON_STDLIB}` (Python's own source) in such paths.
+"""
+
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from scaimind.cli.exits import fail
+
+MAX_BYTES = 16 * 1024 * 1024
+
+
+def read(file: str, sets: list[str]) -> dict[str, Any]:
+    """The body in `file` (`-` is standard input) with `sets` (`key.path=value`) applied.
+
+    Raises:
+        Fault: it cannot be read, is not YAML, or is not an object.
+    """
+    folder = Path.cwd() if file == "-" else Path(file).absolute().parent
+    body = parse(_text(file), file)
+    for each in sets:
+        assign(body, each)
+    settle_paths(body, folder)
+    return body
+
+
+def _text(file: str) -> str:
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                data = opened.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            fail(f"{file}: larger than {MAX_BYTES // 1024 // 1024} MiB")
+        return data.decode("utf-8")
+    except OSError as error:
+        fail(f"{file}: {error.strerror}", hint="give a job file, or - for standard input")
+    except UnicodeDecodeError:
+        fail(f"{file}: not UTF-8 text")
+
+
+def parse(text: str, name: str) -> dict[str, Any]:
+    """An object from YAML, of which JSON is a part."""
+    import yaml
+
+    try:
+        body = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        fail(f"{name}{place}: {getattr(error, 'problem', None) or 'not YAML'}")
+    if not isinstance(body, dict):
+        fail(f"{name}: a job file holds an object with name, training_config, data_config, …")
+    return body
+
+
+def assign(body: dict[str, Any], assignment: str) -> None:
+    """Sets one field, such as `resource_config.gpu_count=2`; the value is YAML."""
+    import yaml
+
+    path, separator, text = assignment.partition("=")
+    if not separator or not path:
+        fail(f"--set {assignment}: must be key.path=value")
+    *parents, last = path.split(".")
+    place = body
+    for name in parents:
+        inner = place.setdefault(name, {})
+        if not isinstance(inner, dict):
+            fail(f"--set {assignment}: {name} is not an object")
+        place = inner
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        place[last] = text
+
+
+def settle_paths(body: dict[str, Any], folder: Path) -> None:
+    """Makes the script's and the data's paths absolute where they are meant to be local."""
+    framework = _inner(_inner(body, "training_config"), "framework")
+    _settle(framework, "custom_script_path", folder)
+    sources = _inner(body, "data_config").get("sources")
+    for source in sources if isinstance(sources, list) else ():
+        if isinstance(source, dict):
+            _settle(source, "path", folder)
+
+
+def _inner(body: dict[str, Any], name: str) -> dict[str, Any]:
+    inner = body.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _settle(place: dict[str, Any], name: str, folder: Path) -> None:
+    path = place.get(name)
+    if not isinstance(path, str) or not path:
+        return
+    path = path.replace("${JOB_DIR}", str(folder))
+    path = path.replace("${PYTHON_STDLIB}", sysconfig.get_path("stdlib"))
+    if "://" not in path and "\0" not in path and (folder / path).exists():
+        path = str((folder / path).absolute())
+    place[name] = path

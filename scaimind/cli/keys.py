@@ -1,0 +1,61 @@
+"""The verbs about API keys, for admins."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from scaimind.cli import exits, tables
+from scaimind.cli.session import Session, verb
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def add(app: typer.Typer) -> None:
+    """Adds these verbs to the command line."""
+    keys = typer.Typer(help="Makes, lists and revokes API keys.", no_args_is_help=True)
+    verb(keys, "scaimind keys create --tenant acme --permission view --permission manage")(create)
+    verb(keys, "scaimind keys list --tenant acme", name="list")(list_keys)
+    verb(keys, "scaimind keys revoke key_01J9")(revoke)
+    app.add_typer(keys, name="keys")
+
+
+def create(
+    session: Session,
+    tenant: Annotated[str, typer.Option(help="Whose key it is")],
+    permission: Annotated[
+        list[str], typer.Option(help="view, manage, cluster_admin or evaluate; may be repeated")
+    ],
+    user: Annotated[str, typer.Option(help="The user (default: the key itself)")] = "",
+    expires_in: Annotated[str, typer.Option(help="Such as 12h or 30d (default: never)")] = "",
+) -> None:
+    """Makes a key and prints it, this once."""
+    expires_at = datetime.now(UTC) + _period(expires_in) if expires_in else None
+    answer = session.client.create_key(
+        tenant, permissions=permission, user_id=user, expires_at=expires_at
+    )
+    session.show(answer, tables.new_key)
+
+
+def _period(text: str) -> timedelta:
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
+    if not found or (period := timedelta(**{_UNITS[found[2]]: int(found[1])})).days > 36_500:
+        exits.fail(f"--expires-in {text}: must be a number and s, m, h or d, such as 30d")
+    return period
+
+
+def list_keys(
+    session: Session,
+    tenant: Annotated[str, typer.Option(help="Only of this tenant")] = "",
+) -> None:
+    """Lists keys, without their secrets."""
+    session.show(session.client.list_keys(tenant), tables.keys)
+
+
+def revoke(
+    session: Session,
+    key_id: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_…")],
+) -> None:
+    """Revokes a key at once."""
+    session.show(session.client.revoke_key(key_id), tables.revoked)

@@ -1,0 +1,381 @@
+"""Answers as tables for people. Nothing here is needed by programs: they ask for JSON."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from scaimind.cli.printer import Rows
+from scaimind.cli.text import ago, duration, number, optional_seconds, size
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from scaimind.v1 import job_pb2, key_service_pb2, node_pb2
+    from scaimind.v1 import mind_coordinator_pb2 as pb
+
+
+def enum(message: "Message", field: str = "status") -> str:
+    """An enum field by name; its number where only a newer coordinator knows it."""
+    number = getattr(message, field)
+    kind = message.DESCRIPTOR.fields_by_name[field].enum_type
+    known = kind.values_by_number.get(number) if kind else None
+    return known.name if known else str(number)
+
+
+def _devices(resources: "job_pb2.ResourceConfig") -> str:
+    return f"{resources.gpu_count} x {resources.gpu_type or 'any'}"
+
+
+def _pairs(pairs: Iterable[tuple[str, object]]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(pairs))
+
+
+def jobs(page: "pb.ListJobsResponse") -> Rows:
+    """One line for each job."""
+    cells = [
+        (
+            job.job_id,
+            job.name,
+            enum(job),
+            f"{job.progress:.0f} %",
+            _devices(job.resource_config),
+            job.queue_name,
+            ago(job.created_at),
+        )
+        for job in page.jobs
+    ]
+    note = "" if cells else "no jobs"
+    if page.next_page_token:
+        note = f"{len(cells)} of {page.total_count}; go on with --page-token {page.next_page_token}"
+    headers = ("JOB", "NAME", "STATUS", "PROGRESS", "DEVICES", "QUEUE", "CREATED")
+    return Rows(headers if cells else (), cells, note=note)
+
+
+def job(job: "job_pb2.Job") -> Rows:
+    """Everything that people ask of one job; lines without a value are left out."""
+    reason = job.status_reason
+    cells = [
+        ("job", job.job_id),
+        ("name", job.name),
+        ("status", enum(job)),
+        ("reason", " ".join(filter(None, (reason.code, reason.message)))),
+        ("progress", _progress(job)),
+        ("devices", _devices(job.resource_config)),
+        ("queue", f"{job.queue_name}, priority {job.priority}"),
+        ("labels", _pairs(job.labels.items())),
+        ("retry of", job.parent_job_id),
+        ("attempt", _attempt(job)),
+        ("metrics", _metrics(job)),
+        *_checkpoints(job),
+        ("model", job.output_model_uri),
+        ("error", _error(job)),
+        ("owner", f"{job.tenant_id}/{job.user_id}"),
+        ("created", ago(job.created_at)),
+        ("started", ago(job.started_at)),
+        ("completed", ago(job.completed_at)),
+    ]
+    return Rows((), [cell for cell in cells if cell[1]])
+
+
+def _progress(job: "job_pb2.Job") -> str:
+    parts = [f"{job.progress:.1f} %"]
+    if job.HasField("eta_seconds"):
+        parts.append(f"{duration(job.eta_seconds)} to go")
+    if job.estimated_wait_seconds > 0:
+        parts.append(f"starts in {duration(job.estimated_wait_seconds)}")
+    return ", ".join(parts)
+
+
+def _attempt(job: "job_pb2.Job") -> str:
+    if not job.HasField("attempt"):
+        return ""
+    return f"{job.attempt.number} on {', '.join(job.attempt.node_ids) or 'no node'}"
+
+
+def _metrics(job: "job_pb2.Job") -> str:
+    point = job.latest_metrics
+    if not job.HasField("latest_metrics"):
+        return ""
+    return f"step {point.step}: {_values(point)}"
+
+
+def _values(point: "job_pb2.MetricPoint") -> str:
+    return _pairs((key, number(value)) for key, value in point.values.items())
+
+
+def _checkpoints(job: "job_pb2.Job") -> list[tuple[str, str]]:
+    return [
+        ("checkpoint", f"step {each.step}, {size(each.size_bytes)}, {each.uri}")
+        for each in job.checkpoints
+    ]
+
+
+def _error(job: "job_pb2.Job") -> str:
+    if not job.HasField("error"):
+        return ""
+    fault = job.error
+    where = f" (exit code {fault.exit_code})" if fault.HasField("exit_code") else ""
+    return f"{enum(fault, 'category')}: {fault.message}{where}"
+
+
+def submitted(answer: "pb.SubmitJobResponse") -> Rows:
+    """What became of a submit."""
+    return Rows((), [(answer.job_id or "valid", enum(answer), answer.message)])
+
+
+def retried(answer: "pb.RetryJobResponse") -> Rows:
+    """The child of a retry."""
+    cells = (answer.job_id or "valid", enum(answer), answer.message)
+    return Rows((), [cells])
+
+
+def acted(job: "job_pb2.Job") -> Rows:
+    """A job after an action."""
+    reason = job.status_reason
+    return Rows((), [(job.job_id, enum(job), reason.message or reason.code)])
+
+
+def metrics(answer: "pb.GetJobMetricsResponse") -> Rows:
+    """One line for each point, one column for each value."""
+    names = sorted({name for point in answer.points for name in point.values})
+    cells = [
+        (str(point.step), *(_cell(point, name) for name in names), ago(point.timestamp))
+        for point in answer.points
+    ]
+    note = f"{len(cells)} of {answer.total_points} points" if cells else "no metrics yet"
+    return Rows(
+        ("STEP", *(name.upper() for name in names), "WHEN") if cells else (), cells, note=note
+    )
+
+
+def _cell(point: "job_pb2.MetricPoint", name: str) -> str:
+    return number(point.values[name]) if name in point.values else ""
+
+
+def point(point: "job_pb2.MetricPoint") -> str:
+    """One point in one line."""
+    return f"step {point.step}  {point.progress:.1f} %  {_values(point)}"
+
+
+def explanation(answer: "pb.ExplainJobResponse") -> Rows:
+    """Why a job waits."""
+    cells = [("job", answer.job_id), ("status", enum(answer))]
+    if answer.position:
+        cells.append(("position", str(answer.position)))
+        cells.append(("starts in", f"{optional_seconds(answer, 'eta_p50_seconds')} (median)"))
+    cells += [("blocked by", f"{each.message} ({each.code})") for each in answer.blockers]
+    for verdict in answer.nodes:
+        says = "fits" if verdict.fits else f"{verdict.message} ({verdict.code})"
+        cells.append((f"node {verdict.node_id}", says))
+    for each in answer.counterfactuals:
+        cells.append(("sooner with", f"{each.change}: {optional_seconds(each, 'eta_seconds')}"))
+    return Rows((), cells)
+
+
+def queues(answer: "pb.GetQueueResponse") -> Rows:
+    """Every job that waits."""
+    cells = [
+        (
+            queue.queue_name,
+            str(job.position),
+            job.job_id,
+            job.name,
+            enum(job),
+            str(job.priority),
+            f"{job.gpu_count} x {job.gpu_type or 'any'}",
+            optional_seconds(job, "estimated_wait_seconds"),
+            job.status_reason.message or job.status_reason.code,
+        )
+        for queue in answer.queues
+        for job in queue.jobs
+    ]
+    headers = ("QUEUE", "PLACE", "JOB", "NAME", "STATUS", "PRIORITY", "DEVICES", "WAIT", "REASON")
+    note = f"{answer.depth} waiting, {answer.running} running"
+    return Rows(headers if cells else (), cells, note=note)
+
+
+def cluster(answer: "pb.GetClusterResponse") -> Rows:
+    """Totals."""
+    cells = [
+        ("nodes", f"{answer.ready_nodes} of {answer.total_nodes} ready"),
+        *(
+            (
+                each.type,
+                f"{each.free} of {each.total} free{' (simulated)' if each.simulated else ''}",
+            )
+            for each in answer.accelerators
+        ),
+        ("jobs", _pairs(answer.jobs_by_status.items()) or "none"),
+        ("waiting", str(answer.queue_depth)),
+    ]
+    return Rows((), cells)
+
+
+def nodes(page: "pb.ListNodesResponse") -> Rows:
+    """One line for each node."""
+    cells = [
+        (
+            node.node_id,
+            enum(node),
+            _node_devices(node),
+            f"{node.free_device_count} of {node.device_count}",
+            str(len(node.running_job_ids)),
+            enum(node.health, "state"),
+            ago(node.last_seen_at),
+        )
+        for node in page.nodes
+    ]
+    note = "" if cells else "no nodes"
+    if page.next_page_token:
+        note = f"{len(cells)} of {page.total_count}; go on with --page-token {page.next_page_token}"
+    headers = ("NODE", "STATUS", "DEVICES", "FREE", "JOBS", "HEALTH", "SEEN")
+    return Rows(headers if cells else (), cells, note=note)
+
+
+def _node_devices(node: "node_pb2.Node") -> str:
+    kinds = sorted({device.type for device in node.devices})
+    return f"{', '.join(kinds) or 'none'}{' (simulated)' if node.simulated else ''}"
+
+
+def node(node: "node_pb2.Node") -> Rows:
+    """One node."""
+    reason = node.status_reason
+    cells = [
+        ("node", node.node_id),
+        ("status", enum(node)),
+        ("reason", " ".join(filter(None, (reason.code, reason.message)))),
+        ("address", node.address),
+        ("machine", f"{node.cpu_count} cores, {size(node.memory_bytes)}"),
+        ("simulated", "yes" if node.simulated else ""),
+        ("labels", _pairs(node.labels.items())),
+        ("jobs", ", ".join(node.running_job_ids)),
+        ("agent", node.agent_version),
+        ("seen", ago(node.last_seen_at)),
+    ]
+    return Rows((), [cell for cell in cells if cell[1]])
+
+
+def devices(node: "node_pb2.Node") -> Rows:
+    """One line for each device of a node."""
+    cells = [
+        (
+            str(device.index),
+            device.type,
+            device.model,
+            size(device.memory_bytes),
+            _busy(device),
+            "yes" if device.healthy else "no",
+            device.job_id,
+        )
+        for device in node.devices
+    ]
+    headers = ("DEVICE", "TYPE", "MODEL", "MEMORY", "BUSY", "HEALTHY", "JOB")
+    return Rows(headers if cells else (), cells)
+
+
+def _busy(device: "node_pb2.Device") -> str:
+    telemetry = device.telemetry
+    known = telemetry.HasField("utilization_percent")
+    return f"{telemetry.utilization_percent:.0f} %" if known else ""
+
+
+def drained(answer: "pb.DrainNodeResponse") -> Rows:
+    """A node that drains."""
+    cells = [(answer.node_id, enum(answer), answer.message)]
+    jobs = ", ".join(answer.running_job_ids)
+    return Rows((), cells, note=f"still running there: {jobs}" if jobs else "")
+
+
+def enabled(node: "node_pb2.Node") -> Rows:
+    """A node after it was enabled."""
+    return Rows((), [(node.node_id, enum(node))])
+
+
+def evaluation_submitted(answer: "pb.SubmitEvaluationResponse") -> Rows:
+    """A queued evaluation."""
+    return Rows((), [(answer.evaluation_id, enum(answer), answer.message)])
+
+
+def evaluation(answer: "pb.Evaluation") -> Rows:
+    """One evaluation and its scores."""
+    cells = [
+        ("evaluation", answer.evaluation_id),
+        ("job", answer.job_id),
+        ("status", enum(answer)),
+        ("model", answer.model_uri),
+    ]
+    for result in answer.results:
+        scores = _pairs((key, number(value)) for key, value in result.scores.items())
+        cells.append((result.name, scores))
+    return Rows((), cells)
+
+
+def validity(answer: "pb.ValidateDataResponse") -> Rows:
+    """One line for each data source."""
+    cells = [
+        (
+            each.path,
+            "yes" if each.reachable else "no",
+            "yes" if each.parseable else "no",
+            each.format,
+            str(each.num_samples) if each.HasField("num_samples") else "",
+            size(each.size_bytes) if each.HasField("size_bytes") else "",
+            each.error,
+        )
+        for each in answer.results
+    ]
+    headers = ("SOURCE", "REACHABLE", "PARSEABLE", "FORMAT", "SAMPLES", "SIZE", "ERROR")
+    return Rows(headers, cells, note="valid" if answer.valid else "not valid")
+
+
+def cache(answer: "pb.GetDataCacheResponse") -> Rows:
+    """One line for each entry of the data caches."""
+    cells = [
+        (node.node_id, each.uri, size(each.size_bytes), ago(each.last_used_at))
+        for node in answer.nodes
+        for each in node.entries
+    ]
+    headers = ("NODE", "URI", "SIZE", "USED")
+    note = f"{answer.entries_count} entries, {size(answer.total_bytes)}"
+    return Rows(headers if cells else (), cells, note=note)
+
+
+def new_key(answer: "key_service_pb2.CreateKeyResponse") -> Rows:
+    """A new key, shown this once."""
+    info = answer.info
+    cells = [
+        ("key", answer.key),
+        ("id", info.key_id),
+        ("tenant", info.tenant_id),
+        ("user", info.user_id),
+        ("permissions", _permissions(info)),
+    ]
+    return Rows((), cells, note="the key is not shown again")
+
+
+def keys(answer: "key_service_pb2.ListKeysResponse") -> Rows:
+    """One line for each key."""
+    cells = [
+        (
+            each.key_id,
+            each.tenant_id,
+            each.user_id,
+            _permissions(each),
+            ago(each.created_at),
+            ago(each.expires_at) or "never",
+            ago(each.revoked_at),
+        )
+        for each in answer.keys
+    ]
+    headers = ("KEY", "TENANT", "USER", "PERMISSIONS", "CREATED", "EXPIRES", "REVOKED")
+    return Rows(headers if cells else (), cells, note="" if cells else "no keys")
+
+
+def revoked(answer: "key_service_pb2.RevokeKeyResponse") -> Rows:
+    """A revoked key."""
+    return Rows((), [(answer.info.key_id, "revoked")])
+
+
+def _permissions(key: "key_service_pb2.ApiKey") -> str:
+    from scaimind.v1.options_pb2 import Permission
+
+    return " ".join(Permission.Name(each) for each in key.permissions)

@@ -1,0 +1,129 @@
+"""What `scaimind up` starts, with which arguments; nothing here starts anything."""
+
+import errno
+import re
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from scaimind.cli.exits import fail
+
+MODULE_PATH = "/v1/modules/scaimind"
+DEVICES = re.compile(r"auto|cpu|sim:[1-9][0-9]{0,4}x[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_NODES = 1000
+MAX_NAME = 100
+
+
+class Address(NamedTuple):
+    """Where a program listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def reached_at(self) -> "Address":
+        """Where it is reached from this machine."""
+        local = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+        return Address(local.get(self.host, self.host), self.port)
+
+
+class Start(NamedTuple):
+    """A program to start: its name in messages, and its command."""
+
+    name: str
+    command: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A cluster on one machine."""
+
+    data_dir: Path
+    http: Address
+    grpc: Address
+    devices: str
+    nodes: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Where the REST module is."""
+        return f"http://{self.http.reached_at()}{MODULE_PATH}"
+
+    def coordinator(self) -> Start:
+        """The coordinator; it writes the secrets of the others before it serves."""
+        arguments = ["--data-dir", str(self.data_dir), "--grpc", str(self.grpc)]
+        return _start("coordinator", "coordinator", arguments)
+
+    def gateway(self) -> Start:
+        """The gateway."""
+        arguments = ["--http", str(self.http), "--coordinator", str(self.grpc.reached_at())]
+        arguments += ["--api-secret-file", str(self.data_dir / "gateway.secret")]
+        return _start("gateway", "gateway", arguments)
+
+    def agents(self) -> list[Start]:
+        """One agent for each node."""
+        return [self._agent(node_id) for node_id in self.nodes]
+
+    def _agent(self, node_id: str) -> Start:
+        arguments = ["--coordinator", str(self.grpc.reached_at())]
+        arguments += ["--data-dir", str(self.data_dir / "nodes" / node_id)]
+        arguments += ["--storage-dir", str(self.data_dir / "storage")]
+        arguments += ["--devices", self.devices, "--node-id", node_id]
+        arguments += ["--join-token-file", str(self.data_dir / "join.token")]
+        return _start(f"node_agent-{node_id}", "node_agent", arguments)
+
+
+def _start(name: str, program: str, arguments: list[str]) -> Start:
+    # -P: a folder of the same name in the present directory must not be taken for the program.
+    return Start(name, [sys.executable, "-P", "-m", program, *arguments])
+
+
+def make(data_dir: Path, *, http: str, grpc: str, devices: str, nodes: int) -> Plan:
+    """The plan for the options of `up`, with port 0 replaced by a free one.
+
+    Raises:
+        Fault: an option is bad, or an address is in use.
+    """
+    if not DEVICES.fullmatch(devices):
+        fail(f"--devices {devices}: must be auto, cpu, or simulated ones such as sim:8xH100")
+    return Plan(
+        data_dir=data_dir.expanduser().absolute(),
+        http=_free(http, "--http"),
+        grpc=_free(grpc, "--grpc"),
+        devices=devices,
+        nodes=tuple(node_ids(nodes)),
+    )
+
+
+def node_ids(count: int, hostname: str | None = None) -> list[str]:
+    """Names of the nodes: this machine's, numbered where there are several."""
+    name = socket.gethostname() if hostname is None else hostname
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:MAX_NAME] or "node"
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
+
+
+def address(text: str, flag: str) -> Address:
+    """HOST:PORT as an address."""
+    host, separator, port = text.rpartition(":")
+    if not separator or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        fail(f"{flag} {text}: must be HOST:PORT, such as 127.0.0.1:8080")
+    return Address(host.strip("[]"), int(port))
+
+
+def _free(text: str, flag: str) -> Address:
+    """The address, known to be free a moment ago."""
+    wanted = address(text, flag)
+    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((wanted.host, wanted.port))
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
+            hint = f"give another with {flag} HOST:PORT; port 0 takes a free one"
+            fail(f"{flag} {text}: {'is in use' if in_use else error.strerror}", hint=hint)
+        return Address(wanted.host, probe.getsockname()[1])
