@@ -1,0 +1,219 @@
+"""The gateway as one ASGI application, which runs by itself or mounts into a host at any prefix.
+
+    host.mount("/v1/modules/scaimind", create_app(upstream, prefix="", authenticator=mine))
+
+All routes, names and bounds come from the catalog; nothing here knows a method by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote, unquote
+
+import grpc
+
+from gateway import metrics as counters
+from gateway.auth import ApiKeys, Authenticator, require, resolver
+from gateway.catalog import BadCatalog, Catalog
+from gateway.docs_page import render
+from gateway.endpoint import Endpoint, Limits, Services
+from gateway.json_in import JsonReader
+from gateway.json_out import JsonWriter
+from gateway.metrics import Metrics
+from gateway.middleware import (
+    KEY,
+    App,
+    Context,
+    LastResort,
+    Observe,
+    Receive,
+    RequestIds,
+    Scope,
+    Send,
+    respond,
+)
+from gateway.openapi import describe
+from gateway.routes import build
+from gateway.status import Failure, translate
+from gateway.upstream import Upstream
+
+PREFIX = "/v1/modules/scaimind"
+MAX_TARGET = 16_384
+
+Page = Callable[[Send], Awaitable[None]]
+
+
+class Gateway:
+    """The application. Use create_app to make one."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        services: Services,
+        *,
+        authenticator: Authenticator,
+        prefix: str,
+        operational: bool,
+        access_log: bool,
+    ) -> None:
+        """Compiles every route; see create_app."""
+        self._services, self._authenticator, self._prefix = services, authenticator, prefix
+        self._draining = False
+        self._table = build(catalog)
+        reader, writer = JsonReader(), JsonWriter()
+        self._endpoints = {
+            route: Endpoint(route, reader=reader, writer=writer, services=services)
+            for route in self._table.routes
+        }
+        self._described = describe(catalog, self._endpoints.values(), prefix=prefix)
+        self._pages: dict[str, Page] = {
+            f"{prefix}/openapi.json": self._openapi,
+            f"{prefix}/docs": self._docs,
+        }
+        if operational:
+            self._pages |= {
+                "/livez": self._alive,
+                "/healthz": self._alive,
+                "/readyz": self._ready,
+                "/metrics": self._metrics,
+            }
+        layers: App = LastResort(self._dispatch)
+        layers = Observe(layers, services.metrics, access_log=access_log)
+        self._layers: App = RequestIds(layers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one connection scope, as ASGI has it."""
+        if scope["type"] == "http":
+            await self._layers(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    def end_streams(self) -> None:
+        """Ends open streams and says not ready from now on; the first step of going down."""
+        self._draining = True
+        for stream in tuple(self._services.streams):
+            stream.stop()
+
+    async def close(self) -> None:
+        """Ends open streams and closes the channel. A host that mounts the application calls it."""
+        self.end_streams()
+        await self._services.upstream.close()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context: Context = scope[KEY]
+        path, verb = _relative_path(scope), scope["method"]
+        if len(path) + len(scope.get("query_string", b"")) > MAX_TARGET:
+            raise Failure(414, "URI_TOO_LONG", message="The address is too long.")
+        page = self._pages.get(path)
+        if page is not None:
+            context.route = path
+            if verb not in ("GET", "HEAD"):
+                raise _wrong_method(("GET", "HEAD"))
+            await page(send)
+            return
+        inside = path.removeprefix(self._prefix) if path.startswith(self._prefix + "/") else ""
+        match = self._table.find(verb, inside)
+        if match is None:
+            allowed = self._table.allowed(inside)
+            if allowed:
+                raise _wrong_method(allowed)
+            raise Failure(404, "NOT_FOUND", message="There is no such path.")
+        endpoint = self._endpoints[match.route]
+        context.route = endpoint.label
+        try:
+            identity = await self._authenticator.identify(scope, context.headers)
+        except grpc.RpcError as error:
+            raise translate(error).failure from None
+        context.tenant_id = identity.tenant_id
+        require(identity, match.route.method.any_of)
+        await endpoint.serve(match, identity=identity, scope=scope, receive=receive, send=send)
+
+    async def _alive(self, send: Send) -> None:
+        await respond(send, 200, b'{"status":"ok"}')
+
+    async def _ready(self, send: Send) -> None:
+        if not self._draining and await self._services.upstream.ready():
+            await respond(send, 200, b'{"status":"ready"}')
+        else:
+            await respond(send, 503, b'{"status":"not ready"}')
+
+    async def _metrics(self, send: Send) -> None:
+        body = self._services.metrics.render()
+        await respond(send, 200, body, content_type=counters.CONTENT_TYPE)
+
+    async def _openapi(self, send: Send) -> None:
+        await respond(send, 200, self._described.json)
+
+    async def _docs(self, send: Send) -> None:
+        page = render(self._described.document)
+        await respond(send, 200, page, content_type=b"text/html; charset=utf-8")
+
+
+def create_app(
+    upstream: Upstream,
+    *,
+    catalog: Catalog | None = None,
+    authenticator: Authenticator | None = None,
+    prefix: str = PREFIX,
+    operational: bool = True,
+    limits: Limits | None = None,
+    access_log: bool = True,
+) -> Gateway:
+    """Makes the application.
+
+    Without an authenticator it takes API keys that the coordinator knows. `prefix` is where the
+    API stands below the place where the application is mounted; `operational` adds /livez,
+    /healthz, /readyz and /metrics.
+
+    Raises:
+        BadCatalog: the protos ask for what cannot be served, or have no way to tell callers.
+    """
+    catalog = catalog or Catalog.default()
+    if authenticator is None:
+        method = catalog.authenticator()
+        if method is None:
+            raise BadCatalog("no method is marked `authenticates`, and no authenticator is given")
+        authenticator = ApiKeys(resolver(upstream, method))
+    return Gateway(
+        catalog,
+        Services(upstream, Metrics(), limits or Limits(), set()),
+        authenticator=authenticator,
+        prefix="/" + prefix.strip("/") if prefix.strip("/") else "",
+        operational=operational,
+        access_log=access_log,
+    )
+
+
+def _wrong_method(allowed: tuple[str, ...]) -> Failure:
+    return Failure(
+        405,
+        "METHOD_NOT_ALLOWED",
+        message=f"This path takes {', '.join(allowed)}.",
+        headers=((b"allow", ", ".join(allowed).encode()),),
+    )
+
+
+def _relative_path(scope: Scope) -> str:
+    """The percent-encoded path below the place where the application is mounted."""
+    raw: Any = scope.get("raw_path")
+    path = raw.decode("latin-1").partition("?")[0] if raw else quote(scope["path"])
+    root = scope.get("root_path", "").rstrip("/")
+    if not root:
+        return str(path)
+    parts = path.split("/", root.count("/") + 1)
+    if unquote("/".join(parts[: root.count("/") + 1])) != root:
+        return str(path)
+    return "/" + "/".join(parts[root.count("/") + 1 :])

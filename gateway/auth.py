@@ -1,0 +1,178 @@
+"""Who calls, and what they may do.
+
+The gateway by itself takes API keys (`Authorization: Bearer sgk_…`) and has the coordinator tell
+whose they are; a host application brings an Authenticator of its own instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.descriptor import FieldDescriptor
+
+from gateway.catalog import BadCatalog, Method, permission_name
+from gateway.status import Failure, translate
+from gateway.upstream import Metadata, Upstream
+
+PREFIX = "sgk_"
+MAX_KEY = 512
+Headers = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller. Texts must be printable ASCII, because they travel as gRPC metadata.
+
+    Raises:
+        ValueError: they are not.
+    """
+
+    tenant_id: str
+    user_id: str
+    permissions: frozenset[str]
+    """Names such as `scaimind:view`."""
+    metadata: Metadata = field(init=False)
+
+    def __post_init__(self) -> None:
+        granted = ",".join(sorted(self.permissions))
+        for text in (self.tenant_id, self.user_id, granted):
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError("an identity must be printable ASCII")
+        object.__setattr__(
+            self,
+            "metadata",
+            (
+                ("x-tenant-id", self.tenant_id),
+                ("x-user-id", self.user_id),
+                ("x-permissions", granted),
+            ),
+        )
+
+
+class Authenticator(Protocol):
+    """What a host application brings: its own way to tell who calls."""
+
+    async def identify(self, scope: Mapping[str, Any], headers: Headers) -> Identity:
+        """Tells who calls, from the ASGI scope and the headers (lower-case names).
+
+        Raises:
+            Failure: 401 for a missing or bad credential.
+        """
+        ...
+
+
+def require(identity: Identity, any_of: frozenset[str]) -> None:
+    """Lets a caller pass who holds one of the permissions, or where none is asked for.
+
+    Raises:
+        Failure: 403, naming what would suffice.
+    """
+    if any_of and not any_of & identity.permissions:
+        names = " or ".join(sorted(any_of))
+        raise Failure(403, "AUTHZ_PERMISSION_DENIED", message=f"This needs {names}.")
+
+
+class ApiKeys:
+    """Tells callers by their API keys.
+
+    Answers are kept for at most `ttl_s`, so that a revoked key ends nearly at once; only digests
+    of keys are held, and calls with one key that come together ask once.
+    """
+
+    def __init__(
+        self,
+        resolve: Callable[[str], Awaitable[Identity]],
+        *,
+        ttl_s: float = 2.0,
+        capacity: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Takes how to resolve the SHA-256 (lower-case hexadecimal) of a key."""
+        self._resolve = resolve
+        self._ttl_s, self._capacity, self._clock = ttl_s, capacity, clock
+        self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[Identity]] = {}
+
+    async def identify(self, scope: Mapping[str, Any], headers: Headers) -> Identity:
+        """Tells whose key the request carries; see Authenticator."""
+        digest = hashlib.sha256(_bearer(headers)).hexdigest()
+        known = self._known.get(digest)
+        if known is not None and self._clock() < known[0]:
+            return known[1]
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest))
+        # Shielded: one caller who leaves must not take the answer from the others.
+        return await asyncio.shield(asking)
+
+    async def _ask(self, digest: str) -> Identity:
+        asked_at = self._clock()
+        try:
+            identity = await self._resolve(digest)
+        except BaseException:
+            self._known.pop(digest, None)
+            raise
+        finally:
+            self._asking.pop(digest, None)
+        self._known[digest] = (asked_at + self._ttl_s, identity)
+        self._known.move_to_end(digest)
+        while len(self._known) > self._capacity:
+            self._known.popitem(last=False)
+        return identity
+
+
+def resolver(upstream: Upstream, method: Method) -> Callable[[str], Awaitable[Identity]]:
+    """How to resolve digests with the method that is marked for it.
+
+    Its request has one field, a string, that takes the digest; its response has tenant_id,
+    user_id and permissions.
+
+    Raises:
+        BadCatalog: the method has another shape.
+    """
+    fields = method.request.fields
+    missing = {"tenant_id", "user_id", "permissions"} - set(method.response.fields_by_name)
+    if len(fields) != 1 or fields[0].type != FieldDescriptor.TYPE_STRING or missing:
+        raise BadCatalog(f"{method.rpc_path} cannot resolve credentials")
+    name = fields[0].name
+
+    async def resolve(digest: str) -> Identity:
+        request = method.request_class(**{name: digest})
+        try:
+            answer = await upstream.start(method, request, upstream.metadata())
+        except grpc.aio.AioRpcError as error:
+            raise _refusal(error) from error
+        granted = frozenset(permission_name(number) for number in answer.permissions)
+        return Identity(answer.tenant_id, answer.user_id, granted)
+
+    return resolve
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> Exception:
+    """A bad key is the caller's fault; anything else goes on as the coordinator's status."""
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        reason = translate(error).reason
+        return _unauthenticated(reason or "AUTH_TOKEN_INVALID", "The API key is not valid.")
+    return error
+
+
+def _bearer(headers: Headers) -> bytes:
+    value = headers.get(b"authorization")
+    if value is None or not value.strip():
+        raise _unauthenticated("AUTH_TOKEN_MISSING", "Send an API key as a bearer token.")
+    scheme, _, key = value.partition(b" ")
+    key = key.strip()
+    if scheme.lower() != b"bearer" or not key.startswith(PREFIX.encode()) or len(key) > MAX_KEY:
+        raise _unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
+    return key
+
+
+def _unauthenticated(code: str, message: str) -> Failure:
+    return Failure(401, code, message=message, headers=((b"www-authenticate", b"Bearer"),))

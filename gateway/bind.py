@@ -1,0 +1,215 @@
+"""An HTTP request into a protobuf message, compiled once for each route.
+
+Path variables, the query (or the body, or both) and two headers fill the fields: `Idempotency-Key`
+fills `request_id`, and on streams `Last-Event-ID` fills `after` unless the query does. A field
+that is given twice with two values is a fault, and so is a name that nothing takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from gateway.catalog import BadCatalog
+from gateway.faults import Faults, TooManyFaults
+from gateway.json_in import JsonReader, Malformed, Setter, decode
+from gateway.routes import Route
+from gateway.scalars import text_value
+from gateway.status import Failure, invalid
+from gateway.validation import prepare, violations
+
+IDEMPOTENCY_FIELD, IDEMPOTENCY_HEADER = "request_id", b"idempotency-key"
+RESUME_FIELD, RESUME_HEADER = "after", b"last-event-id"
+MAX_PARAMETERS = 256
+QUERY_DEPTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A field that text can fill: a scalar, a time, or a list of those."""
+
+    field: FieldDescriptor
+    parents: tuple[str, ...]
+    setter: Setter
+    value: Callable[[str], Any]
+    """Turns text into the JSON value that the setter takes."""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the field's name in its path."""
+        return "".join(f"{name}." for name in self.parents)
+
+    def holder(self, message: Any) -> Any:
+        """The message that has the field."""
+        for name in self.parents:
+            message = getattr(message, name)
+        return message
+
+    def fill(self, message: Any, texts: list[str], faults: Faults) -> None:
+        """Sets the field from the texts that were given for it, at least one."""
+        values = [self.value(text) for text in texts]
+        if not self.field.is_repeated and len(values) > 1:
+            faults.add(self.prefix + self.field.name, "given more than once")
+            return
+        value = values if self.field.is_repeated else values[0]
+        self.setter(self.holder(message), value, self.prefix, faults)
+
+
+class Binder:
+    """Makes the request message of one route."""
+
+    def __init__(self, route: Route, reader: JsonReader) -> None:
+        """Compiles the route.
+
+        Raises:
+            BadCatalog: the template, the body rule or a bound does not fit the message.
+        """
+        method, binding = route.method, route.binding
+        self._new = method.request_class
+        self.takes_body = bool(binding.body)
+        leaves = {
+            leaf.prefix + leaf.field.name: leaf
+            for leaf in _leaves(method.request, reader, parents=())
+        }
+        self.path: Mapping[str, Leaf] = {
+            name: _singular(leaves, name, binding.path)
+            for name in (variable.field for variable in route.template.variables)
+        }
+        self._key = leaves.get(IDEMPOTENCY_FIELD)
+        self._resume = leaves.get(RESUME_FIELD) if method.streaming else None
+        self._body = self._body_setter(method.request, binding.body, reader)
+        bound = (*self.path, *([binding.body] if binding.body else []))
+        self.query: Mapping[str, Leaf] = {
+            name: leaf
+            for name, leaf in leaves.items()
+            if binding.body != "*" and not _within(name, bound)
+        }
+        prepare(self._new)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the request has a `request_id`, so that it can be repeated safely."""
+        return self._key is not None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `Last-Event-ID` says where a stream goes on."""
+        return self._resume is not None
+
+    def bind(
+        self,
+        variables: Mapping[str, str],
+        *,
+        query: bytes,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+    ) -> Any:
+        """Makes the message.
+
+        Raises:
+            Failure: 400 for a body that is not JSON, 422 with one detail for each fault.
+        """
+        message, faults = self._new(), Faults()
+        value = _json(body) if body else None
+        try:
+            if value is not None:
+                assert self._body is not None
+                self._body(message, value, "", faults)
+            if query:
+                self._fill_query(message, query, faults)
+            for name, text in variables.items():
+                self._agree(message, self.path[name], text, faults, source="the path")
+            self._fill_headers(message, headers, faults)
+        except TooManyFaults:
+            raise invalid(faults.found) from None
+        self._check(message, faults)
+        return message
+
+    def _check(self, message: Any, faults: Faults) -> None:
+        """Bounds are checked even where there are faults, so that one answer tells them all; a
+        field that could not be read is not also told to be missing."""
+        told = {field for field, _ in faults.found}
+        details = [*faults.found, *(pair for pair in violations(message) if pair[0] not in told)]
+        if details:
+            raise invalid(details)
+
+    def _fill_query(self, message: Any, query: bytes, faults: Faults) -> None:
+        try:
+            pairs = parse_qsl(
+                query.decode("ascii"),
+                keep_blank_values=True,
+                strict_parsing=False,
+                errors="strict",
+                max_num_fields=MAX_PARAMETERS,
+            )
+        except ValueError:
+            raise Failure(400, "INVALID_ARGUMENT", message="The query cannot be read.") from None
+        texts: dict[str, list[str]] = {}
+        for name, text in pairs:
+            texts.setdefault(name, []).append(text)
+        for name, given in texts.items():
+            leaf = self.query.get(name)
+            if leaf is None:
+                faults.add(name, "unknown query parameter")
+            else:
+                leaf.fill(message, given, faults)
+
+    def _fill_headers(self, message: Any, headers: Mapping[bytes, bytes], faults: Faults) -> None:
+        key = headers.get(IDEMPOTENCY_HEADER)
+        if key and self._key is not None:
+            text = key.decode("latin-1")
+            self._agree(message, self._key, text, faults, source="Idempotency-Key")
+        last = headers.get(RESUME_HEADER)
+        if last and self._resume is not None and not getattr(message, RESUME_FIELD):
+            self._resume.fill(message, [last.decode("utf-8", "replace")], faults)
+
+    def _agree(self, message: Any, leaf: Leaf, text: str, faults: Faults, *, source: str) -> None:
+        """Sets a field that the body or query may have set already, to the same value."""
+        holder, name = leaf.holder(message), leaf.field.name
+        before = getattr(holder, name)
+        leaf.fill(message, [text], faults)
+        if before != leaf.field.default_value and before != getattr(holder, name):
+            faults.add(leaf.prefix + name, f"differs from {source}")
+
+    def _body_setter(self, request: Descriptor, body: str, reader: JsonReader) -> Setter | None:
+        if not body:
+            return None
+        if body == "*":
+            return reader.filler(request)
+        if body not in request.fields_by_name:
+            raise BadCatalog(f"{request.full_name} has no field {body!r} to take the body")
+        return reader.fields(request)[body]
+
+
+def _leaves(message: Descriptor, reader: JsonReader, *, parents: tuple[str, ...]) -> Iterable[Leaf]:
+    setters = reader.fields(message)
+    for field in message.fields:
+        child = field.message_type
+        if child is None or child.full_name == "google.protobuf.Timestamp":
+            yield Leaf(field, parents, setters[field.name], text_value(field))
+        elif not field.is_repeated and len(parents) < QUERY_DEPTH:
+            yield from _leaves(child, reader, parents=(*parents, field.name))
+
+
+def _singular(leaves: Mapping[str, Leaf], name: str, path: str) -> Leaf:
+    leaf = leaves.get(name)
+    if leaf is None or leaf.field.is_repeated or leaf.field.message_type is not None:
+        raise BadCatalog(f"{path}: {name} is not a field that a path can fill")
+    return leaf
+
+
+def _within(name: str, bound: Iterable[str]) -> bool:
+    return any(name == field or name.startswith(field + ".") for field in bound)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        value = decode(body)
+    except Malformed as error:
+        raise Failure(400, "MALFORMED_JSON", message=f"The body is not JSON: {error}.") from None
+    # `null` fills nothing, and a body that is there must say something.
+    return value if value is not None else []

@@ -1,0 +1,41 @@
+"""What is wrong with a request, field by field. The list is bounded, so that a hostile body cannot
+make a large answer out of itself."""
+
+from __future__ import annotations
+
+MAX_FAULTS = 100
+MAX_NAME = 200
+
+
+class TooManyFaults(Exception):
+    """The list is full; reading the rest of the request is of no use."""
+
+
+class Faults:
+    """Faults found so far, each the path of a field and a sentence about it."""
+
+    __slots__ = ("found",)
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def add(self, field: str, message: str) -> None:
+        """Adds a fault.
+
+        Raises:
+            TooManyFaults: this one filled the list.
+        """
+        self.found.append((shorten(field), message))
+        if len(self.found) >= MAX_FAULTS:
+            raise TooManyFaults
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+
+def shorten(text: str) -> str:
+    """Cuts text that a caller chose, and drops what cannot be printed or encoded."""
+    kept = text if len(text) <= MAX_NAME else text[:MAX_NAME] + "…"
+    if kept.isprintable():
+        return kept
+    return "".join(letter if letter.isprintable() else "�" for letter in kept)

@@ -1,0 +1,221 @@
+"""JSON into protobuf messages, compiled once for each message type.
+
+Stricter than protobuf's own mapping: an unknown field, a number for an enum, a wrong type is a
+fault, and all faults of a body are found in one pass. Maps of strings also take numbers and
+booleans and keep their JSON text. Of two equal names in one object the last one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from gateway.catalog import BadCatalog
+from gateway.faults import Faults
+from gateway.scalars import NumberText, Refused, json_text, read_time, reader, text_value
+
+Fill = Callable[[Any, Any, str, Faults], None]
+"""Fills a message from a parsed JSON value: (message, value, path prefix, faults)."""
+
+Setter = Fill
+"""Sets one field of a message: (message, value, path prefix, faults)."""
+
+TIMESTAMP = "google.protobuf.Timestamp"
+MAX_DEPTH = 64
+
+_decoder = msgspec.json.Decoder(float_hook=NumberText)
+
+
+class Malformed(ValueError):
+    """The text is not JSON."""
+
+
+def decode(body: bytes) -> Any:
+    """Parses JSON; numbers with a fraction or an exponent become NumberText.
+
+    Raises:
+        Malformed: it is not JSON, or nested too deeply.
+    """
+    try:
+        return _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise Malformed(str(error)) from None
+    except UnicodeDecodeError:
+        raise Malformed("the text is not UTF-8") from None
+    except RecursionError:
+        raise Malformed("nested too deeply") from None
+
+
+class JsonReader:
+    """Compiles message types; each once."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, dict[str, Setter]] = {}
+
+    def fields(self, message: Descriptor) -> dict[str, Setter]:
+        """The setters of a message by field name.
+
+        Raises:
+            BadCatalog: a field has a type that has no JSON form here.
+        """
+        known = self._fields.get(message.full_name)
+        if known is None:
+            # Entered before it is filled: a message may contain itself.
+            known = self._fields[message.full_name] = {}
+            known.update((field.name, self._setter(field)) for field in message.fields)
+        return known
+
+    def filler(self, message: Descriptor) -> Fill:
+        """The function that fills a message of this type from a JSON value."""
+        if message.full_name == TIMESTAMP:
+            return _fill_time
+        if message.full_name.startswith("google.protobuf."):
+            raise BadCatalog(f"{message.full_name} has no JSON form here")
+        setters = self.fields(message)
+
+        def fill(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+            if type(value) is not dict:
+                faults.add(prefix.rstrip(".") or "body", "must be an object")
+                return
+            if prefix.count(".") > MAX_DEPTH:
+                faults.add(prefix.rstrip("."), "is nested too deeply")
+                return
+            for key, item in value.items():
+                setter = setters.get(key)
+                if setter is None:
+                    faults.add(prefix + key, "unknown field")
+                elif item is not None:
+                    setter(target, item, prefix, faults)
+
+        return fill
+
+    def _setter(self, field: FieldDescriptor) -> Setter:
+        entry = field.message_type
+        if entry is not None and entry.GetOptions().map_entry:
+            key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+            if value.message_type is not None:
+                return _map_of_messages(
+                    field.name, _key_reader(key), self.filler(value.message_type)
+                )
+            text = value.type == FieldDescriptor.TYPE_STRING
+            return _map_of_scalars(
+                field.name, _key_reader(key), json_text if text else reader(value)
+            )
+        if entry is not None:
+            fill = self.filler(entry)
+            setter = _list_of_messages if field.is_repeated else _message
+            made = setter(field.name, fill)
+        else:
+            scalar = _list_of_scalars if field.is_repeated else _scalar
+            made = scalar(field.name, reader(field))
+        oneof = field.containing_oneof
+        # An `optional` field is a oneof of its own to the descriptors, and can never be given twice.
+        return made if oneof is None or len(oneof.fields) < 2 else _once(oneof.name, made)
+
+
+def _scalar(name: str, convert: Callable[[Any], Any]) -> Setter:
+    def set_scalar(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        try:
+            setattr(target, name, convert(value))
+        except Refused as refused:
+            faults.add(prefix + name, str(refused))
+
+    return set_scalar
+
+
+def _message(name: str, fill: Fill) -> Setter:
+    def set_message(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        child = getattr(target, name)
+        child.SetInParent()
+        fill(child, value, f"{prefix}{name}.", faults)
+
+    return set_message
+
+
+def _list_of_scalars(name: str, convert: Callable[[Any], Any]) -> Setter:
+    def set_list(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        if type(value) is not list:
+            faults.add(prefix + name, "must be a list")
+            return
+        append = getattr(target, name).append
+        for index, item in enumerate(value):
+            try:
+                append(convert(item))
+            except Refused as refused:
+                faults.add(f"{prefix}{name}[{index}]", str(refused))
+
+    return set_list
+
+
+def _list_of_messages(name: str, fill: Fill) -> Setter:
+    def set_list(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        if type(value) is not list:
+            faults.add(prefix + name, "must be a list")
+            return
+        add = getattr(target, name).add
+        for index, item in enumerate(value):
+            fill(add(), item, f"{prefix}{name}[{index}].", faults)
+
+    return set_list
+
+
+def _map_of_scalars(
+    name: str, convert_key: Callable[[str], Any], convert: Callable[[Any], Any]
+) -> Setter:
+    def set_map(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        if type(value) is not dict:
+            faults.add(prefix + name, "must be an object")
+            return
+        kept = {}
+        for key, item in value.items():
+            try:
+                kept[convert_key(key)] = convert(item)
+            except Refused as refused:
+                faults.add(f'{prefix}{name}["{key}"]', str(refused))
+        getattr(target, name).update(kept)
+
+    return set_map
+
+
+def _map_of_messages(name: str, convert_key: Callable[[str], Any], fill: Fill) -> Setter:
+    def set_map(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        if type(value) is not dict:
+            faults.add(prefix + name, "must be an object")
+            return
+        children = getattr(target, name)
+        for key, item in value.items():
+            place = f'{prefix}{name}["{key}"]'
+            try:
+                fill(children[convert_key(key)], item, f"{place}.", faults)
+            except Refused as refused:
+                faults.add(place, str(refused))
+
+    return set_map
+
+
+def _key_reader(key: FieldDescriptor) -> Callable[[str], Any]:
+    convert = reader(key)
+    if key.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return convert
+    text = text_value(key)
+    return lambda name: convert(text(name))
+
+
+def _once(oneof: str, setter: Setter) -> Setter:
+    def set_once(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        other = target.WhichOneof(oneof)
+        if other is not None:
+            faults.add(prefix + other, f"only one field of {oneof} may be given")
+        setter(target, value, prefix, faults)
+
+    return set_once
+
+
+def _fill_time(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    try:
+        target.seconds, target.nanos = read_time(value)
+    except Refused as refused:
+        faults.add(prefix.rstrip("."), str(refused))

@@ -1,0 +1,213 @@
+"""The OpenAPI 3.1 description of all that is served, made from the protos: paths, permissions,
+comments, bounds. Nothing is written down twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+
+from gateway.bind import IDEMPOTENCY_HEADER, RESUME_HEADER, Leaf
+from gateway.catalog import Catalog
+from gateway.endpoint import Endpoint
+from gateway.schemas import Schemas
+
+_ERRORS = {
+    "400": "The request cannot be read, or the coordinator refuses it.",
+    "401": "No valid credential.",
+    "403": "The credential does not allow this.",
+    "404": "There is no such thing, or it is another tenant's.",
+    "409": "It does not fit the present state.",
+    "422": "The request does not fit the schema; one detail for each field at fault.",
+    "429": "Too much at once; see Retry-After.",
+    "500": "Something went wrong on our side.",
+    "503": "The coordinator is out of reach; see Retry-After.",
+    "504": "The coordinator did not answer in time.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The description, as data and as JSON."""
+
+    document: dict[str, Any]
+    json: bytes
+
+
+def describe(catalog: Catalog, endpoints: Iterable[Endpoint], *, prefix: str) -> Described:
+    """Describes all endpoints; `prefix` becomes the server's path."""
+    schemas = Schemas(catalog)
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        binding = endpoint.route.binding
+        operations = paths.setdefault(_path(endpoint), {})
+        operations[binding.verb.lower()] = _operation(endpoint, schemas)
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "MindCoordinator", "version": _version()},
+        "servers": [{"url": prefix or "/"}],
+        "security": [{"apiKey": []}],
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "securitySchemes": {
+                "apiKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, `sgk_…`.",
+                }
+            },
+            "responses": {code: _error(text) for code, text in _ERRORS.items()},
+            "schemas": {**schemas.made, "Meta": _META, "Error": _ERROR},
+        },
+    }
+    return Described(document, msgspec.json.encode(document))
+
+
+_META = {
+    "type": "object",
+    "required": ["request_id"],
+    "properties": {"request_id": {"type": "string"}},
+}
+_ERROR = {
+    "type": "object",
+    "required": ["status", "error", "meta"],
+    "properties": {
+        "status": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {
+                "code": {"type": "string", "description": "What it is, for programs."},
+                "message": {"type": "string", "description": "What it is, for people."},
+                "retry_after": {"type": "integer", "description": "Seconds to wait."},
+                "details": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["field", "message"],
+                        "properties": {
+                            "field": {"type": "string"},
+                            "message": {"type": "string"},
+                        },
+                    },
+                },
+            },
+        },
+        "meta": {"$ref": "#/components/schemas/Meta"},
+    },
+}
+
+
+def _error(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Error"}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _path(endpoint: Endpoint) -> str:
+    """The template without the patterns inside its variables."""
+    path = endpoint.route.template.text
+    while "=" in path:
+        before, _, after = path.partition("=")
+        path = before + after[after.index("}") :]
+    return path
+
+
+def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    method, binder = endpoint.method, endpoint.binder
+    needs = " or ".join(f"`{name}`" for name in sorted(method.any_of)) or "any credential"
+    operation: dict[str, Any] = {
+        "operationId": method.name,
+        "summary": method.comment.split(". ")[0].rstrip("."),
+        "description": f"{method.comment}\n\nNeeds {needs}.",
+        "parameters": _parameters(endpoint, schemas),
+        "responses": _responses(endpoint, schemas),
+    }
+    if binder.takes_body:
+        field = endpoint.route.binding.body
+        whole = field == "*"
+        schema = (
+            schemas.reference(method.request)
+            if whole
+            else schemas.field(method.request.fields_by_name[field])
+        )
+        operation["requestBody"] = {
+            "required": whole and bool(schemas.required(method.request)),
+            "content": {"application/json": {"schema": schema}},
+        }
+    return operation
+
+
+def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
+    binder = endpoint.binder
+    made = [_parameter(name, leaf, schemas, place="path") for name, leaf in binder.path.items()]
+    made += [_parameter(name, leaf, schemas, place="query") for name, leaf in binder.query.items()]
+    if binder.keyed:
+        made.append(
+            _header(
+                IDEMPOTENCY_HEADER.decode(),
+                "Makes the call safe to repeat: the same key and request give the first answer.",
+            )
+        )
+    if binder.resumable:
+        text = "Id of the last event seen; the stream goes on after it. The query wins."
+        made.append(_header(RESUME_HEADER.decode(), text))
+    return made
+
+
+def _parameter(name: str, leaf: Leaf, schemas: Schemas, *, place: str) -> dict[str, Any]:
+    schema = schemas.field(leaf.field, nullable=False)
+    text = schema.pop("description", "")
+    required = place == "path" or leaf.field.name in schemas.required(leaf.field.containing_type)
+    return {
+        "name": name,
+        "in": place,
+        "required": required,
+        "description": text,
+        "schema": schema,
+    }
+
+
+def _header(name: str, text: str) -> dict[str, Any]:
+    schema = {"type": "string", "maxLength": 256}
+    return {"name": name.title(), "in": "header", "description": text, "schema": schema}
+
+
+def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    method = endpoint.method
+    errors = {code: {"$ref": f"#/components/responses/{code}"} for code in _ERRORS}
+    if method.streaming:
+        return {"200": _events(endpoint, schemas), "204": {"description": "It is over."}} | errors
+    envelope = {
+        "type": "object",
+        "required": ["status", "data", "meta"],
+        "properties": {
+            "status": {"const": "ok"},
+            "data": schemas.reference(method.response),
+            "meta": {"$ref": "#/components/schemas/Meta"},
+        },
+    }
+    content = {"application/json": {"schema": envelope}}
+    return {str(method.http_status): {"description": "Done.", "content": content}} | errors
+
+
+def _events(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    """OpenAPI 3.1 cannot tell the events of a stream apart; each stands under its name."""
+    event = endpoint.method.response.fields_by_name["events"].message_type
+    assert event is not None
+    names = {
+        field.name: schemas.reference(field.message_type)
+        for field in event.oneofs[0].fields
+        if field.message_type is not None
+    }
+    content = {"text/event-stream": {"schema": {"type": "string"}, "x-events": names}}
+    return {"description": "Server-sent events.", "content": content}
+
+
+def _version() -> str:
+    try:
+        return version("mindcoordinator")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,59 @@
+"""Settings of `python -m gateway`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from gateway.app import PREFIX
+from scaimind.service.settings import ServiceSettings, split_address
+
+
+class GatewaySettings(ServiceSettings):
+    """Flags, variables and keys of the gateway."""
+
+    http: str = Field(default="127.0.0.1:8080", description="HOST:PORT to serve HTTP on")
+    coordinator: str = Field(
+        default="127.0.0.1:50051", description="HOST:PORT of the coordinator's gRPC"
+    )
+    api_secret: str = Field(
+        default="", description="the installation's secret; better given by a file", repr=False
+    )
+    api_secret_file: Path | None = Field(
+        default=None, description="file that holds the installation's secret"
+    )
+    prefix: str = Field(default=PREFIX, description="path below which the API stands")
+    timeout_s: float = Field(
+        default=15.0, gt=0, le=600, description="deadline of a call of the coordinator"
+    )
+    max_body_bytes: int = Field(
+        default=4 << 20, ge=1024, le=64 << 20, description="largest body of a request"
+    )
+    max_streams: int = Field(default=10_000, ge=1, description="open SSE streams at most")
+    heartbeat_s: float = Field(
+        default=15.0, gt=0, le=300, description="time between comments on a stream"
+    )
+    send_timeout_s: float = Field(
+        default=30.0, gt=0, le=600, description="after this a reader that takes nothing is let go"
+    )
+    shutdown_s: float = Field(
+        default=5.0, ge=0, le=300, description="time for open requests when going down"
+    )
+    access_log: bool = Field(default=True, description="log every request")
+
+    @field_validator("http", "coordinator")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    def secret(self) -> str:
+        """The installation's secret; empty where none is set.
+
+        Raises:
+            OSError: its file cannot be read.
+        """
+        if self.api_secret_file is not None:
+            return self.api_secret_file.read_text(encoding="utf-8").strip()
+        return self.api_secret

@@ -1,0 +1,64 @@
+"""The bounds that the protos set, checked before a request leaves the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import protovalidate
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from gateway.catalog import BadCatalog
+from gateway.faults import MAX_FAULTS, shorten
+
+_validator = protovalidate.Validator()
+
+
+def prepare(message_class: type[Any]) -> None:
+    """Compiles the rules of a message type, so that bad ones are found at start.
+
+    Raises:
+        BadCatalog: a rule cannot be compiled.
+    """
+    try:
+        _validator.collect_violations(message_class())
+    except protovalidate.CompilationError as error:
+        raise BadCatalog(f"{message_class.DESCRIPTOR.full_name}: {error}") from error
+
+
+def violations(message: Any) -> Iterator[tuple[str, str]]:
+    """Path and sentence for each bound that the message breaks; at most 100."""
+    for found in _validator.collect_violations(message)[:MAX_FAULTS]:
+        violation = found.proto
+        elements = violation.field.elements if violation.field else []
+        path = shorten(".".join(map(_element, elements)))
+        text = ""
+        if violation.rule_id.startswith("enum."):
+            text = _enum_text(message.DESCRIPTOR, elements, found)
+        about = "key " if violation.for_key else ""
+        yield path, text or f"{about}{violation.message}"
+
+
+def _element(element: Any) -> str:
+    if element.subscript is None:
+        return str(element.field_name)
+    value = element.subscript.value
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return f"{element.field_name}[{text}]"
+
+
+def _enum_text(message: Descriptor | None, elements: Any, found: Any) -> str:
+    """Names what an enum field takes; protovalidate would tell numbers."""
+    field: FieldDescriptor | None = None
+    for element in elements:
+        field = message.fields_by_name.get(element.field_name) if message else None
+        message = field.message_type if field else None
+    if field is None or field.enum_type is None:
+        return ""
+    only = found.rule_value if found.proto.rule_id == "enum.in" else None
+    names = ", ".join(
+        value.name
+        for value in field.enum_type.values
+        if value.number and (only is None or value.number in only)
+    )
+    return f"must be one of {names}"
