@@ -43,6 +43,8 @@ class SubmitJob:
     priority: int = 5
     queue_name: str = "default"
     validate_only: bool = False
+    # (job id, status) of those of policy.depends_on that the store knows as this tenant's history
+    finished_dependencies: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

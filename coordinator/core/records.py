@@ -192,6 +192,7 @@ class Job:
     message: str = ""
     attempt: Attempt | None = None  # the newest
     failures_count: int = 0  # of the job's own making; held against max_retries
+    not_before_ms: int = 0  # a QUEUED job waits until then after a failure; 0 is no wait
     checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first
     resume_checkpoint_id: str = ""  # "" is the newest
     output_model_uri: str = ""
@@ -240,6 +241,9 @@ class Lease:
     output_model_uri: str = ""
     started_at_ms: int = 0
     ended_at_ms: int = 0
+    # which report was taken last; what was sent before it proves nothing
+    observed_generation: int = 0
+    observed_sequence: int = 0
 
     @property
     def id(self) -> str:

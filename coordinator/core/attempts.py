@@ -1,0 +1,198 @@
+"""The life of an attempt: granted, followed, stopped, concluded.
+
+A job's status follows from the leases of its newest attempt; every edge between is taken and recorded,
+even when one report jumps over several. Devices are free only once their agent has reported that nothing
+of the lease is left: capacity is freed by evidence, never by a wish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from coordinator.core.invariants import ensure
+from coordinator.core.placement import Placement, host_share
+from coordinator.core.reasons import Reason
+from coordinator.core.records import (
+    Attempt,
+    Failure,
+    Job,
+    JobStatus,
+    Kind,
+    Lease,
+    LeaseAction,
+    LeaseState,
+    Share,
+    StopCause,
+)
+from coordinator.core.retry import NODE_LOST, Backoff, ended_well, judge
+from coordinator.core.turn import Turn
+
+DEPENDENCY_FAILURE = "CONFIG"
+
+
+def grant(turn: Turn, job: Job, placement: Placement) -> Job:
+    """Gives a waiting job its devices: a new attempt, one lease per node."""
+    number = job.attempt.number + 1 if job.attempt else 1
+    shares = tuple(
+        Share(node_id=spot.node_id, device_ids=spot.device_ids, device_type=spot.device_type)
+        for spot in placement
+    )
+    attempt = Attempt(number=number, shares=shares, granted_at_ms=turn.now_ms)
+    job = turn.move(job, Reason.PLACED, attempt=attempt)
+    first_rank = 0
+    for node_rank, spot in enumerate(placement):
+        host = host_share(job.demand, spot.rank_count)
+        lease = Lease(
+            lease_id=f"{job.job_id}.{number}.{node_rank}",
+            epoch=turn.epoch,
+            job_id=job.job_id,
+            attempt=number,
+            node_id=spot.node_id,
+            device_ids=spot.device_ids,
+            cpu_count=host.cpu_count,
+            memory_bytes=host.memory_bytes,
+            disk_bytes=host.disk_bytes,
+            node_rank=node_rank,
+            first_rank=first_rank,
+            local_world_size=spot.rank_count,
+            granted_at_ms=turn.now_ms,
+        )
+        first_rank += spot.rank_count
+        turn.put(lease, Reason.LEASE_GRANTED)
+        turn.wake(spot.node_id)
+    return job
+
+
+def stop(turn: Turn, job: Job, cause: StopCause, *, failure: Failure | None = None) -> Job:
+    """Asks for the end of a job's attempt. The first cause stays; only the job is told why."""
+    ensure(job.attempt is not None, "an attempt is stopped", job.job_id)
+    assert job.attempt is not None
+    if job.attempt.stop is None:
+        changes: dict[str, object] = {"attempt": replace(job.attempt, stop=cause)}
+        if failure is not None:
+            changes["failure"] = failure
+        job = turn.edit(job, _REASON_OF_STOP[cause], **changes)
+    stop_leases(turn, job)
+    return job
+
+
+def stop_leases(turn: Turn, job: Job) -> None:
+    """Desires the end of every lease of the attempt that has not ended."""
+    for lease in turn.state.attempt_leases(job):
+        if not lease.is_ended and lease.action is LeaseAction.RUN:
+            turn.edit_lease(
+                lease,
+                Reason.LEASE_STOP_ASKED,
+                action=LeaseAction.STOP,
+                grace_ms=job.policy.grace_ms,
+            )
+            turn.wake(lease.node_id)
+
+
+def follow(turn: Turn, job_id: str, *, checkpointing: bool | None, backoff: Backoff) -> None:
+    """Brings a job up to what its leases say. `checkpointing` is None where nobody said."""
+    job = turn.state.jobs[job_id]
+    if job.is_final or job.attempt is None:
+        return
+    leases = turn.state.attempt_leases(job)
+    if job.attempt.stop is None:
+        job = _walk(turn, job, leases, checkpointing=checkpointing)
+        failure = next((lease.failure for lease in leases if lease.failure), None)
+        if failure is not None:
+            lost = failure.category == NODE_LOST
+            cause = StopCause.NODE_LOST if lost else StopCause.RANK_FAILED
+            job = stop(turn, job, cause, failure=failure)
+            leases = turn.state.attempt_leases(job)
+    if leases and all(lease.is_ended for lease in leases):
+        _conclude(turn, job, leases, backoff=backoff)
+
+
+def settle(turn: Turn) -> None:
+    """Follows up on jobs that became final: who depended on them, and their leaving memory."""
+    while turn.finished:
+        job_id = turn.finished.popleft()
+        for waiting_id in list(turn.state.dependents.get(job_id, ())):
+            reconsider(turn, turn.state.jobs[waiting_id])
+        if job_id in turn.state.jobs and job_id not in turn.state.leases_of_job:
+            turn.retire(Kind.JOB, job_id)  # no agent holds anything of it
+
+
+def reconsider(turn: Turn, job: Job) -> Job:
+    """Looks again at what a PENDING job waits for: dependencies first, then its start time."""
+    waits = False
+    for needed_id in job.policy.depends_on:
+        needed = turn.state.jobs.get(needed_id)
+        if needed is None or needed.status is JobStatus.COMPLETED:
+            continue  # what is not live any more was COMPLETED, or this job would have been told
+        if needed.is_final:
+            return fail_dependency(turn, job, needed_id, needed.status.value)
+        waits = True
+    if waits:
+        return job
+    if job.policy.start_after_ms > turn.now_ms:
+        reason = Reason.WAITING_FOR_START_TIME
+        return job if job.reason == reason else turn.edit(job, reason, reason=reason.value)
+    return turn.move(job, Reason.WAITING_FOR_CAPACITY)
+
+
+def fail_dependency(turn: Turn, job: Job, needed_id: str, status: str) -> Job:
+    """Ends a job because one that it depends on did not complete."""
+    text = f"{needed_id}, on which it depends, is {status}"
+    failure = Failure(category=DEPENDENCY_FAILURE, message=text)
+    return turn.move(job, Reason.DEPENDENCY_FAILED, message=text, failure=failure)
+
+
+_REASON_OF_STOP = {
+    StopCause.DRAINED: Reason.NODE_DRAINED,
+    StopCause.TIME_LIMIT: Reason.TIME_LIMIT,
+    StopCause.RANK_FAILED: Reason.RANK_FAILED,
+    StopCause.NODE_LOST: Reason.NODE_LOST,
+}
+
+
+def _walk(turn: Turn, job: Job, leases: Sequence[Lease], *, checkpointing: bool | None) -> Job:
+    """Takes every edge up to where the slowest lease is."""
+    reached = min((_reached(lease) for lease in leases), default=LeaseState.GRANTED)
+    if job.status is JobStatus.SCHEDULING and reached >= LeaseState.ACCEPTED:
+        job = turn.move(job, Reason.AGENTS_ACCEPTED)
+    if job.status is JobStatus.PREPARING and reached >= LeaseState.RUNNING:
+        assert job.attempt is not None
+        job = turn.move(
+            job,
+            Reason.RANKS_STARTED,
+            attempt=replace(job.attempt, started_at_ms=turn.now_ms),
+            started_at_ms=job.started_at_ms or turn.now_ms,
+        )
+    if checkpointing and job.status is JobStatus.TRAINING:
+        job = turn.move(job, Reason.CHECKPOINT_BEGUN)
+    elif checkpointing is False and job.status is JobStatus.CHECKPOINTING:
+        job = turn.move(job, Reason.CHECKPOINT_ENDED)
+    return job
+
+
+def _reached(lease: Lease) -> LeaseState:
+    """How far a lease came on its way up; one that has ended well has been all the way."""
+    if lease.state <= LeaseState.RUNNING:
+        return lease.state
+    ran = lease.started_at_ms or (lease.is_ended and lease.failure is None)
+    return LeaseState.RUNNING if ran else LeaseState.ACCEPTED
+
+
+def _conclude(turn: Turn, job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> None:
+    assert job.attempt is not None
+    if ended_well(job, leases):
+        job = _walk(turn, job, leases, checkpointing=False)
+    verdict = judge(job, leases, backoff)
+    assert job.attempt is not None
+    changes: dict[str, object] = {
+        "attempt": replace(job.attempt, ended_at_ms=turn.now_ms),
+        "failure": verdict.failure,
+        "failures_count": job.failures_count + verdict.counts,
+        "message": verdict.failure.message if verdict.failure else "",
+    }
+    if verdict.delay_ms:
+        changes["not_before_ms"] = turn.now_ms + verdict.delay_ms
+    if verdict.cause is Reason.FINISHED:
+        changes["output_model_uri"] = leases[0].output_model_uri
+    turn.move(job, verdict.cause, **changes)

@@ -1,0 +1,139 @@
+"""Everything that must hold of a state, checked in full. For tests, simulations and doubt."""
+
+from __future__ import annotations
+
+from coordinator.core.capacity import ANY
+from coordinator.core.deadlines import Due
+from coordinator.core.invariants import ensure
+from coordinator.core.records import Job, JobStatus, LeaseAction
+from coordinator.core.state import ClusterState
+from coordinator.core.tables import RUNNING
+
+
+def check_invariants(state: ClusterState) -> None:
+    """Raises InvariantViolation for the first fact that does not hold."""
+    _check_devices(state)
+    _check_leases(state)
+    for job in state.jobs.values():
+        _check_job(state, job)
+    _check_queue(state)
+    _check_capacity(state)
+    _check_deadlines(state)
+
+
+def _check_devices(state: ClusterState) -> None:
+    holder: dict[tuple[str, str], str] = {}
+    for lease in state.leases.values():
+        if lease.is_ended:
+            continue
+        ensure(
+            len(set(lease.device_ids)) == len(lease.device_ids),
+            "a lease names a device once",
+            lease.lease_id,
+        )
+        for device_id in lease.device_ids:
+            key = (lease.node_id, device_id)
+            ensure(key not in holder, "a device is in one lease", key, lease, holder.get(key))
+            holder[key] = lease.lease_id
+
+
+def _check_leases(state: ClusterState) -> None:
+    for lease in state.leases.values():
+        id = lease.lease_id
+        job = state.jobs.get(lease.job_id)
+        ensure(job is not None, "a live lease has a live job", id)
+        assert job is not None
+        assert job.attempt is not None
+        ensure(lease.node_id in state.nodes, "a live lease has a node", id)
+        ensure(id in state.leases_of_node.get(lease.node_id, ()), "indexed by node", id)
+        ensure(id in state.leases_of_job.get(lease.job_id, ()), "indexed by job", id)
+        if lease.is_ended:
+            continue
+        ensure(lease.attempt == job.attempt.number, "only the newest attempt holds devices", id)
+        if lease.action is LeaseAction.RUN:
+            ensure(job.status in RUNNING, "only a running job desires a lease", id, job.status)
+            ensure(job.attempt.stop is None, "a stop is asked of every lease", id)
+    for index in (state.leases_of_node, state.leases_of_job):
+        ensure(all(index.values()), "no empty entry in an index of leases")
+        count = sum(len(ids) for ids in index.values())
+        ensure(count == len(state.leases), "an index has each lease once", count)
+
+
+def _check_job(state: ClusterState, job: Job) -> None:
+    id = job.job_id
+    leases = state.attempt_leases(job)
+    if job.status in RUNNING:
+        assert job.attempt is not None
+        ensure(
+            [lease.node_id for lease in leases] == [s.node_id for s in job.attempt.shares],
+            "an attempt has all of its leases",
+            id,
+        )
+        ensure(any(not lease.is_ended for lease in leases), "an ended attempt is concluded", id)
+        held = sum(len(lease.device_ids) for lease in leases)
+        ensure(held == job.demand.device_count, "a gang has all of its devices", id)
+        ranks = sum(lease.local_world_size for lease in leases)
+        ensure(ranks * job.demand.devices_per_rank == held, "a gang has all of its ranks", id)
+    elif not job.is_final:
+        ensure(all(lease.is_ended for lease in leases), "a waiting job holds no device", id)
+    if job.is_final:
+        ensure(id in state.leases_of_job, "a final job without leases has retired", id)
+    if job.status is JobStatus.PENDING:
+        for needed in job.policy.depends_on:
+            ensure(id in state.dependents.get(needed, ()), "it is told of its dependency", id)
+
+
+def _check_queue(state: ClusterState) -> None:
+    waiting = {
+        job.job_id: job
+        for job in state.jobs.values()
+        if job.status is JobStatus.QUEUED and not job.not_before_ms
+    }
+    queue = state.queue
+    ensure(set(waiting) == set(queue.group_of), "the queue has every waiting job once")
+    ensure(
+        sum(len(group.turns) for group in queue.groups.values()) == len(waiting),
+        "a waiting job is in one group",
+    )
+    for job_id, group in queue.group_of.items():
+        ensure(
+            group.demand == waiting[job_id].demand, "a job is in the group of its demand", job_id
+        )
+    blocked = {group.serial for group in queue.blocked()}
+    ensure(
+        len(blocked) + len(queue.ready) == len(queue.groups) and not blocked & set(queue.ready),
+        "a group is ready or set aside",
+    )
+
+
+def _check_capacity(state: ClusterState) -> None:
+    for node_id in state.nodes:
+        ensure(
+            state.free.rooms.get(node_id) == state.free_room(node_id), "free room is true", node_id
+        )
+    for capacity in (state.free, state.total):
+        filed = 0
+        by_type: dict[str, int] = {}
+        for node_id, room in capacity.rooms.items():
+            ensure(node_id in state.nodes, "a room belongs to a node", node_id)
+            for device_class, ids in room.pools:
+                by_type[device_class.type] = by_type.get(device_class.type, 0) + len(ids)
+                for label in (ANY, *room.labels):
+                    shelf = capacity.shelves[device_class, label]
+                    ensure(node_id in shelf.buckets[len(ids)], "a pool is on its shelf", node_id)
+                    filed += 1
+        shelved = sum(
+            len(bucket) for shelf in capacity.shelves.values() for bucket in shelf.buckets.values()
+        )
+        ensure(filed == shelved, "a shelf has nothing else", filed, shelved)
+        ensure(by_type == capacity.devices_by_type, "devices are counted by type", by_type)
+
+
+def _check_deadlines(state: ClusterState) -> None:
+    tables = {
+        Due.DRAIN: state.nodes,
+        Due.SILENCE: state.nodes,
+        Due.FORGET: state.requests,
+    }
+    for due, id in state.deadlines.wanted:
+        ensure(id in tables.get(due, state.jobs), "a deadline is of something live", due, id)  # type: ignore[operator]

@@ -1,0 +1,134 @@
+"""The scheduler core: commands and the time in, decisions out.
+
+Theory of operation. `step` judges one command and applies what follows from it to the state; `schedule`
+is one placement pass and is called once per batch, because placing after each of a hundred submits costs
+a hundred times as much and decides worse. Whoever drives the core makes the events durable before it
+answers or acts; when that fails it throws this object away and loads another.
+
+The core reads no clock, makes no ids, does no I/O and holds no locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from coordinator.core import check
+from coordinator.core.commands import (
+    CancelJob,
+    Command,
+    DrainNode,
+    EnableNode,
+    PutKey,
+    Recover,
+    SubmitJob,
+    SyncNode,
+    Tick,
+)
+from coordinator.core.decision import Changed, Decision, Rejected, Reply
+from coordinator.core.drain import drain, enable
+from coordinator.core.invariants import ensure
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Record, Request
+from coordinator.core.schedule import schedule
+from coordinator.core.settings import CoreSettings
+from coordinator.core.state import ClusterState
+from coordinator.core.submit import cancel, submit
+from coordinator.core.sync import sync
+from coordinator.core.tick import tick
+from coordinator.core.turn import CORE, Turn
+
+NOTHING = Decision()
+
+
+class Core:
+    """Decides everything; does nothing."""
+
+    def __init__(self, settings: CoreSettings | None = None) -> None:
+        self.settings = settings or CoreSettings()
+        self.state = ClusterState(
+            unreachable_after_ms=self.settings.unreachable_after_ms,
+            recovery_grace_ms=self.settings.recovery_grace_ms,
+        )
+        self._epoch = 0
+
+    def load(self, records: Iterable[Record]) -> None:
+        """Takes over what a store holds, by the same `apply` as live. Order does not matter."""
+        requests = []
+        for record in records:
+            if isinstance(record, Request):
+                requests.append(record)
+            else:
+                self._load(record)
+        for request in sorted(requests, key=lambda x: (x.expires_at_ms, x.id)):
+            self._load(request)
+
+    def step(self, command: Command, now_ms: int) -> Decision:
+        """Decides one command. Refusals change nothing. Raises InvariantViolation."""
+        turn = Turn(self.state, now_ms, epoch=self._epoch, actor=_actor(command))
+        return turn.decision(self._handle(turn, command))
+
+    def schedule(self, now_ms: int) -> Decision:
+        """Places waiting jobs, where anything has changed that could let one fit."""
+        if not self.state.queue.ready:
+            return NOTHING
+        turn = Turn(self.state, now_ms, epoch=self._epoch)
+        schedule(turn, self.settings.max_placements_per_pass)
+        return turn.decision()
+
+    def next_deadline_ms(self) -> int | None:
+        """When Tick is due; 0 for at once, because a placement pass was cut short."""
+        if self.state.queue.ready:
+            return 0
+        return self.state.deadlines.next_ms()
+
+    def check_invariants(self) -> None:
+        """Checks everything that must hold. Raises InvariantViolation."""
+        check.check_invariants(self.state)
+
+    def digest(self) -> str:
+        """Of the durable state; stable across processes."""
+        return self.state.digest()
+
+    def _load(self, record: Record) -> None:
+        self.state.apply(Changed(record=record, cause=Reason.ACCEPTED, actor=CORE, at_ms=0))
+
+    def _handle(self, turn: Turn, command: Command) -> Reply | Rejected:
+        match command:
+            case SyncNode():
+                return sync(turn, command, self.settings)
+            case SubmitJob():
+                return submit(turn, command, self.settings)
+            case CancelJob():
+                return cancel(turn, command, self.settings)
+            case DrainNode():
+                return drain(turn, command, self.settings)
+            case EnableNode():
+                return enable(turn, command, self.settings)
+            case PutKey():
+                turn.put(command.key, Reason.KEY_CHANGED)
+                return Reply(key=command.key)
+            case Tick():
+                tick(turn, self.settings)
+                return Reply()
+            case Recover():
+                return self._recover(turn, command)
+
+    def _recover(self, turn: Turn, command: Recover) -> Reply:
+        ensure(command.epoch > self._epoch, "epochs rise", command.epoch)
+        self._epoch = command.epoch
+        for node_id in sorted(self.state.nodes):
+            turn.hear(node_id, self.state.nodes[node_id].incarnation, sequence=0)
+        return Reply()
+
+
+def _actor(command: Command) -> str:
+    match command:
+        case SyncNode():
+            return command.node_id
+        case Tick() | Recover():
+            return CORE
+        case _:
+            return command.caller.user_id
+
+
+__all__ = ["Core", "CoreSettings"]

@@ -1,0 +1,74 @@
+"""Emptying nodes and letting them take jobs again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.attempts import stop
+from coordinator.core.commands import DrainNode, EnableNode
+from coordinator.core.decision import Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Drain, Node, StopCause
+from coordinator.core.requests import recall, remember
+from coordinator.core.settings import CoreSettings
+from coordinator.core.turn import Turn
+
+
+def drain(turn: Turn, command: DrainNode, settings: CoreSettings) -> Reply | Rejected:
+    """Places nothing more on a node; with force, stops what runs there."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    node = turn.state.nodes.get(command.node_id)
+    if node is None:
+        return _unknown(command.node_id)
+    wish = Drain(
+        requested_at_ms=turn.now_ms,
+        force=command.force,
+        reason=command.reason,
+        deadline_ms=command.deadline_ms,
+        actor=command.caller.user_id,
+    )
+    if command.validate_only:
+        return Reply(node=replace(node, drain=wish))
+    node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish)
+    if command.force:
+        empty(turn, node)
+    return remember(
+        turn,
+        command.caller,
+        Reply(node=node),
+        ttl_ms=settings.request_ttl_ms,
+        most=settings.max_requests,
+    )
+
+
+def enable(turn: Turn, command: EnableNode, settings: CoreSettings) -> Reply | Rejected:
+    """Ends a drain; a node that is not drained stays as it is."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    node = turn.state.nodes.get(command.node_id)
+    if node is None:
+        return _unknown(command.node_id)
+    if node.drain is not None:
+        node = turn.edit_node(node, Reason.NODE_ENABLED, drain=None)
+    return remember(
+        turn,
+        command.caller,
+        Reply(node=node),
+        ttl_ms=settings.request_ttl_ms,
+        most=settings.max_requests,
+    )
+
+
+def empty(turn: Turn, node: Node) -> None:
+    """Stops every attempt that holds devices of the node; its jobs will be queued again."""
+    for lease in turn.state.leases_on(node.node_id):
+        job = turn.state.jobs[lease.job_id]
+        if not lease.is_ended and not job.is_final:
+            stop(turn, job, StopCause.DRAINED)
+
+
+def _unknown(node_id: str) -> Rejected:
+    return Rejected(reason=Reason.NODE_NOT_FOUND, message=f"no node {node_id}", field="node_id")

@@ -1,0 +1,80 @@
+"""What becomes of a job whose attempt has ended: one pure question.
+
+The order of the checks is the meaning:
+1. Every lease ended well, and nobody asked for a stop or the training said that it is done: COMPLETED.
+2. The job ran into its time limit: FAILED.
+3. The node was drained or lost the attempt: QUEUED again, which costs no retry.
+4. The exit code is one of retry_on_exit_codes: QUEUED again, which costs no retry.
+5. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
+   not tried again; `max_retries` 3 is 3 retries, so 4 attempts.
+6. Else FAILED.
+
+Whatever failed waits before it is tried again, twice as long each time, so a crash loop does not spin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Failure, Job, Lease, StopCause
+
+NOT_RETRYABLE = frozenset({"CONFIG"})
+NODE_LOST = "NODE_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a job waits after a failure; it doubles with each attempt."""
+
+    first_ms: int = 1_000
+    most_ms: int = 60_000
+
+    def after(self, attempt: int) -> int:
+        """The wait after the attempt of this number, 1 for the first."""
+        return min(self.most_ms, self.first_ms << min(attempt - 1, 40))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The edge to take, and what goes with it."""
+
+    cause: Reason
+    failure: Failure | None = None
+    counts: bool = False  # against max_retries
+    delay_ms: int = 0
+
+
+def ended_well(job: Job, leases: Sequence[Lease]) -> bool:
+    """Whether the attempt did what the job asked for. After a stop only the training can say so."""
+    assert job.attempt is not None
+    if any(lease.failure for lease in leases):
+        return False
+    return job.attempt.stop is None or leases[0].done
+
+
+def judge(job: Job, leases: Sequence[Lease], backoff: Backoff) -> Verdict:
+    """Judges an attempt of which every lease has ended; `leases` by node rank."""
+    attempt = job.attempt
+    assert attempt is not None
+    if ended_well(job, leases):
+        return Verdict(Reason.FINISHED)
+    wait_ms = backoff.after(attempt.number)
+    failure = job.failure
+    if attempt.stop is StopCause.TIME_LIMIT:
+        text = f"max_runtime_seconds passed ({job.policy.max_runtime_ms // 1000} s)"
+        return Verdict(Reason.TIME_LIMIT, Failure(category="TIME_LIMIT", message=text))
+    if attempt.stop is StopCause.DRAINED:
+        return Verdict(Reason.NODE_DRAINED)
+    lost = next((x.failure for x in leases if x.failure and x.failure.category == NODE_LOST), None)
+    if lost is not None:
+        # what never ran may never run: that must not spin either
+        return Verdict(Reason.NODE_LOST, lost, delay_ms=0 if attempt.started_at_ms else wait_ms)
+    if failure is None:
+        failure = Failure(category="USER_CODE", message="it was stopped before it was done")
+    if failure.exit_code is not None and failure.exit_code in job.policy.retry_on_exit_codes:
+        return Verdict(Reason.RETRYING, failure, delay_ms=wait_ms)
+    if failure.category in NOT_RETRYABLE or job.failures_count >= job.policy.max_retries:
+        return Verdict(Reason.RANK_FAILED, failure, counts=True)
+    return Verdict(Reason.RETRYING, failure, counts=True, delay_ms=wait_ms)

@@ -1,0 +1,161 @@
+"""Accepting jobs, and cancelling them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.attempts import fail_dependency, settle, stop_leases
+from coordinator.core.commands import CancelJob, SubmitJob
+from coordinator.core.decision import Rejected, Reply
+from coordinator.core.invariants import ensure
+from coordinator.core.placement import misfit
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Demand, Document, Job, JobStatus, StopCause
+from coordinator.core.requests import recall, remember
+from coordinator.core.settings import CoreSettings
+from coordinator.core.state import ClusterState
+from coordinator.core.turn import Turn
+
+
+def submit(turn: Turn, command: SubmitJob, settings: CoreSettings) -> Reply | Rejected:
+    """Accepts a job: PENDING while it must wait for jobs or a time, else QUEUED."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    dependencies = _dependencies(turn.state, command)
+    refusal = _refusal(turn.state, command, settings=settings, dependencies=dependencies)
+    if refusal is not None:
+        return refusal
+    job = _born(turn, command, dependencies)
+    if command.validate_only:
+        return Reply(job=job)
+    ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
+    turn.put(job, Reason.ACCEPTED)
+    turn.put(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
+    for needed_id, status in dependencies.items():
+        if status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            job = fail_dependency(turn, job, needed_id, status)
+            break
+    settle(turn)
+    return remember(
+        turn,
+        command.caller,
+        Reply(job=job),
+        ttl_ms=settings.request_ttl_ms,
+        most=settings.max_requests,
+    )
+
+
+def cancel(turn: Turn, command: CancelJob, settings: CoreSettings) -> Reply | Rejected:
+    """Makes a job CANCELLED at once; its devices are free when its agents say so."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    job = turn.state.jobs.get(command.job_id)
+    if job is None or job.tenant_id != command.caller.tenant_id:
+        return Rejected(
+            reason=Reason.JOB_NOT_FOUND, message=f"no job {command.job_id}", field="job_id"
+        )
+    if job.is_final:
+        return Rejected(
+            reason=Reason.WRONG_STATUS,
+            message=f"the job is {job.status} and cannot be cancelled",
+            facts=(("status", job.status.value),),
+        )
+    attempt = job.attempt
+    if attempt is not None and not attempt.ended_at_ms:
+        attempt = replace(attempt, stop=StopCause.CANCELLED)
+    job = turn.move(
+        job, Reason.CANCELLED_BY_USER, message=command.reason, attempt=attempt, not_before_ms=0
+    )
+    stop_leases(turn, job)
+    settle(turn)
+    return remember(
+        turn,
+        command.caller,
+        Reply(job=job),
+        ttl_ms=settings.request_ttl_ms,
+        most=settings.max_requests,
+    )
+
+
+def _refusal(
+    state: ClusterState,
+    command: SubmitJob,
+    *,
+    settings: CoreSettings,
+    dependencies: dict[str, str],
+) -> Rejected | None:
+    shape = _bad_shape(command.demand)
+    if shape is not None:
+        return shape
+    unknown = [id for id in command.policy.depends_on if id not in dependencies]
+    if unknown:
+        return Rejected(
+            reason=Reason.DEPENDENCY_NOT_FOUND,
+            message=f"no job {unknown[0]}",
+            field="scheduling_config.depends_on",
+        )
+    never = misfit(state.total, command.demand)
+    if never is not None:
+        return Rejected(reason=Reason.NEVER_FITS, message=never.message, field=never.field)
+    if len(state.jobs) >= settings.max_live_jobs:
+        return Rejected(
+            reason=Reason.QUEUE_FULL, message=f"{len(state.jobs)} jobs are waiting or running"
+        )
+    return None
+
+
+def _bad_shape(demand: Demand) -> Rejected | None:
+    """What the border has checked already; the arithmetic of placement depends on it."""
+    if demand.device_count < 1:
+        field, text = "resource_config.gpu_count", "must be at least 1"
+    elif demand.world_size < 0 or (demand.world_size and demand.device_count % demand.world_size):
+        field, text = "training_config.framework.distributed.world_size", "must divide gpu_count"
+    elif demand.node_count < 0 or (
+        demand.node_count and (demand.world_size or demand.device_count) % demand.node_count
+    ):
+        field, text = "resource_config.node_count", "the ranks cannot be shared equally"
+    else:
+        return None
+    return Rejected(reason=Reason.INVALID_ARGUMENT, message=text, field=field)
+
+
+def _dependencies(state: ClusterState, command: SubmitJob) -> dict[str, str]:
+    """Status of each dependency that is known: live ones here, finished ones from the command."""
+    found: dict[str, str] = {}
+    finished = dict(command.finished_dependencies)
+    for needed_id in command.policy.depends_on:
+        job = state.jobs.get(needed_id)
+        if job is not None and job.tenant_id == command.caller.tenant_id:
+            found[needed_id] = job.status
+        elif job is None and needed_id in finished:
+            found[needed_id] = finished[needed_id]
+    return found
+
+
+def _born(turn: Turn, command: SubmitJob, dependencies: dict[str, str]) -> Job:
+    """The job as it begins."""
+    status, reason = JobStatus.QUEUED, Reason.WAITING_FOR_CAPACITY
+    if any(status != JobStatus.COMPLETED for status in dependencies.values()):
+        status, reason = JobStatus.PENDING, Reason.WAITING_FOR_DEPENDENCIES
+    elif command.policy.start_after_ms > turn.now_ms:
+        status, reason = JobStatus.PENDING, Reason.WAITING_FOR_START_TIME
+    group = turn.state.queue.groups.get(command.demand)
+    return Job(
+        job_id=command.job_id,
+        sequence=turn.state.last_sequence + 1,
+        lineage_id=command.job_id,
+        tenant_id=command.caller.tenant_id,
+        user_id=command.caller.user_id,
+        name=command.name,
+        labels=command.labels,
+        queue_name=command.queue_name,
+        priority=command.priority,
+        demand=group.demand if group else command.demand,  # equal demands are kept once
+        policy=command.policy,
+        status=status,
+        reason=reason.value,
+        created_at_ms=turn.now_ms,
+        updated_at_ms=turn.now_ms,
+    )

@@ -1,0 +1,203 @@
+"""An agent's report: what is true on a node, against what the coordinator believed.
+
+Which report is newer is settled by (generation, sequence): a generation is one start of the node's
+agent, a sequence one call of it. Of two agents that claim the same generation (a cloned machine) the
+first one heard is the node's; the other is told that it was superseded, until it comes back with a
+higher generation.
+
+What is absent says as much as what is there. An agent keeps a lease it has once reported until the
+coordinator no longer desires it, across restarts. So of a lease that was reported before and is absent
+from a newer report:
+- it had ended: the agent has forgotten it, all that it wrote has arrived, it retires;
+- it had not: the node lost it with its state, and what ran there is gone with it.
+A lease that was never reported may be on its way still; its absence proves nothing, and it will be
+delivered again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.attempts import follow, settle
+from coordinator.core.commands import ObservedLease, SyncNode
+from coordinator.core.decision import Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.records import (
+    Checkpoint,
+    Failure,
+    Job,
+    JobStatus,
+    Kind,
+    Lease,
+    LeaseState,
+    Node,
+)
+from coordinator.core.retry import NODE_LOST
+from coordinator.core.settings import CoreSettings
+from coordinator.core.tables import may_become
+from coordinator.core.turn import Turn
+
+
+def sync(turn: Turn, command: SyncNode, settings: CoreSettings) -> Reply | Rejected:
+    """Takes over a report; a late one changes nothing."""
+    node = turn.state.nodes.get(command.node_id)
+    refusal = _refusal(turn, command, node)
+    if refusal is not None:
+        return refusal
+    node = _take_node(turn, command, node)
+    turn.hear(node.node_id, command.incarnation, sequence=command.sequence)
+    observed: dict[str, ObservedLease] = {}
+    for one in command.leases:
+        observed.setdefault(one.lease_id, one)
+    for lease in turn.state.leases_on(node.node_id):
+        if (lease.observed_generation, lease.observed_sequence) < _moment(command):
+            _take_lease(
+                turn, lease, observed.get(lease.lease_id), command=command, settings=settings
+            )
+    settle(turn)
+    return Reply(node=turn.state.nodes[command.node_id])
+
+
+def _moment(command: SyncNode) -> tuple[int, int]:
+    return command.generation, command.sequence
+
+
+def _refusal(turn: Turn, command: SyncNode, node: Node | None) -> Reply | Rejected | None:
+    ids = [device.device_id for device in command.offer.devices]
+    if len(set(ids)) != len(ids):
+        return Rejected(
+            reason=Reason.INVALID_ARGUMENT,
+            message="two devices of the node have the same id",
+            field="offer.devices",
+        )
+    if node is None:
+        return None
+    newer = command.generation > node.generation
+    same = command.generation == node.generation and command.incarnation == node.incarnation
+    if not newer and not same:
+        return Reply(node=node, superseded=True)
+    heard = turn.state.heard.get(node.node_id)
+    if same and heard is not None and command.sequence <= heard.sequence:
+        return Reply(node=node, stale=True)
+    return None
+
+
+def _take_node(turn: Turn, command: SyncNode, node: Node | None) -> Node:
+    if node is None:
+        node = Node(
+            node_id=command.node_id,
+            generation=command.generation,
+            incarnation=command.incarnation,
+            offer=command.offer,
+            joined_at_ms=turn.now_ms,
+            updated_at_ms=turn.now_ms,
+        )
+        turn.put(node, Reason.NODE_JOINED)
+        return node
+    if node.unreachable_since_ms:
+        node = turn.edit_node(node, Reason.NODE_BACK, unreachable_since_ms=0)
+    if (node.generation, node.offer) != (command.generation, command.offer):
+        node = turn.edit_node(
+            node,
+            Reason.NODE_CHANGED,
+            generation=command.generation,
+            incarnation=command.incarnation,
+            offer=command.offer,
+        )
+    return node
+
+
+def _take_lease(
+    turn: Turn,
+    lease: Lease,
+    one: ObservedLease | None,
+    *,
+    command: SyncNode,
+    settings: CoreSettings,
+) -> None:
+    if one is not None and one.epoch == lease.epoch and one.state is not LeaseState.GRANTED:
+        if lease.is_ended or not _observe(turn, lease, one, command=command, settings=settings):
+            return
+    elif lease.state is LeaseState.GRANTED:
+        return
+    elif lease.is_ended:
+        _forget(turn, lease)
+        return
+    else:
+        _lose(turn, lease, command)
+        one = None
+    speaks = one is not None and lease.node_rank == 0 and one.state is LeaseState.RUNNING
+    checkpointing = one.checkpointing if one and speaks else None
+    follow(turn, lease.job_id, checkpointing=checkpointing, backoff=settings.backoff)
+
+
+def _observe(
+    turn: Turn, lease: Lease, one: ObservedLease, *, command: SyncNode, settings: CoreSettings
+) -> bool:
+    """Takes over what is new of a lease; answers whether anything is."""
+    _observe_checkpoints(turn, lease, one, most=settings.max_checkpoints)
+    job = turn.state.jobs[lease.job_id]
+    if not may_become(lease.state, one.state):
+        return lease.node_rank == 0 and one.checkpointing != (job.status is JobStatus.CHECKPOINTING)
+    ended = one.state is LeaseState.ENDED
+    started = one.state >= LeaseState.RUNNING
+    turn.edit_lease(
+        lease,
+        Reason.LEASE_ENDED if ended else Reason.LEASE_OBSERVED,
+        state=one.state,
+        done=one.done,
+        failure=one.failure if ended else None,
+        output_model_uri=one.output_model_uri,
+        started_at_ms=one.started_at_ms if started else 0,
+        ended_at_ms=(one.ended_at_ms or turn.now_ms) if ended else 0,
+        observed_generation=command.generation,
+        observed_sequence=command.sequence,
+    )
+    if ended:
+        turn.wake(lease.node_id)
+    return True
+
+
+def _observe_checkpoints(turn: Turn, lease: Lease, one: ObservedLease, *, most: int) -> None:
+    """Takes over which checkpoints of this attempt exist; those of earlier ones stay."""
+    job = turn.state.jobs[lease.job_id]
+    if lease.node_rank != 0 or job.is_final or not _is_newest(job, lease):
+        return
+    found = {found.checkpoint_id: found for found in one.checkpoints}
+    kept = [
+        known
+        for known in job.checkpoints
+        if known.attempt != lease.attempt and known.checkpoint_id not in found
+    ]
+    own = [replace(found[key], attempt=lease.attempt) for key in found]
+    merged: tuple[Checkpoint, ...] = (*kept, *own)[-most:]
+    if merged != job.checkpoints:
+        turn.edit(job, Reason.CHECKPOINT_ENDED, checkpoints=merged)
+
+
+def _is_newest(job: Job, lease: Lease) -> bool:
+    return job.attempt is not None and job.attempt.number == lease.attempt
+
+
+def _forget(turn: Turn, lease: Lease) -> None:
+    """Lets an ended lease go, unless its attempt still needs it to be judged."""
+    job = turn.state.jobs[lease.job_id]
+    judged = job.attempt is not None and bool(job.attempt.ended_at_ms)
+    if job.is_final or judged or not _is_newest(job, lease):
+        turn.retire(Kind.LEASE, lease.lease_id)
+        if job.is_final:
+            turn.finished.append(job.job_id)
+
+
+def _lose(turn: Turn, lease: Lease, command: SyncNode) -> None:
+    text = f"node {lease.node_id} came back without it"
+    turn.edit_lease(
+        lease,
+        Reason.NODE_LOST,
+        state=LeaseState.ENDED,
+        failure=Failure(category=NODE_LOST, message=text),
+        ended_at_ms=turn.now_ms,
+        observed_generation=command.generation,
+        observed_sequence=command.sequence,
+    )
+    turn.wake(lease.node_id)

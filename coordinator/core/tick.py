@@ -1,0 +1,49 @@
+"""Deadlines that have come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.attempts import reconsider, settle, stop
+from coordinator.core.deadlines import Due
+from coordinator.core.drain import empty
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Kind, StopCause
+from coordinator.core.settings import CoreSettings
+from coordinator.core.turn import Turn
+
+
+def tick(turn: Turn, settings: CoreSettings) -> None:
+    """Acts on what is due, at most so much at once; the rest stays due."""
+    deadlines = turn.state.deadlines
+    for due, id in deadlines.due(turn.now_ms, limit=settings.max_deadlines_per_tick):
+        at_ms = deadlines.wanted.get((due, id))
+        if at_ms is not None and at_ms <= turn.now_ms:
+            _act(turn, due, id)
+    settle(turn)
+
+
+def _act(turn: Turn, due: Due, id: str) -> None:
+    state = turn.state
+    match due:
+        case Due.START:
+            reconsider(turn, state.jobs[id])
+        case Due.BACKOFF:
+            reason = Reason.WAITING_FOR_CAPACITY
+            turn.edit(state.jobs[id], reason, reason=reason.value, not_before_ms=0)
+        case Due.TIME_LIMIT:
+            stop(turn, state.jobs[id], StopCause.TIME_LIMIT)
+        case Due.DRAIN:
+            node = state.nodes[id]
+            assert node.drain is not None
+            node = turn.edit_node(
+                node, Reason.DRAIN_REQUESTED, drain=replace(node.drain, force=True)
+            )
+            empty(turn, node)
+        case Due.SILENCE:
+            # out of contact is all that is known: what runs there is taken to go on
+            turn.edit_node(
+                state.nodes[id], Reason.NODE_UNREACHABLE, unreachable_since_ms=turn.now_ms
+            )
+        case Due.FORGET:
+            turn.retire(Kind.REQUEST, id)

@@ -1,0 +1,103 @@
+"""A decision while it is being made.
+
+A handler judges first and changes afterwards: it refuses before its first `put`, or not at all. Each
+fact is applied as it is noted, so the next line of a handler reads the state as it has become.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+from coordinator.core.decision import (
+    Changed,
+    Decision,
+    Effect,
+    Event,
+    Heard,
+    Rejected,
+    Reply,
+    Retired,
+    WakeAgent,
+)
+from coordinator.core.invariants import ensure
+from coordinator.core.reasons import Reason
+from coordinator.core.records import FINAL, Job, Kind, Lease, Node, Record
+from coordinator.core.state import ClusterState
+from coordinator.core.tables import check_node, next_status
+
+CORE = "core"
+
+
+class Turn:
+    """One step's facts and hints, noted in order."""
+
+    def __init__(self, state: ClusterState, now_ms: int, *, epoch: int, actor: str = CORE) -> None:
+        self.state = state
+        self.now_ms = now_ms
+        self.epoch = epoch
+        self.actor = actor
+        self.finished: deque[str] = deque()  # jobs that became final and are not yet settled
+        self._events: list[Event] = []
+        self._woken: dict[str, None] = {}
+
+    def put(self, record: Record, cause: Reason) -> None:
+        """Notes that a record is new or changed."""
+        self._note(Changed(record=record, cause=cause, actor=self.actor, at_ms=self.now_ms))
+
+    def retire(self, kind: Kind, id: str) -> None:
+        """Notes that a record leaves the live state."""
+        self._note(Retired(kind=kind, id=id, at_ms=self.now_ms))
+
+    def hear(self, node_id: str, incarnation: str, *, sequence: int) -> None:
+        """Notes that a node was heard."""
+        self._note(
+            Heard(node_id=node_id, incarnation=incarnation, sequence=sequence, at_ms=self.now_ms)
+        )
+
+    def wake(self, node_id: str) -> None:
+        """Hints that what is desired of a node has changed."""
+        self._woken[node_id] = None
+
+    def move(self, job: Job, cause: Reason, **changes: Any) -> Job:
+        """Takes a job along an edge of the table; `changes` are of its other fields."""
+        status = next_status(job.status, cause)
+        changes = {"reason": cause.value, "message": "", "status": status, **changes}
+        if status in FINAL:
+            changes["completed_at_ms"] = self.now_ms
+            self.finished.append(job.job_id)
+        return self.edit(job, cause, **changes)
+
+    def edit(self, job: Job, cause: Reason, **changes: Any) -> Job:
+        """Changes a job; its status stays, unless `move` says otherwise."""
+        ensure(not job.is_final, "a final job never changes", job.job_id)
+        ensure(self.state.jobs.get(job.job_id) is job, "the job is the newest one", job.job_id)
+        after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
+        self.put(after, cause)
+        return after
+
+    def edit_lease(self, lease: Lease, cause: Reason, **changes: Any) -> Lease:
+        """Changes a lease."""
+        after = replace(lease, **changes)
+        self.put(after, cause)
+        return after
+
+    def edit_node(self, node: Node, cause: Reason, **changes: Any) -> Node:
+        """Changes a node."""
+        after = replace(node, version=node.version + 1, updated_at_ms=self.now_ms, **changes)
+        check_node(node, after, cause)
+        self.put(after, cause)
+        return after
+
+    def decision(self, reply: Reply | Rejected | None = None) -> Decision:
+        """All that was noted."""
+        effects: tuple[Effect, ...] = tuple(WakeAgent(node_id=key) for key in self._woken)
+        ensure(
+            not (isinstance(reply, Rejected) and self._events), "a refusal changes nothing", reply
+        )
+        return Decision(reply=reply, events=tuple(self._events), effects=effects)
+
+    def _note(self, event: Event) -> None:
+        self.state.apply(event)
+        self._events.append(event)
