@@ -57,7 +57,7 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
             await self._server.stop(None)
             self._server = None
 
-    async def Push(  # type: ignore[override]
+    async def Push(
         self,
         requests: AsyncIterator[pb.PushRequest],
         context: aio.ServicerContext[pb.PushRequest, pb.PushResponse],
@@ -80,7 +80,7 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
                 unknown_job=unknown,
             )
 
-    async def ReportTelemetry(  # type: ignore[override]
+    async def ReportTelemetry(
         self,
         request: pb.ReportTelemetryRequest,
         context: aio.ServicerContext[pb.ReportTelemetryRequest, pb.ReportTelemetryResponse],
@@ -90,7 +90,7 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
             self.changed.notify_all()
         return pb.ReportTelemetryResponse()
 
-    async def Sync(  # type: ignore[override]
+    async def Sync(
         self,
         request: pb.SyncRequest,
         context: aio.ServicerContext[pb.SyncRequest, pb.SyncResponse],

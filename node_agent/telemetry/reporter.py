@@ -1,0 +1,154 @@
+"""Reads the probe and the machine again and again, keeps the newest values, and reports them.
+
+Telemetry is shown, not stored: values live in a bounded ring, and a report that fails is simply
+followed by the next one. Only what changes a decision, a device turned bad or good again, is told
+through `on_change`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import RpcError
+
+from node_agent.ranks import DetectedDevice
+from node_agent.telemetry.probe import Probe, Reading
+from scaimind.agent.v1 import agent_service_pb2 as pb
+from scaimind.v1 import node_pb2
+
+INTERVAL_S = 5.0
+REPORT_TIMEOUT_S = 5.0
+RING_SIZE = 360
+
+Report = Callable[[pb.ReportTelemetryRequest], Awaitable[object]]
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the machine measures of itself; the disk is that of the data directory."""
+
+    cpu_percent: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    disk_used_bytes: int
+    disk_total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All that was measured at one time."""
+
+    measured_at_ms: int
+    host: Host
+    readings: Mapping[str, Reading]
+
+
+def read_host(data_dir: Path) -> Host:
+    """Measures this machine; CPU time is counted since the last call."""
+    memory = psutil.virtual_memory()
+    disk = psutil.disk_usage(str(data_dir))
+    return Host(
+        cpu_percent=psutil.cpu_percent(),
+        memory_used_bytes=memory.total - memory.available,
+        memory_total_bytes=memory.total,
+        disk_used_bytes=disk.used,
+        disk_total_bytes=disk.total,
+    )
+
+
+class TelemetryReporter:
+    """Samples every `interval_s` and gives each sample to `report`."""
+
+    def __init__(
+        self,
+        probe: Probe,
+        report: Report,
+        *,
+        node_id: str,
+        data_dir: Path,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self.samples: deque[Sample] = deque(maxlen=RING_SIZE)
+        self._probe = probe
+        self._report = report
+        self._node_id = node_id
+        self._data_dir = data_dir
+        self._interval_s = interval_s
+        self._faults: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            sample = await asyncio.to_thread(self._measure)
+            self.samples.append(sample)
+            self._compare(sample)
+            await self._send(sample)
+            await asyncio.sleep(self._interval_s)
+
+    def devices(self) -> list[DetectedDevice]:
+        """The devices as they were found, with the health that was read last."""
+        return [
+            replace(d, healthy=not self._faults[d.device_id]) if d.device_id in self._faults else d
+            for d in self._probe.devices()
+        ]
+
+    def _measure(self) -> Sample:
+        readings = self._probe.read()
+        return Sample(time.time_ns() // 1_000_000, read_host(self._data_dir), readings)
+
+    def _compare(self, sample: Sample) -> None:
+        before = {d.device_id: d.healthy for d in self.devices()}
+        self._faults = {device_id: r.fault for device_id, r in sample.readings.items()}
+        after = {d.device_id: d.healthy for d in self.devices()}
+        if before == after:
+            return
+        for device_id, healthy in after.items():
+            if before[device_id] != healthy:
+                reason = self._faults.get(device_id, "")
+                _log.warning("device_health", device_id=device_id, healthy=healthy, reason=reason)
+        self.on_change()
+
+    async def _send(self, sample: Sample) -> None:
+        request = to_request(sample, node_id=self._node_id)
+        try:
+            await asyncio.wait_for(self._report(request), REPORT_TIMEOUT_S)
+        except (RpcError, TimeoutError, OSError) as error:
+            _log.debug("telemetry_not_reported", reason=type(error).__name__)
+
+
+def to_request(sample: Sample, *, node_id: str) -> pb.ReportTelemetryRequest:
+    """The sample as it is sent."""
+    at = Timestamp(
+        seconds=sample.measured_at_ms // 1000,
+        nanos=sample.measured_at_ms % 1000 * 1_000_000,
+    )
+    host = node_pb2.HostTelemetry(
+        measured_at=at,
+        cpu_percent=sample.host.cpu_percent,
+        memory_used_bytes=sample.host.memory_used_bytes,
+        memory_total_bytes=sample.host.memory_total_bytes,
+        disk_used_bytes=sample.host.disk_used_bytes,
+        disk_total_bytes=sample.host.disk_total_bytes,
+    )
+    devices = {
+        device_id: node_pb2.DeviceTelemetry(
+            measured_at=at,
+            utilization_percent=reading.utilization_percent,
+            memory_used_bytes=reading.memory_used_bytes,
+            memory_total_bytes=reading.memory_total_bytes,
+            power_watts=reading.power_watts,
+            temperature_celsius=reading.temperature_celsius,
+        )
+        for device_id, reading in sample.readings.items()
+    }
+    return pb.ReportTelemetryRequest(node_id=node_id, host=host, devices=devices)
