@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -54,8 +56,7 @@ class Append:
     eta_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One log line; `text` None marks a gap that ends at this position (lines were lost before they came)."""
 
     position: int
@@ -103,12 +104,20 @@ class Streams(Protocol):
         """Closes it; safe to call twice."""
 
     async def append(self, batches: Sequence[Append]) -> list[int]:
-        """Makes batches durable together; answers the offset up to which each source is complete."""
+        """Makes batches durable together; answers the offset up to which each source is complete.
+
+        A batch that begins beyond that offset without `gap_before` is not taken: send again from there.
+        Raises ValueError for columns that do not fit together, before anything is taken.
+        """
 
     async def lines(
         self, job_id: str, *, after: int, limit: int, rank: int | None = None, min_level: int = 0
     ) -> tuple[list[Line], int]:
-        """Lines after a position that match, and the position up to which the stream was looked at."""
+        """Lines after a position that match, and the position up to which the stream was looked at.
+
+        That may be short of the end with less than `limit` lines: the work of one call is bounded.
+        A gap passes every level. Level 0 of an entry is kept as INFO.
+        """
 
     async def tail_start(
         self, job_id: str, *, count: int, rank: int | None = None, min_level: int = 0
