@@ -1,8 +1,8 @@
 """The supervisor of one rank: starts it, outlives the agent, writes down how it ended.
 
-Theory of operation. A fork of the fork server, it reads one order from its socket, makes the
-rank's files, starts the rank in a session of its own, says so, and drops the socket. From then on
-it belongs to nobody: the agent may be killed, upgraded and started again.
+Theory of operation. A fork of the fork server, it waits for one order, makes the rank's files,
+starts the rank in a session of its own, says so, and drops the socket. From then on it belongs to
+nobody: the agent may be killed, upgraded and started again.
 
 `control` is a FIFO in the rank's folder, and three things at once. It appears already open for
 reading, by a link that cannot replace another: so there is one supervisor per rank folder for
@@ -64,8 +64,13 @@ def prepare() -> None:
     _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(agent: socket.socket) -> NoReturn:
-    """Supervises the one rank that is ordered through `agent`; never returns."""
+def main(server: socket.socket, spare: int) -> NoReturn:
+    """Waits on `server` for the socket of one start, and supervises that rank; never returns.
+
+    `spare` is a descriptor that is held until the rank runs: the fork server forks the next spare
+    then, and not while every microsecond counts.
+    """
+    order = None
     code = 0
     try:
         os.setsid()
@@ -73,11 +78,15 @@ def main(agent: socket.socket) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         _prctl(_PR_SET_NAME, b"mind-supervisor")
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        order = _read_order(agent)
-        if order is not None:
-            Supervisor(order).run(agent)
+        _, fds, _, _ = socket.recv_fds(server, 1, 1)
+        server.close()
+        if fds:
+            agent = socket.socket(fileno=fds[0])
+            order = _read_order(agent)
+            if order is not None:
+                Supervisor(order).run(agent, spare)
     except BaseException:  # the last words of a process that has no other place to say them
-        _last_words(order if "order" in locals() else None)
+        _last_words(order)
         code = 70
     os._exit(code)
 
@@ -97,7 +106,7 @@ class Supervisor:
         self._deadline_ms: int | None = None
         self._commands = b""
 
-    def run(self, agent: socket.socket) -> None:
+    def run(self, agent: socket.socket, spare: int) -> None:
         """Starts the rank, tells `agent`, and returns when nothing of the rank is left."""
         if not self._claim():
             return
@@ -108,6 +117,7 @@ class Supervisor:
         with suppress(OSError):  # the agent may have gone; its successor finds started.json
             agent.sendall(STARTED_REPLY)
         agent.close()
+        os.close(spare)
         self._wait(wakeup)
         self._write_exit()
 
