@@ -13,7 +13,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import structlog
@@ -21,7 +21,9 @@ import structlog
 from node_agent.keeper import Seen
 from node_agent.report import report
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
-from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+
+if TYPE_CHECKING:  # the class is there for type checkers only
+    from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
 MIN_INTERVAL_S = 0.003
 IDLE_INTERVAL_S = 0.05  # where an answer came at once and brought nothing
@@ -95,6 +97,11 @@ class Session:
         self._in_contact = False
         self._sent_s = 0.0
         leases.on_change = self._look
+
+    def offer(self, offer: agent_pb2.NodeOffer) -> None:
+        """Replaces what the node offers, and tells it at once."""
+        self._request.offer.CopyFrom(offer)
+        self._changed.set()
 
     async def run(self) -> None:
         """Works until cancelled.
