@@ -69,7 +69,10 @@ def stop(turn: Turn, job: Job, cause: StopCause, *, failure: Failure | None = No
     ensure(job.attempt is not None, "an attempt is stopped", job.job_id)
     assert job.attempt is not None
     if job.attempt.stop is None:
-        changes: dict[str, object] = {"attempt": replace(job.attempt, stop=cause)}
+        changes: dict[str, object] = {
+            "attempt": replace(job.attempt, stop=cause),
+            "message": f"its ranks are being stopped: {cause}",
+        }
         if failure is not None:
             changes["failure"] = failure
         job = turn.edit(job, _REASON_OF_STOP[cause], **changes)

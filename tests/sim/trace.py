@@ -1,0 +1,122 @@
+"""Decisions as lines of text, for transcripts and for the stories of simulated failures."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from coordinator.core.decision import (
+    Changed,
+    Decision,
+    Event,
+    Heard,
+    Rejected,
+    Reply,
+)
+from coordinator.core.records import Job, Key, Lease, Node, Record, Request
+from coordinator.core.tables import contact, duty
+
+
+def show_decision(decision: Decision, now_ms: int) -> list[str]:
+    """The answer first, then each event, then each effect."""
+    lines = []
+    if decision.reply is not None:
+        lines.append(show_reply(decision.reply))
+    lines += [show_event(event, now_ms) for event in decision.events]
+    lines += [f"wake {effect.node_id}" for effect in decision.effects]
+    return [line for line in lines if line]
+
+
+def show_reply(reply: Reply | Rejected) -> str:
+    """The answer to a command; "" where there is nothing to say."""
+    if isinstance(reply, Rejected):
+        field = f" [{reply.field}]" if reply.field else ""
+        return f"! {reply.reason}{field}: {reply.message}"
+    words = [word for word in ("replayed", "superseded", "stale") if getattr(reply, word)]
+    if reply.job is not None:
+        words.append(f"{reply.job.job_id} {reply.job.status}")
+    if reply.node is not None:
+        words.append(f"{reply.node.node_id} {contact(reply.node)} {duty(reply.node)}")
+    if reply.key is not None:
+        words.append(reply.key.key_id)
+    return f"-> {' '.join(words)}" if words else ""
+
+
+def show_event(event: Event, now_ms: int) -> str:
+    """One fact."""
+    match event:
+        case Heard():
+            return f"heard {event.node_id} {event.sequence}"
+        case Changed():
+            text = show_record(event.record, now_ms)
+            return f"{text} <- {event.cause} by {event.actor}"
+    return f"{event.kind} {event.id} retired"
+
+
+def show_record(record: Record, now_ms: int) -> str:
+    """What matters of a record."""
+    match record:
+        case Job():
+            return _show_job(record, now_ms)
+        case Lease():
+            return _show_lease(record)
+        case Node():
+            return _show_node(record)
+        case Key():
+            return f"key {record.key_id}"
+        case Request():
+            return f"request {record.id}"
+    return f"document {record.job_id}"
+
+
+def _show_job(job: Job, now_ms: int) -> str:
+    words = [f"job {job.job_id} v{job.version} {job.status} ({job.reason})"]
+    if job.attempt is not None:
+        words.append(f"attempt={job.attempt.number}")
+        if job.attempt.stop is not None:
+            words.append(f"stop={job.attempt.stop}")
+    if job.failures_count:
+        words.append(f"failures={job.failures_count}")
+    if job.not_before_ms:
+        words.append(f"wait={(job.not_before_ms - now_ms) / 1000:g}s")
+    if job.checkpoints:
+        words.append("checkpoints=" + ",".join(x.checkpoint_id for x in job.checkpoints))
+    if job.output_model_uri:
+        words.append(f"model={job.output_model_uri}")
+    if job.failure is not None:
+        code = "" if job.failure.exit_code is None else f":{job.failure.exit_code}"
+        words.append(f"error={job.failure.category}{code}")
+    if job.message:
+        words.append(f'"{job.message}"')
+    return " ".join(words)
+
+
+def _show_lease(lease: Lease) -> str:
+    words = [f"lease {lease.lease_id}@{lease.epoch} on {_devices(lease)}"]
+    words.append(f"ranks={lease.first_rank}+{lease.local_world_size}")
+    words.append(f"{lease.action}/{lease.state.name}")
+    if lease.done:
+        words.append("done")
+    if lease.failure is not None:
+        code = "" if lease.failure.exit_code is None else f":{lease.failure.exit_code}"
+        words.append(f"error={lease.failure.category}{code}")
+    return " ".join(words)
+
+
+def _devices(lease: Lease) -> str:
+    """`n1[0-3,6]` of device ids `n1-0` and so on."""
+    numbers = sorted(int(device_id.rsplit("-", 1)[1]) for device_id in lease.device_ids)
+    parts = []
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in run]
+        parts.append(str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}")
+    return f"{lease.node_id}[{','.join(parts)}]"
+
+
+def _show_node(node: Node) -> str:
+    words = [f"node {node.node_id} v{node.version} {contact(node)} {duty(node)}"]
+    words.append(f"start={node.generation}{node.incarnation}")
+    bad = sum(not device.healthy for device in node.offer.devices)
+    words.append(f"devices={len(node.offer.devices)}" + (f" bad={bad}" if bad else ""))
+    if node.drain is not None and node.drain.force:
+        words.append("force")
+    return " ".join(words)

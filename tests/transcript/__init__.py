@@ -1,0 +1,1 @@
+"""Scenarios of the core as text, with the full trace that is expected of each."""

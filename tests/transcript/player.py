@@ -1,0 +1,281 @@
+"""Plays a scenario against a real core and writes down everything that comes out of it.
+
+A scenario is text. A line that begins with `> ` is a command; the indented lines below it are what the
+core must answer and do, all of it. `# ` begins a comment. Commands:
+
+    node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [bad=0,3]   what the node will offer from now on
+    sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model cp=STEP
+                                                                    exit=N fail=CATEGORY epoch=N
+    submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS] …
+    cancel JOB [history=STATUS] | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | key KEY
+    tick SECONDS     time passes; a Tick is given whenever one is due
+    crash            the core is lost; another one loads what was stored
+
+Each command is a batch of its own: one step, then one placement pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.core.commands import (
+    Caller,
+    CancelJob,
+    Command,
+    DrainNode,
+    EnableNode,
+    ObservedLease,
+    PutKey,
+    Recover,
+    SubmitJob,
+    SyncNode,
+    Tick,
+)
+from coordinator.core.core import Core
+from coordinator.core.decision import Decision, Heard
+from coordinator.core.records import (
+    Checkpoint,
+    Demand,
+    Device,
+    Failure,
+    Key,
+    LeaseState,
+    Offer,
+    Pairs,
+    Policy,
+)
+from tests.sim.trace import show_decision
+from tests.sim.kept import RecordsKept
+
+START_MS = 1_000_000
+GB = 10**9
+
+
+@dataclass
+class Agent:
+    """What a scenario last said of a node."""
+
+    offer: Offer
+    generation: int = 1
+    incarnation: str = "a"
+    sequence: int = 0
+
+
+class Player:
+    """One scenario being played."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+        self.epoch = 1
+        self.core = Core()
+        self.store = RecordsKept()
+        self.agents: dict[str, Agent] = {}
+        self.lines: list[str] = []
+        self.core.step(Recover(epoch=1), self.now_ms)
+
+    def play(self, line: str) -> list[str]:
+        """The trace of one command line (without its `> `)."""
+        self.lines = []
+        verb, *words = line.split()
+        names = [word for word in words if "=" not in word]
+        options = dict(word.split("=", 1) for word in words if "=" in word)
+        match verb:
+            case "node":
+                self.agents[names[0]] = Agent(_offer(names[0], names[1], options))
+            case "sync":
+                self._do(self._sync(names[0], options))
+            case "tick":
+                self._pass_time(round(float(names[0]) * 1000))
+            case "crash":
+                self._crash()
+            case _:
+                self._do(_command(verb, names, options=options, now_ms=self.now_ms))
+        return self.lines
+
+    def _do(self, command: Command) -> None:
+        before = self.core.digest()
+        decision = self.core.step(command, self.now_ms)
+        placed = self.core.schedule(self.now_ms)
+        self.lines += show_decision(decision, self.now_ms) + show_decision(placed, self.now_ms)
+        self.store.commit((*decision.events, *placed.events))
+        self.core.check_invariants()
+        if not _durable(decision) and not _durable(placed):
+            assert self.core.digest() == before, "what notes no fact changes nothing"
+        assert self.store.reload().digest() == self.core.digest(), "replay equals live"
+
+    def _pass_time(self, duration_ms: int) -> None:
+        end_ms = self.now_ms + duration_ms
+        while (at_ms := self.core.next_deadline_ms()) is not None and at_ms <= end_ms:
+            self.now_ms = max(self.now_ms, at_ms)
+            self._do(Tick())
+        self.now_ms = end_ms
+
+    def _crash(self) -> None:
+        digest = self.core.digest()
+        self.core = self.store.reload()
+        self.lines.append(f"= {'same' if self.core.digest() == digest else 'OTHER'} state")
+        self.epoch += 1
+        self._do(Recover(epoch=self.epoch))
+
+    def _sync(self, node_id: str, options: dict[str, str]) -> SyncNode:
+        agent = self.agents[node_id]
+        generation = int(options.pop("gen", agent.generation))
+        incarnation = options.pop("inc", agent.incarnation)
+        restarted = generation > agent.generation
+        sequence = int(options.pop("seq", 1 if restarted else agent.sequence + 1))
+        if generation >= agent.generation and incarnation:
+            agent.generation, agent.sequence = generation, max(sequence, agent.sequence)
+            agent.incarnation = incarnation
+            if restarted:
+                agent.sequence = sequence
+        return SyncNode(
+            node_id=node_id,
+            incarnation=incarnation,
+            generation=generation,
+            sequence=sequence,
+            offer=agent.offer,
+            leases=tuple(self._observed(key, said) for key, said in options.items()),
+        )
+
+    def _observed(self, lease_id: str, said: str) -> ObservedLease:
+        state, *flags = said.split(":")
+        options = dict(flag.split("=", 1) if "=" in flag else (flag, "1") for flag in flags)
+        lease = self.core.state.leases.get(lease_id)
+        failure = None
+        if "exit" in options or "fail" in options:
+            category = options.get("fail", "USER_CODE")
+            code = int(options["exit"]) if "exit" in options else None
+            failure = Failure(category=category, message=f"{category} of a rank", exit_code=code)
+        return ObservedLease(
+            lease_id=lease_id,
+            epoch=int(options.get("epoch", lease.epoch if lease else 1)),
+            state=LeaseState[state],
+            done="done" in options,
+            failure=failure,
+            checkpoints=(_checkpoint(options["cp"], self.now_ms),) if "cp" in options else (),
+            checkpointing="ckpt" in options,
+            output_model_uri="file:///model" if "model" in options else "",
+            started_at_ms=self.now_ms if state == "RUNNING" or "ran" in options else 0,
+        )
+
+
+def _durable(decision: Decision) -> bool:
+    return any(not isinstance(event, Heard) for event in decision.events)
+
+
+def _checkpoint(step: str, now_ms: int) -> Checkpoint:
+    return Checkpoint(
+        checkpoint_id=f"step-{step}",
+        step=int(step),
+        uri=f"file:///step-{step}",
+        size_bytes=1,
+        digest="sha256:0",
+        created_at_ms=now_ms,
+        attempt=0,
+    )
+
+
+def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
+    count, kind = devices.split("x")
+    bad = options.get("bad", "").split(",")
+    return Offer(
+        devices=tuple(
+            Device(
+                device_id=f"{node_id}-{index}",
+                index=index,
+                type=kind,
+                memory_bytes=80 * GB,
+                healthy=str(index) not in bad,
+            )
+            for index in range(int(count))
+        ),
+        labels=_pairs(options.get("labels", "")),
+        cpu_count=int(options.get("cpus", 64)),
+        memory_bytes=int(options.get("memory", 1000)) * GB,
+        disk_bytes=1000 * GB,
+    )
+
+
+def _pairs(text: str) -> Pairs:
+    pairs = [pair.split(":", 1) for pair in text.split(",") if pair]
+    return tuple(sorted((key, value) for key, value in pairs))
+
+
+def _caller(options: dict[str, str], line: str) -> Caller:
+    return Caller(
+        tenant_id=options.get("tenant", "acme"),
+        user_id=options.get("user", "ada"),
+        request_id=options.get("req", ""),
+        digest=line,
+    )
+
+
+def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: int) -> Command:
+    caller = _caller(options, f"{verb} {names} {options}")
+    check = "check" in names
+    match verb:
+        case "submit":
+            return _submit(names[0], options, caller=caller, check=check, now_ms=now_ms)
+        case "cancel":
+            return CancelJob(
+                caller=caller,
+                job_id=names[0],
+                reason=options.get("why", ""),
+                finished_status=options.get("history", ""),
+            )
+        case "drain":
+            after = options.get("deadline")
+            return DrainNode(
+                caller=caller,
+                node_id=names[0],
+                force="force" in names,
+                reason=options.get("why", ""),
+                deadline_ms=now_ms + int(after) * 1000 if after else 0,
+                validate_only=check,
+            )
+        case "enable":
+            return EnableNode(caller=caller, node_id=names[0])
+        case "key":
+            key = Key(
+                key_id=names[0],
+                sha256="0" * 64,
+                tenant_id="acme",
+                user_id="ada",
+                permissions=(),
+                created_at_ms=now_ms,
+            )
+            return PutKey(caller=caller, key=key)
+    raise ValueError(f"no such command: {verb}")
+
+
+def _submit(
+    job_id: str, options: dict[str, str], *, caller: Caller, check: bool, now_ms: int
+) -> SubmitJob:
+    start = options.get("start")
+    return SubmitJob(
+        caller=caller,
+        job_id=job_id,
+        name=job_id,
+        demand=Demand(
+            device_count=int(options["devices"]),
+            device_type=options.get("type", ""),
+            device_memory_bytes=int(options.get("device_memory", 0)) * GB,
+            node_count=int(options.get("nodes", 0)),
+            world_size=int(options.get("ranks", 0)),
+            cpu_count=int(options.get("cpus", 0)),
+            memory_bytes=int(options.get("memory", 0)) * GB,
+            node_selector=_pairs(options.get("selector", "")),
+        ),
+        policy=Policy(
+            max_retries=int(options.get("retries", 0)),
+            retry_on_exit_codes=tuple(int(x) for x in options.get("codes", "").split(",") if x),
+            start_after_ms=now_ms + int(start) * 1000 if start else 0,
+            depends_on=tuple(x for x in options.get("needs", "").split(",") if x),
+            max_runtime_ms=int(options.get("limit", 0)) * 1000,
+            grace_ms=int(options.get("grace", 120)) * 1000,
+        ),
+        document=b"{}",
+        priority=int(options.get("prio", 5)),
+        validate_only=check,
+        finished_dependencies=_pairs(options.get("history", "")),
+    )
