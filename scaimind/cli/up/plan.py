@@ -1,6 +1,7 @@
 """What `scaimind up` starts, with which arguments; nothing here starts anything."""
 
 import errno
+import random
 import re
 import socket
 import sys
@@ -8,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from scaimind.cli.exits import fail
+from scaimind.cli.exits import Fault, fail
 
 MODULE_PATH = "/v1/modules/scaimind"
 DEVICES = re.compile(r"auto|cpu|sim:[1-9][0-9]{0,4}x[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_NODES = 1000
 MAX_NAME = 100
+
+# Below the ports that systems hand out to clients: a program that is started again finds it free.
+STEADY_PORTS = range(20_000, 32_000)
+PORT_TRIES = 100
 
 
 class Address(NamedTuple):
@@ -115,15 +120,30 @@ def address(text: str, flag: str) -> Address:
 
 
 def _free(text: str, flag: str) -> Address:
-    """The address, known to be free a moment ago."""
+    """The address, known to be free a moment ago; port 0 is replaced by one that tends to stay so."""
     wanted = address(text, flag)
-    family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    ports = [wanted.port] if wanted.port else random.sample(STEADY_PORTS, PORT_TRIES)
+    fault = OSError(errno.EADDRINUSE, "no port is free")
+    for port in ports:
+        try:
+            return Address(wanted.host, _bind(wanted.host, port))
+        except OSError as error:
+            fault = error
+            if error.errno != errno.EADDRINUSE:
+                break
+    in_use = fault.errno == errno.EADDRINUSE
+    hint = f"give another with {flag} HOST:PORT; port 0 takes a free one"
+    raise Fault(f"{flag} {text}: {'is in use' if in_use else fault.strerror}", hint=hint)
+
+
+def _bind(host: str, port: int) -> int:
+    """The port, where it can be bound now.
+
+    Raises:
+        OSError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((wanted.host, wanted.port))
-        except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE
-            hint = f"give another with {flag} HOST:PORT; port 0 takes a free one"
-            fail(f"{flag} {text}: {'is in use' if in_use else error.strerror}", hint=hint)
-        return Address(wanted.host, probe.getsockname()[1])
+        probe.bind((host, port))
+    return port

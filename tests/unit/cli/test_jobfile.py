@@ -1,0 +1,104 @@
+"""Job files: what is read, what is settled, how faults are told."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaimind.cli import jobfile
+from scaimind.cli.exits import Fault
+
+
+def test_yaml_and_json_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: x\nlabels: {a: b}\n")
+    (tmp_path / "b.json").write_text('{"name": "x", "labels": {"a": "b"}}')
+    expected = {"name": "x", "labels": {"a": "b"}}
+    assert jobfile.read(str(tmp_path / "a.yaml"), []) == expected
+    assert jobfile.read(str(tmp_path / "b.json"), []) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "line 1"),
+        (b"- a\n- b\n", "holds an object"),
+        (b"", "holds an object"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"a: !!python/object:os.system {}", "could not determine a constructor"),
+        (b"a: 2026-99-99", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_job_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "job.yaml").write_bytes(content)
+    with pytest.raises(Fault, match=message):
+        jobfile.read(str(tmp_path / "job.yaml"), [])
+
+
+def test_a_file_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobfile, "MAX_BYTES", 10)
+    (tmp_path / "job.yaml").write_text("name: 123456789")
+    with pytest.raises(Fault, match="larger than"):
+        jobfile.read(str(tmp_path / "job.yaml"), [])
+
+
+def test_a_folder_is_no_job_file(tmp_path: Path) -> None:
+    with pytest.raises(Fault, match="Is a directory"):
+        jobfile.read(str(tmp_path), [])
+
+
+def test_fields_are_set_by_path() -> None:
+    body: dict[str, Any] = {"resource_config": {"gpu_count": 1}}
+    jobfile.assign(body, "resource_config.gpu_count=4")
+    jobfile.assign(body, "training_config.framework.config.args=--lr=0.1 -v")
+    jobfile.assign(body, "labels.on=true")
+    assert body == {
+        "resource_config": {"gpu_count": 4},
+        "training_config": {"framework": {"config": {"args": "--lr=0.1 -v"}}},
+        "labels": {"on": True},
+    }
+
+
+@pytest.mark.parametrize("assignment", ["gpu_count", "=3", "name.inner=1"])
+def test_a_bad_assignment_is_refused(assignment: str) -> None:
+    with pytest.raises(Fault, match="--set"):
+        jobfile.assign({"name": "x"}, assignment)
+
+
+def settled(script: Any, *paths: Any, folder: Path) -> list[Any]:
+    body: dict[str, Any] = {
+        "training_config": {"framework": {"custom_script_path": script}},
+        "data_config": {"sources": [{"path": path} for path in paths]},
+    }
+    jobfile.settle_paths(body, folder)
+    sources = [source["path"] for source in body["data_config"]["sources"]]
+    return [body["training_config"]["framework"]["custom_script_path"], *sources]
+
+
+def test_what_lies_beside_the_job_file_is_made_absolute(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    (tmp_path / "data").mkdir()
+    assert settled("train.py", "data", "other", folder=tmp_path) == [
+        str(tmp_path / "train.py"),
+        str(tmp_path / "data"),
+        "other",
+    ]
+
+
+def test_uris_and_values_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
+    values = ["s3://bucket/train.py", "hf://x", 3, None, "a\0b", "", ["x"]]
+    assert settled(values[0], *values[1:], folder=tmp_path) == values
+
+
+def test_placeholders_stand_for_the_folder_and_for_pythons_source(tmp_path: Path) -> None:
+    found = settled("${JOB_DIR}/train.py", "${PYTHON_STDLIB}", folder=tmp_path)
+    assert found == [f"{tmp_path}/train.py", sysconfig.get_path("stdlib")]
+
+
+@pytest.mark.parametrize("body", [{}, {"training_config": 3}, {"data_config": {"sources": [1]}}])
+def test_a_body_of_another_shape_is_left_to_the_schema(body: dict[str, Any]) -> None:
+    jobfile.settle_paths(body, Path("/"))
