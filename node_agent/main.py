@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -26,7 +27,9 @@ from node_agent.runtime.process import ProcessRuntime
 from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
 from node_agent.settings import Settings
 from node_agent.spool import Spool
-from node_agent.telemetry import detect_devices
+from node_agent.telemetry import TelemetryReporter, open_probe
+from node_agent.telemetry.probe import Probe
+from scaimind.agent.v1.agent_service_pb2 import NodeOffer
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from scaimind.service import log as service_log
 
@@ -41,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     service_log.configure(level=settings.log_level, json=settings.log_json)
     data_dir = Path(os.path.abspath(settings.data_dir))
     try:
+        probe = open_probe(settings.devices)
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = _lock(data_dir)
         generation = _next_generation(data_dir / "generation")
@@ -48,54 +52,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"node_agent: {error.filename or data_dir}: {error.strerror}", file=sys.stderr)
         return 1
+    except ValueError as error:
+        print(f"node_agent: --devices: {error}", file=sys.stderr)
+        return 2
     try:
-        return asyncio.run(_serve(settings, data_dir, token=token, generation=generation))
+        return asyncio.run(
+            _serve(settings, probe, data_dir=data_dir, token=token, generation=generation)
+        )
     finally:
         os.close(lock)
 
 
-async def _serve(settings: Settings, data_dir: Path, *, token: str, generation: int) -> int:
-    devices = detect_devices(settings.devices)
-    metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    runtime = channel = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            runtime = ProcessRuntime(tasks)
-            await runtime.open()  # before gRPC has any threads
-            channel = grpc.aio.insecure_channel(settings.coordinator, options=CHANNEL_OPTIONS)
-            stub = AgentServiceStub(channel)
-            spool = Spool(lambda: stub.Push(metadata=metadata), node_id=settings.node_id)
-            keeper = Keeper(
-                tasks=tasks,
-                data_dir=data_dir,
-                storage_dir=settings.storage,
-                runtime=runtime,
-                spool=spool,
-                devices=devices,
-            )
-            await keeper.adopt()
-            session = Session(
-                stub,
-                keeper,
-                node_id=settings.node_id,
-                incarnation=uuid.uuid4().hex,
-                generation=generation,
-                offer=offer(
-                    devices, address=settings.address, labels=settings.labels, data_dir=data_dir
-                ),
-                hold_ms=settings.hold_ms,
-                metadata=metadata,
-            )
-            log.info("agent_started", node_id=settings.node_id, devices=len(devices))
-            reading = tasks.create_task(spool.run())
-            code = await _until_told(session)
-            reading.cancel()
-            return code
-    finally:
-        if channel is not None:
-            await channel.close()
-        if runtime is not None:
-            await runtime.close()
+async def _serve(
+    settings: Settings, probe: Probe, *, data_dir: Path, token: str, generation: int
+) -> int:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        runtime = ProcessRuntime(tasks)
+        stack.push_async_callback(runtime.close)
+        await runtime.open()  # before gRPC has any threads
+        channel = grpc.aio.insecure_channel(settings.coordinator, options=CHANNEL_OPTIONS)
+        stack.push_async_callback(channel.close)
+        stub = AgentServiceStub(channel)
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        spool = Spool(lambda: stub.Push(metadata=metadata), node_id=settings.node_id)
+        telemetry = TelemetryReporter(
+            probe,
+            lambda request: stub.ReportTelemetry(request, metadata=metadata),
+            node_id=settings.node_id,
+            data_dir=data_dir,
+        )
+        keeper = Keeper(
+            tasks=tasks,
+            data_dir=data_dir,
+            storage_dir=settings.storage,
+            runtime=runtime,
+            spool=spool,
+            devices=telemetry.devices(),
+        )
+        await keeper.adopt()
+        session = Session(
+            stub,
+            keeper,
+            node_id=settings.node_id,
+            incarnation=uuid.uuid4().hex,
+            generation=generation,
+            offer=_offer(settings, telemetry, data_dir),
+            hold_ms=settings.hold_ms,
+            metadata=metadata,
+        )
+        telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir))
+        log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
+        working = [tasks.create_task(part.run()) for part in (spool, telemetry)]
+        code = await _until_told(session)
+        for work in working:
+            work.cancel()
+        return code
+
+
+def _offer(settings: Settings, telemetry: TelemetryReporter, data_dir: Path) -> NodeOffer:
+    return offer(
+        telemetry.devices(), address=settings.address, labels=settings.labels, data_dir=data_dir
+    )
 
 
 async def _until_told(session: Session) -> int:

@@ -76,7 +76,8 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
             [sys.executable, "-S", "-s", "-m", _MODULE, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # supervisors must not hold the agent's own output open
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
             env={"PYTHONPATH": str(root), "PATH": os.defpath},
             cwd="/",

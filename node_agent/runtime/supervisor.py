@@ -82,6 +82,7 @@ def main(server: socket.socket, spare: int) -> NoReturn:
         server.close()
         if fds:
             agent = socket.socket(fileno=fds[0])
+            agent.set_inheritable(False)  # what comes over a socket is not so by itself
             order = _read_order(agent)
             if order is not None:
                 Supervisor(order).run(agent, spare)

@@ -1,0 +1,114 @@
+"""The runtimes under test, and a bench that starts ranks on them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from node_agent.core.leases import Rank, State
+from node_agent.ranks import EVENTS
+from node_agent.runtime.process import ProcessRuntime
+from node_agent.runtime.protocol import RankOrder, Runtime
+
+WAIT_S = 20.0
+
+
+class Bench:
+    """Starts ranks from small scripts and waits for what becomes of them."""
+
+    def __init__(self, runtime: Runtime, folder: Path) -> None:
+        self.runtime = runtime
+        self.folder = folder
+        self._count = 0
+        runtime.on_change = self._on_change
+        self._waiters: list[asyncio.Event] = []
+
+    def _on_change(self) -> None:
+        for waiter in self._waiters:
+            waiter.set()
+
+    def start(self, *argv: str, env: dict[str, str] | None = None) -> Path:
+        """Starts a rank; returns its folder."""
+        path = self.folder / f"rank-{self._count}"
+        path.mkdir(parents=True)
+        order = RankOrder(
+            path=path,
+            rank=self._count,
+            argv=argv,
+            env={"PATH": os.defpath, "MIND_EVENTS": str(path / EVENTS), **(env or {})},
+            cwd=self.folder,
+            subject="custom_script_path",
+        )
+        self._count += 1
+        self.runtime.start(order)
+        return path
+
+    def python(self, code: str) -> Path:
+        """Starts a rank that runs Python code."""
+        return self.start(sys.executable, "-S", "-u", "-c", code)
+
+    async def until(self, path: Path, wanted: Callable[[Rank], bool]) -> Rank:
+        """Waits until the rank is as wanted."""
+        waiter = asyncio.Event()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not wanted(self.runtime.observe(path)):
+                    waiter.clear()
+                    await waiter.wait()
+        finally:
+            self._waiters.remove(waiter)
+        return self.runtime.observe(path)
+
+    async def running(self, path: Path) -> Rank:
+        """Waits until the rank has started."""
+        return await self.until(path, lambda rank: rank.state >= State.RUNNING)
+
+    async def ended(self, path: Path) -> Rank:
+        """Waits until the rank has ended."""
+        return await self.until(path, lambda rank: rank.state is State.ENDED)
+
+    async def printed(self, path: Path, text: str) -> str:
+        """Waits until the rank's stdout holds `text`; returns all of it."""
+        return await until_holds(path / "stdout", text)
+
+
+async def until_holds(file: Path, text: str) -> str:
+    """Waits until a file holds `text`; returns all that it holds."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            found = file.read_text(errors="replace") if file.exists() else ""
+            if text in found:
+                return found
+            await asyncio.sleep(0.005)
+
+
+async def until_gone(pid: int) -> None:
+    """Waits until no process has this id (a zombie counts as none)."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    return
+            except OSError:
+                return
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture(params=["process"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    """A bench on each runtime; ranks that still run at the end are stopped."""
+    async with asyncio.TaskGroup() as tasks:
+        runtime: Runtime = ProcessRuntime(tasks)
+        await runtime.open()
+        bench = Bench(runtime, tmp_path)
+        yield bench
+        for path in sorted(tmp_path.glob("rank-*")):
+            runtime.stop(path, 0)
+            await bench.ended(path)
+        await runtime.close()
