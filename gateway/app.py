@@ -17,7 +17,7 @@ from gateway import metrics as counters
 from gateway.auth import ApiKeys, Authenticator, require, resolver
 from gateway.catalog import BadCatalog, Catalog
 from gateway.docs_page import render
-from gateway.endpoint import Endpoint, Limits, Services
+from gateway.endpoint import Endpoint, Limits, Services, refusal
 from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
 from gateway.metrics import Metrics
@@ -35,7 +35,7 @@ from gateway.middleware import (
 )
 from gateway.openapi import describe
 from gateway.routes import build
-from gateway.status import Failure, translate
+from gateway.status import Failure
 from gateway.upstream import Upstream
 
 PREFIX = "/v1/modules/scaimind"
@@ -58,6 +58,7 @@ class Gateway:
         access_log: bool,
     ) -> None:
         """Compiles every route; see create_app."""
+        self.catalog = catalog
         self._services, self._authenticator, self._prefix = services, authenticator, prefix
         self._draining = False
         self._table = build(catalog)
@@ -136,7 +137,7 @@ class Gateway:
         try:
             identity = await self._authenticator.identify(scope, context.headers)
         except grpc.RpcError as error:
-            raise translate(error).failure from None
+            raise refusal(error, context, self._services.metrics) from None
         context.tenant_id = identity.tenant_id
         require(identity, match.route.method.any_of)
         await endpoint.serve(match, identity=identity, scope=scope, receive=receive, send=send)

@@ -15,15 +15,23 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
+import structlog
 from google.protobuf.descriptor import FieldDescriptor
 
 from gateway.catalog import BadCatalog, Method, permission_name
-from gateway.status import Failure, translate
+from gateway.status import Failure, internal
 from gateway.upstream import Metadata, Upstream
 
 PREFIX = "sgk_"
 MAX_KEY = 512
+_PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 Headers = Mapping[bytes, bytes]
+
+log = structlog.get_logger("gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +164,14 @@ def resolver(upstream: Upstream, method: Method) -> Callable[[str], Awaitable[Id
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> Exception:
-    """A bad key is the caller's fault; anything else goes on as the coordinator's status."""
+    """A bad key is the caller's fault, a coordinator out of reach is told as such; anything else
+    means that the gateway itself may not ask, which is nothing to tell a caller."""
     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-        reason = translate(error).reason
-        return _unauthenticated(reason or "AUTH_TOKEN_INVALID", "The API key is not valid.")
-    return error
+        return _unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
+    if error.code() in _PASSING:
+        return error
+    log.error("gateway_may_not_ask", grpc_code=error.code().name, raw_detail=error.details())
+    return internal()
 
 
 def _bearer(headers: Headers) -> bytes:

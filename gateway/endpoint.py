@@ -21,7 +21,7 @@ from gateway.sse import Stream, batch_printer
 from gateway.status import STREAM_ENDED, Failure, translate
 from gateway.upstream import ClientGone, Upstream, answer
 
-REPLAYED_KEY = "x-idempotency-replayed"
+REPLAYED = ("x-idempotency-replayed", "true")
 REPLAYED_HEADER = (b"idempotency-replayed", b"true")
 
 log = structlog.get_logger("gateway")
@@ -99,7 +99,7 @@ class Endpoint:
             else:
                 await self._unary(call, context, receive=receive, send=send)
         except grpc.RpcError as error:
-            raise self._failure(error, context) from None
+            raise refusal(error, context, self._metrics) from None
 
     async def _unary(self, call: Any, context: Context, *, receive: Receive, send: Send) -> None:
         response = await answer(call, receive)
@@ -153,21 +153,23 @@ class Endpoint:
         finally:
             call.cancel()
 
-    def _failure(self, error: grpc.RpcError, context: Context) -> Failure:
-        translation = translate(error)
-        code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
-        name = code.name if code else "NONE"
-        self._metrics.upstream_error(self.label, name)
-        if translation.raw_detail is not None:
-            log.warning(
-                "scaimind_coordinator_error",
-                grpc_code=name,
-                reason=translation.reason,
-                raw_detail=translation.raw_detail,
-                route=self.label,
-                request_id=context.request_id,
-            )
-        return translation.failure
+
+def refusal(error: grpc.RpcError, context: Context, metrics: Metrics) -> Failure:
+    """The answer to a call that did not end well; what the caller does not get goes to the log."""
+    translation = translate(error)
+    code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
+    name = code.name if code else "NONE"
+    metrics.upstream_error(context.route, name)
+    if translation.raw_detail is not None:
+        log.warning(
+            "scaimind_coordinator_error",
+            grpc_code=name,
+            reason=translation.reason,
+            raw_detail=translation.raw_detail,
+            route=context.route,
+            request_id=context.request_id,
+        )
+    return translation.failure
 
 
 async def read_body(
@@ -232,10 +234,9 @@ def _too_large(limits: Limits) -> Failure:
 
 
 async def _replayed(call: Any) -> bool:
-    pair = (REPLAYED_KEY, "true")
-    return pair in (await call.initial_metadata() or ()) or pair in (
-        await call.trailing_metadata() or ()
-    )
+    """Whether the coordinator says so, before or behind its answer."""
+    early, late = await call.initial_metadata(), await call.trailing_metadata()
+    return any((key, value) == REPLAYED for told in (early, late) for key, value in told or ())
 
 
 def _stream_ended(error: grpc.RpcError) -> bool:

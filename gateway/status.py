@@ -22,6 +22,7 @@ DETAILS_KEY = "grpc-status-details-bin"
 STREAM_ENDED = "STREAM_ENDED"
 MAX_DETAILS = 100
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+_CODES = frozenset(code.name for code in grpc.StatusCode)
 _FIELD = re.compile(r'[\w.\[\]"=@:+ -]{1,256}')
 
 
@@ -40,8 +41,7 @@ class Row:
     """Told where the coordinator tells none."""
 
 
-_INTERNAL = Row(500, "INTERNAL_ERROR", "Something went wrong on our side.")
-_UNKNOWN = Row(500, "INTERNAL_ERROR", _INTERNAL.generic, passes=False)
+_INTERNAL = Row(500, "INTERNAL_ERROR", "Something went wrong on our side.", passes=False)
 _WRONG_STATE = "The request does not fit the present state."
 
 TABLE: dict[grpc.StatusCode, Row] = {
@@ -70,6 +70,9 @@ TABLE: dict[grpc.StatusCode, Row] = {
         retry_after_s=2,
     ),
     grpc.StatusCode.INTERNAL: _INTERNAL,
+    grpc.StatusCode.UNIMPLEMENTED: Row(
+        500, "INTERNAL_ERROR", "This version of the scheduler cannot do that yet.", passes=False
+    ),
 }
 
 
@@ -141,7 +144,7 @@ def internal() -> Failure:
 def translate(error: grpc.RpcError) -> Translation:
     """Turns the status that a call ended with into the answer for the caller."""
     code = error.code() if isinstance(error, grpc.Call | grpc.aio.AioRpcError) else None
-    row = TABLE.get(code, _UNKNOWN) if code else _UNKNOWN
+    row = TABLE.get(code, _INTERNAL) if code else _INTERNAL
     text = (error.details() or "") if code else str(error)
     finer = _Details(error.trailing_metadata() or ()) if code else _Details(())
     withheld = not row.passes or not text or leaks(text)
@@ -180,8 +183,10 @@ class _Details:
     def _read(self, detail: Any) -> None:
         info = error_details_pb2.ErrorInfo()
         bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        if detail.Unpack(info) and _REASON.fullmatch(info.reason):
-            self.reason = info.reason
+        if detail.Unpack(info):
+            # A reason that only names the gRPC code again is none.
+            if _REASON.fullmatch(info.reason) and info.reason not in _CODES:
+                self.reason = info.reason
         elif detail.Unpack(retry):
             seconds = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
             self.retry_after_s = min(max(1, ceil(seconds)), 86_400)

@@ -1,0 +1,1 @@
+"""The gateway under uvicorn, against a coordinator that tests script."""
