@@ -59,7 +59,7 @@ class Gateway:
     ) -> None:
         """Compiles every route; see create_app."""
         self.catalog = catalog
-        self._services, self._authenticator, self._prefix = services, authenticator, prefix
+        self._services, self.authenticator, self._prefix = services, authenticator, prefix
         self._draining = False
         self._table = build(catalog)
         reader, writer = JsonReader(), JsonWriter()
@@ -135,7 +135,7 @@ class Gateway:
         endpoint = self._endpoints[match.route]
         context.route = endpoint.label
         try:
-            identity = await self._authenticator.identify(scope, context.headers)
+            identity = await self.authenticator.identify(scope, context.headers)
         except grpc.RpcError as error:
             raise refusal(error, context, self._services.metrics) from None
         context.tenant_id = identity.tenant_id

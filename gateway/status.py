@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import msgspec
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from gateway.sanitize import leaks
@@ -177,7 +178,7 @@ class _Details:
         try:
             for detail in status_pb2.Status.FromString(packed).details:
                 self._read(detail)
-        except ValueError:  # protobuf's DecodeError is one
+        except DecodeError:
             self.withheld = True
 
     def _read(self, detail: Any) -> None:
