@@ -74,9 +74,14 @@ class Pusher:
         self._unsent.append(batch.batch_id)
         self._fresh.set()
 
+    @property
+    def waiting(self) -> int:
+        """Batches that are not acknowledged."""
+        return len(self._unacked)
+
     async def room(self) -> None:
         """Waits until one more batch may be added."""
-        while len(self._unacked) >= WINDOW:
+        while self.waiting >= WINDOW:
             self._room.clear()
             await self._room.wait()
 

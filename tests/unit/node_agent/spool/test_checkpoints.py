@@ -1,0 +1,221 @@
+"""Checkpoints are proven by reading them, kept, and retired with care."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from node_agent.ranks import RankFiles
+from node_agent.spool import proof
+from node_agent.spool.checkpoints import MAX_WAITING, Checkpoints
+from node_agent.spool.events import Saved
+from node_agent.spool.proof import Unproven, manifest_path, prove
+
+
+def rank_files(root: Path, *, keep: int = 3) -> RankFiles:
+    path = root / "lease" / "rank-0"
+    path.mkdir(parents=True, exist_ok=True)
+    folder = root / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    return RankFiles(path, "job-1", "lin-1", 1, "lease", 1, 0, folder, keep)
+
+
+def save(files: RankFiles, name: str, content: str = "weights") -> Path:
+    path = files.checkpoint_dir / name
+    (path / "sub").mkdir(parents=True)
+    (path / "model.bin").write_text(content)
+    (path / "sub" / "state.json").write_text("{}")
+    return path
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def __call__(self, rank: int, text: str) -> None:
+        self.texts.append(text)
+
+
+async def settle(checkpoints: Checkpoints) -> list[str]:
+    notes = Notes()
+    while checkpoints.has_work:
+        await checkpoints.settle(now_ms=lambda: 1_234, note=notes)
+    return notes.texts
+
+
+def report(checkpoints: Checkpoints, step: int, path: Path | str, *, end: int = 0) -> str | None:
+    return checkpoints.report(Saved(step=step, path=str(path)), rank=0, end=end or step)
+
+
+async def test_a_checkpoint_is_proven_with_sizes_digest_and_a_manifest_beside_it(
+    tmp_path: Path,
+) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    path = save(files, "step-5")
+    assert report(checkpoints, 5, path) is None
+    assert checkpoints.has_work
+    assert await settle(checkpoints) == []
+    (proven,) = checkpoints.proven()
+    manifest = manifest_path(path).read_bytes()
+    assert proven.digest == "sha256:" + hashlib.sha256(manifest).hexdigest()
+    assert proven.checkpoint_id == f"ckpt_5_1_{proven.digest[7:15]}"
+    assert (proven.step, proven.size_bytes, proven.created_at_ms) == (5, 9, 1_234)
+    assert proven.uri == path.as_uri()
+    assert json.loads(manifest)["files"] == [
+        {"name": "model.bin", "size": 7, "sha256": hashlib.sha256(b"weights").hexdigest()},
+        {"name": "sub/state.json", "size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()},
+    ]
+
+
+async def test_a_single_file_is_a_checkpoint_and_its_newer_content_replaces_it(
+    tmp_path: Path,
+) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    path = files.checkpoint_dir / "model.pt"
+    for step, content in ((1, "old"), (2, "newer")):
+        path.write_text(content)
+        assert report(checkpoints, step, "model.pt") is None
+        assert await settle(checkpoints) == []
+    (proven,) = checkpoints.proven()
+    assert (proven.step, proven.size_bytes) == (2, 5)
+
+
+@pytest.mark.parametrize("path", ["/etc", "..", ".", "../other", "a/../..", "link/x"])
+def test_a_path_outside_of_the_checkpoint_folder_is_refused(tmp_path: Path, path: str) -> None:
+    files = rank_files(tmp_path)
+    (files.checkpoint_dir / "link").symlink_to(tmp_path)
+    fault = report(Checkpoints(files), 1, path)
+    assert fault is not None
+    assert "not inside" in fault
+
+
+async def test_a_checkpoint_inside_of_another_is_refused(tmp_path: Path) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    report(checkpoints, 1, save(files, "a"))
+    assert "inside of another" in str(report(checkpoints, 2, files.checkpoint_dir / "a" / "sub"))
+
+
+async def test_the_same_report_twice_is_one_checkpoint(tmp_path: Path) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    path = save(files, "step-5")
+    for end in (10, 20):
+        assert report(checkpoints, 5, path, end=end) is None
+    await settle(checkpoints)
+    assert report(checkpoints, 5, path, end=30) is None
+    assert not checkpoints.has_work
+    assert len(checkpoints.proven()) == 1
+
+
+async def test_one_that_is_missing_or_empty_or_no_file_is_not_proven(tmp_path: Path) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    (files.checkpoint_dir / "empty").mkdir()
+    (files.checkpoint_dir / "pipe").mkdir()
+    os.mkfifo(files.checkpoint_dir / "pipe" / "p")
+    for step, name in enumerate(("missing", "empty", "pipe"), 1):
+        assert report(checkpoints, step, name) is None
+    faults = await settle(checkpoints)
+    assert len(faults) == 3
+    assert all(f"step {step}" in fault for step, fault in enumerate(faults, 1))
+    assert checkpoints.proven() == ()
+    assert not list(files.checkpoint_dir.glob("*.json"))
+
+
+def test_one_that_changes_while_it_is_read_is_not_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(rank_files(tmp_path), "step-5")
+    read = proof._digest
+
+    def meddle(file: proof._File, cancelled: threading.Event) -> str:
+        digest = read(file, cancelled)
+        (path / "late.bin").write_text("more")
+        return digest
+
+    monkeypatch.setattr(proof, "_digest", meddle)
+    with pytest.raises(Unproven, match="changed"):
+        prove(path, cancelled=threading.Event())
+
+
+def test_links_are_listed_and_never_followed(tmp_path: Path) -> None:
+    path = save(rank_files(tmp_path), "step-5")
+    (tmp_path / "secret").write_text("secret")
+    (path / "link").symlink_to(tmp_path / "secret")
+    (path / "loop").symlink_to(path)
+    prove(path, cancelled=threading.Event())
+    listed = json.loads(manifest_path(path).read_bytes())["files"]
+    assert {"name": "link", "link": str(tmp_path / "secret")} in listed
+    assert len(listed) == 4
+
+
+def test_a_cancelled_proof_gives_up(tmp_path: Path) -> None:
+    path = save(rank_files(tmp_path), "step-5")
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(Unproven):
+        prove(path, cancelled=cancelled)
+
+
+async def test_the_last_ones_are_kept_and_older_ones_deleted(tmp_path: Path) -> None:
+    files = rank_files(tmp_path, keep=2)
+    checkpoints = Checkpoints(files)
+    for step in range(1, 5):
+        report(checkpoints, step, save(files, f"step-{step}", content=str(step)))
+        await settle(checkpoints)
+    assert [c.step for c in checkpoints.proven()] == [3, 4]
+    assert sorted(p.name for p in files.checkpoint_dir.iterdir()) == [
+        "step-3",
+        "step-3.manifest.json",
+        "step-4",
+        "step-4.manifest.json",
+    ]
+
+
+async def test_a_newer_one_that_is_not_proven_retires_nothing(tmp_path: Path) -> None:
+    files = rank_files(tmp_path, keep=1)
+    checkpoints = Checkpoints(files)
+    report(checkpoints, 1, save(files, "step-1"))
+    report(checkpoints, 2, "missing")
+    assert len(await settle(checkpoints)) == 1
+    assert [c.step for c in checkpoints.proven()] == [1]
+    assert (files.checkpoint_dir / "step-1").exists()
+
+
+async def test_only_what_still_exists_is_listed(tmp_path: Path) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    path = save(files, "step-1")
+    report(checkpoints, 1, path)
+    await settle(checkpoints)
+    path.rename(tmp_path / "elsewhere")
+    assert checkpoints.proven() == ()
+
+
+async def test_a_restart_knows_what_was_proven_and_proves_nothing_twice(tmp_path: Path) -> None:
+    files = rank_files(tmp_path, keep=1)
+    checkpoints = Checkpoints(files)
+    for step in (1, 2):
+        report(checkpoints, step, save(files, f"step-{step}", content=str(step)))
+    await settle(checkpoints)
+    again = Checkpoints(files)
+    assert again.proven() == checkpoints.proven()
+    for step in (1, 2):
+        assert report(again, step, files.checkpoint_dir / f"step-{step}") is None
+    assert not again.has_work
+
+
+def test_the_number_that_waits_is_bounded(tmp_path: Path) -> None:
+    files = rank_files(tmp_path)
+    checkpoints = Checkpoints(files)
+    for step in range(1, MAX_WAITING + 1):
+        assert report(checkpoints, step, f"step-{step}") is None
+    assert "wait" in str(report(checkpoints, 1000, "step-1000"))
