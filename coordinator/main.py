@@ -19,6 +19,7 @@ from coordinator.rpc.server import Parts, Server
 from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.settings import CoordinatorSettings
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.store.memory import MemoryStore
@@ -44,10 +45,11 @@ async def serve(settings: CoordinatorSettings) -> int:
         loop.add_signal_handler(number, stop.set)
     store, streams = _stores(settings)
     try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await store.open()
         await streams.open()
         return await _lead(settings, store, streams, stop)
-    except (StoreError, StreamsUnavailable, OSError) as error:
+    except (StoreError, StreamsUnavailable, Refusal, OSError) as error:
         log.error("cannot_run", error=str(error))
         return EXIT_CANNOT_START
     finally:
@@ -111,9 +113,6 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
 def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
     if settings.store == "memory":
         return MemoryStore(), MemoryStreams()
-    if settings.store != "sqlite":
-        raise SystemExit(f"coordinator: --store: {settings.store!r} is not sqlite or memory")
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return (
         SqliteStore(settings.data_dir / "coordinator.db"),
         SqliteStreams(settings.data_dir / "streams.db"),
@@ -125,7 +124,6 @@ def _secret(given: Path | None, default: Path) -> str:
         if not given.is_file():
             raise SystemExit(f"coordinator: {given} does not exist")
         return read_or_make(given, "")
-    default.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return read_or_make(default, secrets.token_urlsafe(32))
 
 

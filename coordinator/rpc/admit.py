@@ -11,7 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Demand, Document, OnUnreachable, Policy
+from coordinator.core.records import Demand, OnUnreachable, Policy
+from coordinator.rpc.convert import YEAR_9999_S
+from coordinator.rpc.errors import quoted
 from coordinator.runtime.refusal import Refusal, Violation
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
@@ -20,7 +22,7 @@ GB = 1_000_000_000
 DEFAULT_PRIORITY = 5
 DEFAULT_GRACE_S = 120
 DEFAULT_QUEUE = "default"
-YEAR_9999_S = 253_402_300_799
+DOCUMENT_BYTES_MAX = 512 * 1024  # a page of a hundred jobs must fit into one message
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OWN_NAMES = frozenset(
     (
@@ -56,6 +58,10 @@ def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) ->
     if faults:
         text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
+    document = document_of(request)
+    if len(document) > DOCUMENT_BYTES_MAX:
+        text = f"the job is larger than {DOCUMENT_BYTES_MAX >> 10} KiB"
+        raise Refusal(Reason.INVALID_ARGUMENT, text)
     training, scheduling = request.training_config, request.scheduling_config
     return SubmitJob(
         caller=caller,
@@ -63,7 +69,7 @@ def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) ->
         name=request.name,
         demand=_demand(request.resource_config, request.training_config),
         policy=_policy(request),
-        document=document_of(request),
+        document=document,
         labels=tuple(sorted(request.labels.items())),
         priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
         queue_name=scheduling.queue_name or DEFAULT_QUEUE,
@@ -78,12 +84,6 @@ def document_of(request: SubmitJobRequest) -> bytes:
     kept.ClearField("request_id")
     kept.ClearField("validate_only")
     return kept.SerializeToString(deterministic=True)
-
-
-def submitted(document: Document | bytes) -> SubmitJobRequest:
-    """The submit that `document_of` kept."""
-    body = document.body if isinstance(document, Document) else document
-    return SubmitJobRequest.FromString(body)
 
 
 def _training_faults(request: SubmitJobRequest) -> list[Violation]:
@@ -105,7 +105,7 @@ def _training_faults(request: SubmitJobRequest) -> list[Violation]:
         name = _Framework.Type.Name(framework.type)
         faults.append(("training_config.framework.type", f"{name} does not support {kind}"))
     for name, value in sorted(training.environment.items()):
-        field = f"training_config.environment[{name[:64]!r}]"
+        field = f"training_config.environment[{quoted(name)}]"
         if not ENVIRONMENT_NAME.fullmatch(name):
             faults.append((field, "is not a name of a variable"))
         elif name in OWN_NAMES or name.startswith(OWN_PREFIXES):
@@ -149,7 +149,7 @@ def _schedule_faults(request: SubmitJobRequest) -> list[Violation]:
     faults: list[Violation] = []
     for name in ("start_after", "deadline"):
         time: Timestamp = getattr(request.scheduling_config, name)
-        if not 0 <= time.seconds <= YEAR_9999_S:
+        if not (0 <= time.seconds <= YEAR_9999_S and 0 <= time.nanos < 1_000_000_000):
             faults.append((f"scheduling_config.{name}", "must be between 1970 and 9999"))
     return faults
 

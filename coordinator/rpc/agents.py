@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import structlog
 
@@ -29,10 +28,12 @@ from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Sample, Telemetry
+from coordinator.runtime.view import Watch
 from scaimind.agent.v1 import agent_service_pb2 as api
 
 PORTS_FIRST = 20_000
 PORTS_COUNT = 12_000  # below the range that Linux hands out to clients
+DEVICE_ID_MAX = 256
 
 log = structlog.get_logger("coordinator.agents")
 
@@ -55,35 +56,37 @@ class AgentMethods:
         self._intake = intake
         self._telemetry = telemetry
         self._clock = clock
-        self._held: dict[str, asyncio.Event] = {}
+        self._held: dict[str, Watch] = {}
 
     async def Sync(self, request: api.SyncRequest, call: Call) -> api.SyncResponse:
         """Takes the observed picture; answers when the desired one is new, or after the hold."""
         node_id = request.node_id
-        before = self._held.pop(node_id, None)
-        if before is not None:
-            before.set()  # a newer call answers the older one, which its agent may have given up
+        command = _sync_command(request)
         watch = self._view.watch(Kind.NODE, node_id)
-        newer = self._held[node_id] = asyncio.Event()
+        before = self._held.get(node_id)
+        self._held[node_id] = watch
+        if before is not None:
+            before.wake()  # a newer call answers the older one, which its agent may have given up
         try:
-            reply = await self._driver.submit(_sync_command(request))
+            reply = await self._driver.submit(command)
             if reply.superseded:
                 log.warning("agent_superseded", node_id=node_id, incarnation=request.incarnation)
                 return api.SyncResponse(superseded=True, leader_epoch=self._view.epoch)
             if self._view.revision(node_id) == request.seen_revision and not reply.stale:
-                await _first(watch.wait(), newer.wait(), timeout_s=request.hold_ms / 1000)
+                await watch.wait(request.hold_ms / 1000)
             return await self._desired(request)
         finally:
             self._view.unwatch(Kind.NODE, node_id, watch)
-            if self._held.get(node_id) is newer:
+            if self._held.get(node_id) is watch:
                 del self._held[node_id]
 
     async def Push(
         self, requests: AsyncIterator[api.PushRequest], call: Call
     ) -> AsyncIterator[api.PushResponse]:
         """Makes batches durable, and acknowledges each."""
-        async for response in self._intake.take(requests):
-            yield response
+        async with aclosing(self._intake.take(requests)) as responses:
+            async for response in responses:
+                yield response
 
     async def ReportTelemetry(
         self, request: api.ReportTelemetryRequest, call: Call
@@ -100,12 +103,15 @@ class AgentMethods:
         return api.ReportTelemetryResponse()
 
     async def _desired(self, request: api.SyncRequest) -> api.SyncResponse:
-        # The revision is read before the list: a change in between is then sent once more.
-        revision = self._view.revision(request.node_id)
+        """The desired picture of one moment; what changes while documents are read is sent next."""
+        node_id = request.node_id
+        response = api.SyncResponse(
+            revision=self._view.revision(node_id), leader_epoch=self._view.epoch
+        )
         known = {(lease.lease_id, lease.epoch) for lease in request.leases}
-        response = api.SyncResponse(revision=revision, leader_epoch=self._view.epoch)
-        for lease in self._view.desired_of_node(request.node_id):
-            desired = api.DesiredLease(
+        specs: list[tuple[api.LeaseSpec, str]] = []
+        for lease in self._view.desired_of_node(node_id):
+            desired = response.leases.add(
                 lease_id=lease.lease_id,
                 epoch=lease.epoch,
                 action=api.DesiredLease.Action.Value(lease.action.value),
@@ -113,33 +119,30 @@ class AgentMethods:
             )
             is_new = (lease.lease_id, lease.epoch) not in known
             if is_new and lease.action is LeaseAction.RUN:
-                spec = await self._spec(lease)
-                if spec is None:
-                    continue
-                desired.spec.CopyFrom(spec)
-            response.leases.append(desired)
+                self._specify(desired.spec, lease)
+                specs.append((desired.spec, lease.job_id))
+        if specs:
+            bodies = await self._documents.bodies(dict.fromkeys(job_id for _, job_id in specs))
+            for spec, job_id in specs:
+                if job_id not in bodies:
+                    log.error("document_missing", job_id=job_id)
+                spec.job.MergeFromString(bodies.get(job_id, b""))
         return response
 
-    async def _spec(self, lease: Lease) -> api.LeaseSpec | None:
-        job = self._view.job(lease.job_id)
-        submit = await self._documents.get(lease.job_id)
-        if job is None or submit is None or job.attempt is None:
-            log.error("lease_without_job", lease_id=lease.lease_id)
-            return None
+    def _specify(self, spec: api.LeaseSpec, lease: Lease) -> None:
+        job = self._view.jobs[lease.job_id]
+        assert job.attempt is not None
         shares = job.attempt.shares
-        spec = api.LeaseSpec(
-            job_id=job.job_id,
-            lineage_id=job.lineage_id,
-            tenant_id=job.tenant_id,
-            attempt=lease.attempt,
-            job=submit,
-            device_ids=lease.device_ids,
-            first_rank=lease.first_rank,
-            local_world_size=lease.local_world_size,
-            world_size=job.demand.world_size or job.demand.device_count,
-            node_rank=lease.node_rank,
-            node_count=len(shares),
-        )
+        spec.job_id = job.job_id
+        spec.lineage_id = job.lineage_id
+        spec.tenant_id = job.tenant_id
+        spec.attempt = lease.attempt
+        spec.device_ids.extend(lease.device_ids)
+        spec.first_rank = lease.first_rank
+        spec.local_world_size = lease.local_world_size
+        spec.world_size = job.demand.world_size or job.demand.device_count
+        spec.node_rank = lease.node_rank
+        spec.node_count = len(shares)
         master = self._view.nodes.get(shares[0].node_id)
         spec.master_address = master.offer.address if master else ""
         if len(shares) > 1:
@@ -148,7 +151,6 @@ class AgentMethods:
         resume = _resume_from(job)
         if resume is not None:
             spec.resume_from.CopyFrom(convert.checkpoint_message(resume))
-        return spec
 
 
 def _resume_from(job: Job) -> Checkpoint | None:
@@ -160,6 +162,9 @@ def _resume_from(job: Job) -> Checkpoint | None:
 
 def _sync_command(request: api.SyncRequest) -> SyncNode:
     offer = request.offer
+    if not all(0 < len(one.device_id) <= DEVICE_ID_MAX for one in offer.devices):
+        text = f"ids of devices have 1 to {DEVICE_ID_MAX} characters"
+        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=(("offer.devices", text),))
     return SyncNode(
         node_id=request.node_id,
         incarnation=request.incarnation,
@@ -181,9 +186,9 @@ def _sync_command(request: api.SyncRequest) -> SyncNode:
             address=offer.address,
             labels=tuple(sorted(offer.labels.items())),
             simulated=offer.simulated,
-            cpu_count=offer.cpu_count,
-            memory_bytes=offer.memory_bytes,
-            disk_bytes=offer.disk_bytes,
+            cpu_count=max(offer.cpu_count, 0),
+            memory_bytes=max(offer.memory_bytes, 0),
+            disk_bytes=max(offer.disk_bytes, 0),
             agent_version=offer.agent_version,
         ),
         leases=tuple(_observed(lease) for lease in request.leases),
@@ -191,8 +196,8 @@ def _sync_command(request: api.SyncRequest) -> SyncNode:
 
 
 def _observed(lease: api.ObservedLease) -> ObservedLease:
-    started = [one.started_at.ToMilliseconds() for one in lease.ranks if one.HasField("started_at")]
-    ended = [one.ended_at.ToMilliseconds() for one in lease.ranks if one.HasField("ended_at")]
+    started = [convert.milliseconds(one.started_at) for one in lease.ranks]
+    ended = [convert.milliseconds(one.ended_at) for one in lease.ranks]
     return ObservedLease(
         lease_id=lease.lease_id,
         epoch=lease.epoch,
@@ -205,15 +210,3 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         started_at_ms=max(started, default=0),
         ended_at_ms=max(ended, default=0),
     )
-
-
-async def _first(*waits: object, timeout_s: float) -> None:
-    pending = {asyncio.ensure_future(wait) for wait in waits}  # type: ignore[call-overload]
-    try:
-        await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in pending:
-            one.cancel()
-        for one in pending:
-            with contextlib.suppress(asyncio.CancelledError):
-                await one

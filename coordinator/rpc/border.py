@@ -3,12 +3,18 @@
 The handlers are built from the service's descriptor: the method's `rule` gives the permission, the
 messages' annotations the bounds. A method that the servicer does not have answers UNIMPLEMENTED. A refusal
 becomes a status with details; any other exception becomes INTERNAL with the request's id and no text.
+
+Two traps of grpc.aio are closed here: a CancelledError that a handler lets out (without the call having
+been cancelled) would leave the client waiting for its own deadline, and any other exception would reach
+it as UNKNOWN with the exception's text.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +23,21 @@ import protovalidate
 import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from coordinator.core.reasons import Reason
-from coordinator.rpc.errors import Metadata, status_of
+from coordinator.rpc.errors import Metadata, quoted, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
 from coordinator.runtime.refusal import Refusal
+from coordinator.store.protocol import StoreUnavailable
+from coordinator.streams.protocol import StreamsUnavailable
 from scaimind.v1 import options_pb2
 
 log = structlog.get_logger("coordinator.rpc")
 
 REQUEST_ID_MAX = 128
+PUBLIC_BYTES_MAX = 4 * 1024 * 1024  # of one request of the public services
+RETRY_AFTER_S = 1.0
 OPEN: Metadata = (("x-stream", "open"),)
 
 
@@ -41,7 +51,8 @@ class Call:
 
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
-Streaming = Callable[[Any, Call], AsyncIterator[Message]]
+Streaming = Callable[[Any, Call], AsyncGenerator[Message | None, None]]
+_Request = Message | DecodeError
 
 
 def handlers(
@@ -87,57 +98,57 @@ class _Border:
             make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary
         return make(
             behaviour,
-            request_deserializer=request.FromString,
+            request_deserializer=lambda data: _parsed(request, data),
             response_serializer=response.SerializeToString,
         )
 
-    async def _unary(self, request: Message, context: Any) -> Message | None:
+    async def _unary(self, request: _Request, context: Any) -> Message | None:
         request_id = _request_id(context)
         try:
             call = self._admit(context, request_id)
-            _check(request)
-            answer: Message = await self._function(request, call)
+            answer: Message = await self._function(self._checked(request), call)
             if call.trailing:
                 context.set_trailing_metadata(tuple(call.trailing))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             await self._abort(context, error, request_id)
             raise AssertionError("abort returned") from error
         return answer
 
-    async def _stream(self, request: Message, context: Any) -> AsyncIterator[Message]:
+    async def _stream(self, request: _Request, context: Any) -> AsyncIterator[Message]:
         request_id = _request_id(context)
         try:
             call = self._admit(context, request_id)
-            _check(request)
             # The first step of the generator judges the call; only a good one gets past it, so
             # that a client can tell a refusal from a stream that broke.
-            responses = self._function(request, call)
             opened = False
-            async for response in responses:
-                if not opened:
-                    await context.send_initial_metadata(OPEN)
-                    opened = True
-                if response is not None:
-                    yield response
-        except Exception as error:
+            async with aclosing(self._function(self._checked(request), call)) as responses:
+                async for response in responses:
+                    if not opened:
+                        await context.send_initial_metadata(OPEN)
+                        opened = True
+                    if response is not None:
+                        yield response
+        except (Exception, asyncio.CancelledError) as error:
             await self._abort(context, error, request_id)
 
     async def _two_way(
-        self, requests: AsyncIterator[Message], context: Any
+        self, requests: AsyncIterator[_Request], context: Any
     ) -> AsyncIterator[Message]:
         request_id = _request_id(context)
         try:
             call = self._admit(context, request_id)
             await context.send_initial_metadata(OPEN)
-            async for response in self._function(_checked(requests), call):
-                yield response
-        except Exception as error:
+            async with aclosing(self._function(self._all_checked(requests), call)) as responses:
+                async for response in responses:
+                    yield response
+        except (Exception, asyncio.CancelledError) as error:
             await self._abort(context, error, request_id)
 
     def _admit(self, context: Any, request_id: str) -> Call:
         identity = self._authenticator.identify(context.invocation_metadata() or ())
+        open_to_all = self._internal or not self._any_of
         if identity.internal != self._internal or not (
-            self._internal or self._any_of & identity.permissions
+            open_to_all or self._any_of & identity.permissions
         ):
             needed = (
                 "an internal credential" if self._internal else " or ".join(sorted(self._any_of))
@@ -149,16 +160,47 @@ class _Border:
             )
         return Call(identity, request_id, [])
 
-    async def _abort(self, context: Any, error: Exception, request_id: str) -> None:
-        if isinstance(error, grpc.aio.AbortError):
-            raise error
-        if isinstance(error, Refusal):
-            refusal = error
-        else:
-            log.error("call_failed", method=self._name, request_id=request_id, exc_info=error)
-            refusal = Refusal(Reason.INTERNAL, f"internal error (request {request_id})")
+    def _checked(self, request: _Request) -> Message:
+        if isinstance(request, DecodeError):
+            raise Refusal(
+                Reason.INVALID_ARGUMENT, f"the request is not a {self._method.input_type.name}"
+            )
+        if not self._internal and request.ByteSize() > PUBLIC_BYTES_MAX:
+            raise Refusal(
+                Reason.INVALID_ARGUMENT,
+                f"the request is larger than {PUBLIC_BYTES_MAX >> 20} MiB",
+            )
+        violations = protovalidate.collect_violations(request)
+        if violations:
+            found = tuple((_path(one.proto), one.proto.message) for one in violations)
+            text = "; ".join(f"{field}: {message}" for field, message in found[:5])
+            raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
+        return request
+
+    async def _all_checked(self, requests: AsyncIterator[_Request]) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield self._checked(request)
+
+    async def _abort(self, context: Any, error: BaseException, request_id: str) -> None:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error  # the client has gone away, or the server stops
+        refusal = self._refusal(error, request_id)
         code, message, trailing = status_of(refusal, request_id=request_id)
         await context.abort(code, message, trailing)
+
+    def _refusal(self, error: BaseException, request_id: str) -> Refusal:
+        if isinstance(error, Refusal):
+            return error
+        if isinstance(error, StoreUnavailable | StreamsUnavailable):
+            log.warning("store_unavailable", method=self._name, error=str(error))
+            return Refusal(
+                Reason.STORE_UNAVAILABLE,
+                "the store does not answer; ask again",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        log.error("call_failed", method=self._name, request_id=request_id, exc_info=error)
+        return Refusal(Reason.INTERNAL, f"internal error (request {request_id})")
 
 
 def _request_id(context: Any) -> str:
@@ -168,18 +210,12 @@ def _request_id(context: Any) -> str:
     return f"req_{secrets.token_hex(8)}"
 
 
-def _check(request: Message) -> None:
-    violations = protovalidate.collect_violations(request)
-    if violations:
-        found = tuple((_path(one.proto), one.proto.message) for one in violations)
-        text = "; ".join(f"{field}: {message}" for field, message in found[:5])
-        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
-
-
-async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    async for request in requests:
-        _check(request)
-        yield request
+def _parsed(message: type[Message], data: bytes) -> _Request:
+    """The request, or why it is none: what is raised here would reach the client with its text."""
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        return error
 
 
 def _path(violation: Any) -> str:
@@ -190,4 +226,6 @@ def _steps(violation: Any) -> Iterator[str]:
     for element in violation.field.elements if violation.field else ():
         subscript = element.subscript
         value = getattr(subscript, "value", None) if subscript is not None else None
+        if isinstance(value, str):
+            value = quoted(value)
         yield element.field_name + ("" if value is None else f"[{value}]")

@@ -40,6 +40,7 @@ class _Queue:
 
     waiting: list[Job] = field(default_factory=list)
     running: int = 0
+    tenants: set[str] = field(default_factory=set)
 
 
 class ClusterMethods:
@@ -148,12 +149,13 @@ class ClusterMethods:
         note_replay(call, reply)
         leases = self._view.desired_of_node(request.node_id)
         jobs = sorted({lease.job_id for lease in leases})
+        what = "job" if len(jobs) == 1 else "jobs"
         if not jobs:
             text = "nothing runs on the node"
         elif request.force:
-            text = f"{len(jobs)} jobs are being stopped and will be queued again"
+            text = f"{len(jobs)} {what} will be stopped and queued again"
         else:
-            text = f"{len(jobs)} jobs run to their end; nothing new is placed here"
+            text = f"{len(jobs)} {what} will run to the end; nothing new is placed here"
         return api.DrainNodeResponse(
             node_id=request.node_id,
             status=node_pb2.Node.DRAINING if jobs else node_pb2.Node.DRAINED,
@@ -176,10 +178,13 @@ class ClusterMethods:
         for job in self._view.jobs.values():
             if request.queue_name in ("", job.queue_name):
                 queue = queues.setdefault(job.queue_name, _Queue())
+                queue.tenants.add(job.tenant_id)
                 if job.status in WAITING:
                     queue.waiting.append(job)
                 elif not job.is_final and job.attempt is not None:
                     queue.running += 1
+        if not request.queue_name:
+            queues = {name: one for name, one in queues.items() if self._sees(one, call)}
         names = sorted(queues) or [request.queue_name or "default"]
         views = [self._queue(name, queues.get(name, _Queue()), call) for name in names]
         return api.GetQueueResponse(
@@ -204,7 +209,7 @@ class ClusterMethods:
                     created_at=convert.timestamp(job.created_at_ms),
                 )
                 row.status_reason.code = job.reason
-                row.status_reason.message = job.message
+                row.status_reason.message = convert.reason_text(job)
         return view
 
     def _message(self, node: Node, call: Call) -> node_pb2.Node:
@@ -228,6 +233,10 @@ class ClusterMethods:
             return True
         job = self._view.job(job_id)
         return job is not None and job.tenant_id == call.identity.tenant_id
+
+    def _sees(self, queue: _Queue, call: Call) -> bool:
+        identity = call.identity
+        return ADMIN in identity.permissions or identity.tenant_id in queue.tenants
 
     def _status(self, node: Node) -> str:
         return convert.node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))

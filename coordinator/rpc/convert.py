@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import (
     FINAL,
     WAITING,
@@ -22,10 +23,25 @@ from coordinator.streams.protocol import Latest, Point
 from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
+YEAR_9999_S = 253_402_300_799
+CONFIGS = (
+    "training_config",
+    "data_config",
+    "resource_config",
+    "output_config",
+    "scheduling_config",
+)
+
 
 def timestamp(ms: int) -> Timestamp | None:
     """A time; None for 0, which stands for no time."""
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000) if ms else None
+
+
+def reason_text(job: Job) -> str:
+    """Why a job is where it is, for people."""
+    reason = Reason.__members__.get(job.reason)
+    return job.message or (TABLE[reason].doc if reason else "")
 
 
 def status_value(status: JobStatus) -> job_pb2.Job.Status.ValueType:
@@ -33,15 +49,32 @@ def status_value(status: JobStatus) -> job_pb2.Job.Status.ValueType:
     return job_pb2.Job.Status.Value(status.value)
 
 
-def job_message(job: Job, submit: SubmitJobRequest | None, latest: Latest | None) -> job_pb2.Job:
-    """The full public record of a job."""
+def milliseconds(time: Timestamp) -> int:
+    """A time that others sent; 0 for none, and for one that is no time between 1970 and 9999."""
+    if not (0 <= time.seconds <= YEAR_9999_S and 0 <= time.nanos < 1_000_000_000):
+        return 0
+    return time.ToMilliseconds()
+
+
+def configs_of(body: bytes) -> bytes:
+    """The five configs of a submit, as the part of a job's public record that never changes."""
+    submit = SubmitJobRequest.FromString(body)
+    configs = job_pb2.Job()
+    for name in CONFIGS:
+        if submit.HasField(name):  # type: ignore[arg-type]
+            getattr(configs, name).CopyFrom(getattr(submit, name))
+    return configs.SerializeToString()
+
+
+def job_message(job: Job, configs: bytes, latest: Latest | None) -> job_pb2.Job:
+    """The full public record of a job; `configs` as `configs_of` makes them."""
     message = job_pb2.Job(
         job_id=job.job_id,
         name=job.name,
         tenant_id=job.tenant_id,
         user_id=job.user_id,
         status=status_value(job.status),
-        status_reason=job_pb2.StatusReason(code=job.reason, message=job.message),
+        status_reason=job_pb2.StatusReason(code=job.reason, message=reason_text(job)),
         priority=job.priority,
         queue_name=job.queue_name,
         labels=dict(job.labels),
@@ -55,12 +88,7 @@ def job_message(job: Job, submit: SubmitJobRequest | None, latest: Latest | None
         completed_at=timestamp(job.completed_at_ms),
         version=job.version,
     )
-    if submit is not None:
-        message.training_config.CopyFrom(submit.training_config)
-        message.data_config.CopyFrom(submit.data_config)
-        message.resource_config.CopyFrom(submit.resource_config)
-        message.output_config.CopyFrom(submit.output_config)
-        message.scheduling_config.CopyFrom(submit.scheduling_config)
+    message.MergeFromString(configs)
     if job.attempt is not None:
         message.attempt.CopyFrom(attempt_message(job.attempt))
         message.attempts_count = job.attempt.number
@@ -123,7 +151,7 @@ def checkpoint_record(message: job_pb2.Checkpoint) -> Checkpoint:
         uri=message.uri,
         size_bytes=message.size_bytes,
         digest=message.digest,
-        created_at_ms=message.created_at.ToMilliseconds(),
+        created_at_ms=milliseconds(message.created_at),
         attempt=message.attempt,
     )
 

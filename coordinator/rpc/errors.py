@@ -1,4 +1,8 @@
-"""The one place that words a refusal as a gRPC status with google.rpc details."""
+"""The one place that words a refusal as a gRPC status with google.rpc details.
+
+All of it travels in the trailing metadata, of which a client takes 8 KiB and no more: beyond that it sees
+neither the code nor the text. So everything here is cut, and of many violations the first are told.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ from coordinator.runtime.refusal import Refusal
 
 DOMAIN = "mindcoordinator"
 DETAILS_KEY = "grpc-status-details-bin"
+MESSAGE_BYTES_MAX = 512  # at worst three times that on the wire, and once more in the details
+TEXT_BYTES_MAX = 256
+VIOLATIONS_BYTES_MAX = 2048
+NAME_MAX = 100  # characters of a map's key
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -23,27 +31,48 @@ def code_of(reason: Reason) -> grpc.StatusCode:
 
 def status_of(refusal: Refusal, *, request_id: str) -> tuple[grpc.StatusCode, str, Metadata]:
     """Code, message and trailing metadata: ErrorInfo always, the other details where they apply."""
-    code = code_of(refusal.reason)
-    status = status_pb2.Status(code=code.value[0], message=refusal.message)
+    code, text = code_of(refusal.reason), cut(refusal.message, MESSAGE_BYTES_MAX)
+    status = status_pb2.Status(code=code.value[0], message=text)
     info = error_details_pb2.ErrorInfo(reason=refusal.reason.value, domain=DOMAIN)
-    info.metadata.update(refusal.facts)
+    for name, fact in refusal.facts:
+        info.metadata[name] = cut(fact, TEXT_BYTES_MAX)
     if request_id:
         info.metadata["request_id"] = request_id
     _add(status, info)
     if refusal.violations:
-        bad = error_details_pb2.BadRequest()
-        for field, message in refusal.violations:
-            bad.field_violations.add(field=field, description=message)
-        _add(status, bad)
+        _add(status, _bad_request(refusal))
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         failure = error_details_pb2.PreconditionFailure()
-        failure.violations.add(type=refusal.reason.value, description=refusal.message)
+        failure.violations.add(type=refusal.reason.value, description=text)
         _add(status, failure)
     if refusal.retry_after_s > 0:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(int(refusal.retry_after_s * 1000))
         _add(status, retry)
-    return code, refusal.message, ((DETAILS_KEY, status.SerializeToString()),)
+    return code, text, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def cut(text: str, size: int) -> str:
+    """The text, or as much of its beginning as fits `size` bytes of UTF-8, and `…`."""
+    if len(text) * 4 <= size or len(text.encode()) <= size:
+        return text
+    return text.encode()[: size - 3].decode(errors="ignore") + "…"
+
+
+def quoted(key: str) -> str:
+    """A map's key as it stands in the path of a field."""
+    return f'"{key}"' if len(key) <= NAME_MAX else f'"{key[:NAME_MAX]}…"'
+
+
+def _bad_request(refusal: Refusal) -> error_details_pb2.BadRequest:
+    bad = error_details_pb2.BadRequest()
+    for field, message in refusal.violations:
+        bad.field_violations.add(
+            field=cut(field, TEXT_BYTES_MAX), description=cut(message, TEXT_BYTES_MAX)
+        )
+        if bad.ByteSize() > VIOLATIONS_BYTES_MAX:
+            break
+    return bad
 
 
 def _add(status: status_pb2.Status, detail: object) -> None:

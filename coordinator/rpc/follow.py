@@ -8,9 +8,8 @@ after it is answered OUT_OF_RANGE with STREAM_ENDED.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from coordinator.core.reasons import Reason
@@ -20,15 +19,17 @@ from coordinator.rpc.border import Call
 from coordinator.rpc.jobs import JobReader
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
-from coordinator.runtime.view import Watch
-from coordinator.streams.protocol import Line, Placed, Streams, Subscription
+from coordinator.runtime.view import View
+from coordinator.streams.protocol import Line, Placed, Streams
 from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1 import stream_pb2
 
 BATCH_LINES = 500
+MESSAGE_CHARACTERS = 512 * 1024  # of lines in one message; clients take 4 MiB at least
 DEFAULT_TAIL = 100
 DEFAULT_INTERVAL_S = 5
 LOOK_AGAIN_S = 5.0
+RETRY_AFTER_S = 1.0
 CHANNELS = {1: "stdout", 2: "stderr", 3: "event"}
 END = "end"
 
@@ -74,14 +75,14 @@ class FollowMethods:
         yield None  # the call is good
         if gap is not None:
             yield stream_pb2.StreamJobLogsResponse(events=[gap])
-        async with self._watching(job.job_id) as news:
+        async with _News(self._view, self._streams, job.job_id) as news:
             while True:
                 complete = await self._is_complete(job)
                 lines, looked = await self._streams.lines(
                     job.job_id, after=position, limit=BATCH_LINES, rank=rank, min_level=level
                 )
-                if lines:
-                    yield _log_batch(lines, cursors, position)
+                for part in _parts(lines):
+                    yield _log_batch(part, cursors)
                 if looked > position:
                     position = looked
                     continue
@@ -101,24 +102,25 @@ class FollowMethods:
         interval_s = request.interval if request.HasField("interval") else DEFAULT_INTERVAL_S
         position = self._after(request.after, cursors)
         yield None
-        async with self._watching(job.job_id) as news:
+        async with _News(self._view, self._streams, job.job_id) as news:
             loop = asyncio.get_running_loop()
             next_s = loop.time()
             while True:
                 complete = await self._is_complete(job)
-                newest = (await self._streams.metrics_bounds(job.job_id)).last
-                due = complete is not None or loop.time() >= next_s
-                if newest > position and due:
-                    for placed in await self._streams.points(job.job_id, after=newest - 1, limit=1):
-                        yield _metrics_event(placed, cursors)
-                    position, next_s = newest, loop.time() + interval_s
+                if complete is not None or loop.time() >= next_s:
+                    newest = (await self._streams.metrics_bounds(job.job_id)).last
+                    if newest > position:
+                        points = self._streams.points(job.job_id, after=newest - 1, limit=1)
+                        for placed in await points:
+                            yield _metrics_event(placed, cursors)
+                        position, next_s = newest, loop.time() + interval_s
                 if complete is not None:
                     end = stream_pb2.StreamEnd(status=convert.status_value(complete.status))
                     event = stream_pb2.MetricsEvent(id=cursors.make(END), end=end)
                     yield stream_pb2.StreamJobMetricsResponse(events=[event])
                     return
-                wait_s = max(next_s - loop.time(), 0) if newest > position else LOOK_AGAIN_S
-                await news.wait(max(wait_s, 0.05))
+                wait_s = next_s - loop.time()
+                await news.wait(wait_s if wait_s > 0 else LOOK_AGAIN_S)
 
     def _after(self, after: str, cursors: Cursors) -> int:
         position = cursors.read(after) if after else 0
@@ -162,48 +164,60 @@ class FollowMethods:
                 return None
         return now
 
-    def _watching(self, job_id: str) -> _News:
-        return _News(self, job_id)
-
-    def open(self, job_id: str) -> tuple[Watch, Subscription]:
-        """Watches the job and its streams."""
-        return self._view.watch(Kind.JOB, job_id), self._streams.subscribe(job_id)
-
-    def close(self, job_id: str, watch: Watch, subscription: Subscription) -> None:
-        """Ends both."""
-        self._view.unwatch(Kind.JOB, job_id, watch)
-        subscription.close()
-
 
 class _News:
-    """Waits for either a change of the job or new entries in its streams."""
+    """Waits for either a change of the job or new entries in its streams.
 
-    def __init__(self, methods: FollowMethods, job_id: str) -> None:
-        self._methods = methods
+    One task hands the streams' wake-ups on to the watch of the job, so that a wait is one wait.
+    """
+
+    def __init__(self, view: View, streams: Streams, job_id: str) -> None:
+        self._view = view
         self._job_id = job_id
-        self._watch, self._subscription = methods.open(job_id)
-        self._job_changed: asyncio.Task[None] | None = None
+        self._watch = view.watch(Kind.JOB, job_id)
+        self._subscription = streams.subscribe(job_id)
+        self._handing_on = asyncio.create_task(self._hand_on())
 
     async def __aenter__(self) -> _News:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._methods.close(self._job_id, self._watch, self._subscription)
+        self._handing_on.cancel()
+        self._subscription.close()
+        self._view.unwatch(Kind.JOB, self._job_id, self._watch)
 
     async def wait(self, timeout_s: float) -> None:
-        """Returns when something is new, or after the timeout."""
-        changed = asyncio.ensure_future(self._watch.wait())
-        appended = asyncio.ensure_future(self._subscription.wait(timeout_s))
-        try:
-            await asyncio.wait({changed, appended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for one in (changed, appended):
-                one.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await one
+        """Returns when something is new, or after the timeout.
+
+        Raises:
+            Refusal: NOT_LEADER, the coordinator stops.
+        """
+        await self._watch.wait(timeout_s)
+        if self._view.closed:
+            raise Refusal(
+                Reason.NOT_LEADER, "the coordinator is stopping", retry_after_s=RETRY_AFTER_S
+            )
+
+    async def _hand_on(self) -> None:
+        while True:
+            if await self._subscription.wait(LOOK_AGAIN_S):
+                self._watch.wake()
 
 
-def _log_batch(lines: list[Line], cursors: Cursors, after: int) -> stream_pb2.StreamJobLogsResponse:
+def _parts(lines: list[Line]) -> Iterator[list[Line]]:
+    """The lines, in messages of a bounded size; none for no lines."""
+    start, size = 0, 0
+    for index, line in enumerate(lines):
+        length = len(line.text or "")
+        if size + length > MESSAGE_CHARACTERS and index > start:
+            yield lines[start:index]
+            start, size = index, 0
+        size += length
+    if lines:
+        yield lines[start:]
+
+
+def _log_batch(lines: list[Line], cursors: Cursors) -> stream_pb2.StreamJobLogsResponse:
     suffix = cursors.make("")
     events: list[stream_pb2.LogEvent] = []
     for line in lines:

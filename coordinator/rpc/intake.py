@@ -1,35 +1,45 @@
 """Takes what ranks printed and reported: durable first, then acknowledged.
 
 Batches that arrive while one append is under way are appended together with the next; the group is
-bounded, and so is what one agent may have unacknowledged (by gRPC's flow control and the group).
+bounded, and so is what one agent may have unacknowledged (by gRPC's flow control and the group). A batch
+that is no good ends the stream, after everything before it was acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from enum import Enum
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 from coordinator.core.reasons import Reason
+from coordinator.rpc.convert import YEAR_9999_S, milliseconds
 from coordinator.runtime.refusal import Refusal
-from coordinator.streams.protocol import Append, Point, Source, Streams, StreamsUnavailable
+from coordinator.streams.protocol import Append, Point, Source, Streams
 from scaimind.agent.v1 import agent_service_pb2 as api
-from scaimind.v1 import job_pb2
+from scaimind.v1 import job_pb2, stream_pb2
 
 GROUP_MAX = 64
-RETRY_AFTER_S = 1.0
-LEVEL_MAX = 5
+TEXT_MAX = 64 * 1024  # characters; agents cut at as many bytes
+VALUES_MAX = 1024  # of one point
+TIME_MAX_MS = YEAR_9999_S * 1000
 
 
-class _End(Enum):
-    """Marks the end of the requests."""
+class _Batch(NamedTuple):
+    """A batch that may be appended."""
 
-    END = "END"
+    batch_id: int
+    append: Append
 
 
-_END = _End.END
-_Item = api.PushRequest | Exception | _End
+class _End(NamedTuple):
+    """No batch comes any more; `error` says why, None where the agent has closed its side."""
+
+    error: Exception | None
+
+
+_Item = _Batch | _End
 
 
 class Intake:
@@ -41,8 +51,13 @@ class Intake:
 
     async def take(
         self, requests: AsyncIterator[api.PushRequest]
-    ) -> AsyncIterator[api.PushResponse]:
-        """Appends each batch and acknowledges it, in order. Raises Refusal STORE_UNAVAILABLE."""
+    ) -> AsyncGenerator[api.PushResponse, None]:
+        """Appends each batch and acknowledges it, in order.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT, a batch is no good.
+            StreamsUnavailable, StoreUnavailable: it is not known whether the last ones were taken.
+        """
         queue: asyncio.Queue[_Item] = asyncio.Queue(maxsize=GROUP_MAX)
         reader = asyncio.create_task(_read(requests, queue))
         try:
@@ -51,51 +66,46 @@ class Intake:
                 if group:
                     for response in await self._append(group):
                         yield response
-                if isinstance(end, Exception):
-                    raise end
-                if end is _END:
+                if end is not None and end.error is not None:
+                    raise end.error
+                if end is not None:
                     return
         finally:
             reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reader
 
-    async def _append(self, group: list[api.PushRequest]) -> list[api.PushResponse]:
+    async def _append(self, group: list[_Batch]) -> list[api.PushResponse]:
         known: dict[str, bool] = {}
-        for job_id in sorted({request.job_id for request in group}):
-            known[job_id] = await self._job_exists(job_id)
-        appends = [_append(request) for request in group if known[request.job_id]]
-        try:
-            offsets = iter(await self._streams.append(appends))
-        except StreamsUnavailable as error:
-            raise Refusal(
-                Reason.STORE_UNAVAILABLE,
-                "the log store does not answer; send again",
-                retry_after_s=RETRY_AFTER_S,
-            ) from error
+        for batch in group:
+            job_id = batch.append.source.job_id
+            if job_id not in known:
+                known[job_id] = await self._job_exists(job_id)
+        appends = [batch.append for batch in group if known[batch.append.source.job_id]]
+        offsets = iter(await self._streams.append(appends) if appends else ())
         return [
-            api.PushResponse(batch_id=request.batch_id, acknowledged=next(offsets))
-            if known[request.job_id]
-            else api.PushResponse(batch_id=request.batch_id, unknown_job=True)
-            for request in group
+            api.PushResponse(batch_id=batch.batch_id, acknowledged=next(offsets))
+            if known[batch.append.source.job_id]
+            else api.PushResponse(batch_id=batch.batch_id, unknown_job=True)
+            for batch in group
         ]
 
 
 async def _read(requests: AsyncIterator[api.PushRequest], queue: asyncio.Queue[_Item]) -> None:
+    end = _End(None)
     try:
         async for request in requests:
-            await queue.put(request)
-    except Exception as error:  # handed to the consumer, which raises it
-        await queue.put(error)
-    else:
-        await queue.put(_END)
+            await queue.put(_Batch(request.batch_id, append_of(request)))
+    except Exception as error:  # the consumer raises it
+        end = _End(error)
+    await queue.put(end)
 
 
-async def _group(queue: asyncio.Queue[_Item]) -> tuple[list[api.PushRequest], _Item | None]:
-    """All that has arrived, at least one, and what ended it: _END, a fault, or None for nothing."""
-    group: list[api.PushRequest] = []
+async def _group(queue: asyncio.Queue[_Item]) -> tuple[list[_Batch], _End | None]:
+    """All that has arrived, at least one, and the end where it has come."""
+    group: list[_Batch] = []
     item = await queue.get()
-    while isinstance(item, api.PushRequest):
+    while isinstance(item, _Batch):
         group.append(item)
         if queue.empty():
             return group, None
@@ -103,16 +113,9 @@ async def _group(queue: asyncio.Queue[_Item]) -> tuple[list[api.PushRequest], _I
     return group, item
 
 
-def _append(request: api.PushRequest) -> Append:
-    count = len(request.texts)
-    columns = (len(request.ends), len(request.times_ms), len(request.levels))
-    if columns != (count, count, count) or len(request.metrics) != len(request.metric_ends):
-        text = "the columns differ in length"
-        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=(("texts", text),))
-    offsets = [request.begin, *request.ends, request.end]
-    if sorted(offsets) != offsets:
-        text = "offsets must rise from begin to end"
-        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=(("ends", text),))
+def append_of(request: api.PushRequest) -> Append:
+    """What a batch appends. Raises Refusal INVALID_ARGUMENT."""
+    _check(request)
     return Append(
         source=Source(
             job_id=request.job_id,
@@ -125,14 +128,55 @@ def _append(request: api.PushRequest) -> Append:
         end=request.end,
         texts=list(request.texts),
         ends=list(request.ends),
-        times_ms=list(request.times_ms),
-        levels=[min(max(level, 0), LEVEL_MAX) for level in request.levels],
+        times_ms=[min(max(time_ms, 0), TIME_MAX_MS) for time_ms in request.times_ms],
+        levels=[_level(level) for level in request.levels],
         points=[_point(one, request.attempt) for one in request.metrics],
         point_ends=list(request.metric_ends),
         gap_before=request.gap_before,
-        progress=request.progress if request.HasField("progress") else None,
-        eta_s=request.eta_seconds if request.HasField("eta_seconds") else None,
+        progress=_percent(request.progress) if request.HasField("progress") else None,
+        eta_s=_seconds(request.eta_seconds) if request.HasField("eta_seconds") else None,
     )
+
+
+def _check(request: api.PushRequest) -> None:
+    count = len(request.texts)
+    columns = (len(request.ends), len(request.times_ms), len(request.levels))
+    if columns != (count, count, count):
+        raise _fault("texts", "the columns differ in length")
+    if len(request.metrics) != len(request.metric_ends):
+        raise _fault("metrics", "the columns differ in length")
+    if any(len(text) > TEXT_MAX for text in request.texts):
+        raise _fault("texts", f"a line has more than {TEXT_MAX} characters")
+    if any(len(point.values) > VALUES_MAX for point in request.metrics):
+        raise _fault("metrics", f"a point has more than {VALUES_MAX} values")
+    for field, ends in (("ends", request.ends), ("metric_ends", request.metric_ends)):
+        offsets = [0, request.begin, *ends, request.end]
+        if sorted(offsets) != offsets:
+            raise _fault(field, "offsets must rise from begin to end")
+    for field, least in (("attempt", 1), ("rank", 0), ("channel", 1)):
+        if getattr(request, field) < least:
+            raise _fault(field, f"must be at least {least}")
+    if request.channel not in api.Channel.values():
+        raise _fault("channel", "is not known")
+
+
+def _fault(field: str, text: str) -> Refusal:
+    return Refusal(Reason.INVALID_ARGUMENT, f"{field}: {text}", violations=((field, text),))
+
+
+def _level(level: int) -> int:
+    return level if level in _LEVELS else stream_pb2.INFO
+
+
+_LEVELS = frozenset(number for number in stream_pb2.LogLevel.values() if number)
+
+
+def _percent(value: float) -> float:
+    return min(max(value, 0.0), 100.0) if value == value else 0.0
+
+
+def _seconds(value: float) -> float | None:
+    return value if 0 <= value < math.inf else None
 
 
 def _point(message: job_pb2.MetricPoint, attempt: int) -> Point:
@@ -140,7 +184,7 @@ def _point(message: job_pb2.MetricPoint, attempt: int) -> Point:
         step=message.step,
         values=tuple(sorted(message.values.items())),
         epoch=message.epoch if message.HasField("epoch") else None,
-        at_ms=message.timestamp.ToMilliseconds(),
+        at_ms=milliseconds(message.timestamp),
         attempt=attempt,
-        progress=message.progress,
+        progress=_percent(message.progress),
     )

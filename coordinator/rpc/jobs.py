@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from coordinator.core import commands
 from coordinator.core.commands import Caller
 from coordinator.core.decision import Reply
-from coordinator.core.reasons import Reason
+from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import Job
 from coordinator.rpc import convert
 from coordinator.rpc.admit import submit_command
@@ -35,11 +35,8 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 def new_job_id() -> str:
     """`job_` and 20 characters: 9 of the time in milliseconds, so that ids sort by age, 11 random."""
-    stamp, digits = time.time_ns() // 1_000_000, ""
-    for _ in range(9):
-        stamp, digit = divmod(stamp, 32)
-        digits = ALPHABET[digit] + digits
-    return "job_" + digits + "".join(secrets.choice(ALPHABET) for _ in range(11))
+    number = (time.time_ns() // 1_000_000) << 55 | secrets.randbits(55)
+    return "job_" + "".join(ALPHABET[number >> shift & 31] for shift in range(95, -1, -5))
 
 
 def caller_of(call: Call, request: Any) -> Caller:
@@ -122,7 +119,7 @@ class JobMethods:
         return api.SubmitJobResponse(
             job_id=job.job_id,
             status=convert.status_value(job.status),
-            message=job.message,
+            message=job.message or TABLE[Reason.ACCEPTED].doc,
             estimated_wait_seconds=0.0 if placed else None,
         )
 

@@ -31,9 +31,9 @@ class KeyMethods:
     async def CreateKey(self, request: api.CreateKeyRequest, call: Call) -> api.CreateKeyResponse:
         """Makes a key; its secret is in this answer and nowhere else."""
         now_ms = self._clock.now_ms()
-        expires_at_ms = request.expires_at.ToMilliseconds() if request.HasField("expires_at") else 0
-        if expires_at_ms and expires_at_ms <= now_ms:
-            text = "must be in the future"
+        expires_at_ms = convert.milliseconds(request.expires_at)
+        if request.HasField("expires_at") and expires_at_ms <= now_ms:
+            text = "must be in the future, before the year 10000"
             raise Refusal(
                 Reason.INVALID_ARGUMENT, f"expires_at {text}", violations=(("expires_at", text),)
             )

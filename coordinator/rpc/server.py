@@ -27,10 +27,11 @@ from coordinator.streams.protocol import Streams
 from scaimind.agent.v1 import agent_service_pb2
 from scaimind.v1 import key_service_pb2, mind_coordinator_pb2
 
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+REQUEST_BYTES_MAX = 16 * 1024 * 1024
+RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -65,6 +66,7 @@ class Server:
     def __init__(self, parts: Parts) -> None:
         self._server = grpc.aio.server(options=list(OPTIONS))
         self._health = health.aio.HealthServicer()
+        self._view = parts.driver.view
         self._add_services(parts)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [service.full_name for service in SERVICES]
@@ -91,7 +93,8 @@ class Server:
             await self._health.set(name, status)
 
     async def stop(self, grace_s: float) -> None:
-        """Refuses new calls and gives open ones the grace."""
+        """Refuses new calls, lets held ones go, and gives the others the grace."""
+        self._view.close()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 

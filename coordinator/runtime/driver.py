@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -76,6 +76,7 @@ class Driver:
         self._queue_limit = queue_limit
         self._batch_limit = batch_limit
         self._queue: deque[_Waiting] = deque()
+        self._deciding: list[_Waiting] = []
         self._wake = asyncio.Event()
         self._epoch = 0
         self._version = 0
@@ -110,15 +111,19 @@ class Driver:
         return outcome
 
     async def run(self) -> None:
-        """Decides until cancelled. Raises Fenced, or whatever the core doubts."""
+        """Decides until cancelled; whatever ends it, nobody is left waiting.
+
+        Raises:
+            Fenced: another leader has taken over.
+            Exception: the core doubts its state; nothing of that turn was published.
+        """
         try:
             while True:
                 await self._wait_for_work()
                 await self._turn()
         finally:
             self.leading = False
-            self._fail_waiting(list(self._queue))
-            self._queue.clear()
+            self._fail_waiting()
 
     async def _wait_for_work(self) -> None:
         if self._queue:
@@ -132,7 +137,8 @@ class Driver:
         self._wake.clear()
 
     async def _turn(self) -> None:
-        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_limit))]
+        count = min(len(self._queue), self._batch_limit)
+        batch = self._deciding = [self._queue.popleft() for _ in range(count)]
         now_ms = self._clock.now_ms()
         events: list[Event] = []
         outcomes: list[Reply | Rejected] = []
@@ -150,13 +156,14 @@ class Driver:
             await self._commit(events)
         except (StoreUnavailable, Conflict) as error:
             log.error("commit_failed", error=str(error), commands=len(batch))
-            self._fail_waiting(batch)
+            self._fail(self._deciding)
             await self._reload_until_it_works()
             return
         self.view.apply(events)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(outcome)
+        self._deciding = []
 
     async def _commit(self, events: list[Event]) -> None:
         durable = tuple(event for event in events if not isinstance(event, Heard))
@@ -201,14 +208,20 @@ class Driver:
                 raise
             except (StoreUnavailable, Conflict) as error:
                 log.error("reload_failed", error=str(error), retry_in_s=delay_s)
-                self._fail_waiting(list(self._queue))
-                self._queue.clear()
+                self._fail_waiting()
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RELOAD_DELAY_MAX_S)
             else:
                 return
 
-    def _fail_waiting(self, waiting: list[_Waiting]) -> None:
+    def _fail_waiting(self) -> None:
+        """Fails everything that was taken in and not answered."""
+        self._fail(self._deciding)
+        self._fail(self._queue)
+        self._deciding = []
+        self._queue.clear()
+
+    def _fail(self, waiting: Iterable[_Waiting]) -> None:
         for one in waiting:
             if not one.answer.done():
                 one.answer.set_exception(

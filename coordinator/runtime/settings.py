@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,7 +17,7 @@ class CoordinatorSettings(ServiceSettings):
     data_dir: Path = Field(
         default=Path(".mind"), description="directory of the embedded store, keys and secrets"
     )
-    store: str = Field(
+    store: Literal["sqlite", "memory"] = Field(
         default="sqlite", description="sqlite (in the data directory) or memory (nothing is kept)"
     )
     api_secret_file: Path | None = Field(

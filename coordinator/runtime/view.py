@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import Job, Key, Kind, Lease, Node, Record
@@ -27,9 +28,12 @@ class Watch:
         """Something has changed."""
         self._event.set()
 
-    async def wait(self) -> None:
-        """Returns at the first change since the last wait."""
-        await self._event.wait()
+    async def wait(self, timeout_s: float) -> None:
+        """Returns at the first change since the last wait, or after the timeout."""
+        if not self._event.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._event.wait()
         self._event.clear()
 
 
@@ -45,6 +49,7 @@ class View:
         self.leases_by_job: dict[str, dict[str, Lease]] = {}
         self.leases_by_node: dict[str, dict[str, Lease]] = {}
         self.epoch = 0
+        self.closed = False
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._revisions: dict[str, int] = {}
         self._counter = 0
@@ -62,9 +67,12 @@ class View:
             self._put(record)
         for node_id in self.nodes:
             self._revise(node_id)
-        for watches in self._watches.values():
-            for watch in watches:
-                watch.wake()
+        self._wake_all()
+
+    def close(self) -> None:
+        """The coordinator stops: wakes everyone who waits here, and lets nobody wait again."""
+        self.closed = True
+        self._wake_all()
 
     def apply(self, events: Iterable[Event]) -> None:
         """Publishes the events of a committed batch, in order."""
@@ -96,6 +104,8 @@ class View:
     def watch(self, kind: Kind, id: str) -> Watch:
         """Watches one job (its leases included) or one node (its desired list)."""
         watch = Watch()
+        if self.closed:
+            watch.wake()
         self._watches.setdefault((kind, id), set()).add(watch)
         return watch
 
@@ -125,7 +135,7 @@ class View:
         before = on_node.get(lease.lease_id)
         on_node[lease.lease_id] = lease
         self.leases_by_job.setdefault(lease.job_id, {})[lease.lease_id] = lease
-        if before is None or before.action != lease.action or before.is_ended != lease.is_ended:
+        if _desired(before) != _desired(lease):
             self._revise(lease.node_id)
         self._wake(Kind.JOB, lease.job_id)
 
@@ -141,6 +151,11 @@ class View:
             self._retire_lease(event.id)
         elif event.kind is Kind.NODE:
             self.nodes.pop(event.id, None)
+            self.heard_ms.pop(event.id, None)
+        elif event.kind is Kind.KEY:
+            key = self.keys.pop(event.id, None)
+            if key is not None:
+                del self.keys_by_sha256[key.sha256]
 
     def _retire_lease(self, lease_id: str) -> None:
         job_id = lease_id.split(".", 1)[0]
@@ -153,7 +168,8 @@ class View:
         del on_node[lease_id]
         if not on_node:
             del self.leases_by_node[lease.node_id]
-        self._revise(lease.node_id)
+        if _desired(lease) is not None:
+            self._revise(lease.node_id)
         self._wake(Kind.JOB, job_id)
 
     def _revise(self, node_id: str) -> None:
@@ -164,3 +180,15 @@ class View:
     def _wake(self, kind: Kind, id: str) -> None:
         for watch in self._watches.get((kind, id), ()):
             watch.wake()
+
+    def _wake_all(self) -> None:
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.wake()
+
+
+def _desired(lease: Lease | None) -> tuple[object, ...] | None:
+    """What an agent is told of a lease; None for a lease that it shall not know."""
+    if lease is None or lease.is_ended:
+        return None
+    return lease.epoch, lease.action, lease.grace_ms
