@@ -44,19 +44,19 @@ class FileTrouble(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The statements that make a file: `schema.sql` at once, or `migrations/NNNN_….sql` in order."""
+    """The statements that make a file: all at once, or one migration after the other."""
 
-    folder: Path
+    current: str
+    migrations: tuple[str, ...]
     application_id: int  # tells the files of this project apart, and from any other
 
-    @property
-    def current(self) -> str:
-        return (self.folder / "schema.sql").read_text(encoding="utf-8")
-
-    @property
-    def migrations(self) -> list[str]:
-        files = sorted((self.folder / "migrations").glob("[0-9]*.sql"))
-        return [file.read_text(encoding="utf-8") for file in files]
+    @classmethod
+    def of(cls, folder: Path, application_id: int) -> Schema:
+        """From `schema.sql` and `migrations/NNNN_….sql`."""
+        current = (folder / "schema.sql").read_text(encoding="utf-8")
+        files = sorted((folder / "migrations").glob("[0-9]*.sql"))
+        migrations = tuple(file.read_text(encoding="utf-8") for file in files)
+        return cls(current, migrations, application_id)
 
 
 class FileLock:
@@ -101,7 +101,6 @@ def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     if writes:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
@@ -126,6 +125,7 @@ def prepare(path: Path, schema: Schema) -> None:
         raise FileTrouble(f"{path} is empty; restore it, or move it away to start without state")
     with contextlib.closing(connect(path, writes=True)) as connection:
         _check(connection, path, schema)
+        _use_log(connection, path)
         _migrate(connection, path, schema.migrations)
 
 
@@ -139,6 +139,7 @@ def _create(path: Path, schema: Schema) -> None:
         leftover.unlink(missing_ok=True)
     draft.touch(mode=0o600)
     with contextlib.closing(connect(draft, writes=True)) as connection:
+        _use_log(connection, draft)
         connection.executescript(
             f"BEGIN; {schema.current}; PRAGMA application_id = {schema.application_id};"
             f"PRAGMA user_version = {len(schema.migrations)}; COMMIT;"
@@ -161,6 +162,14 @@ def _pragma(connection: sqlite3.Connection, name: str) -> Any:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
+def _use_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Write-ahead logging; the file remembers it."""
+    if _pragma(connection, "journal_mode = WAL") != "wal":
+        raise FileTrouble(
+            f"{path}: this file system cannot keep a write-ahead log; use a local disk"
+        )
+
+
 def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     if _pragma(connection, "application_id") != schema.application_id:
         raise FileTrouble(f"{path} is a database of another program; use another data directory")
@@ -174,7 +183,8 @@ def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
         verdict = _pragma(connection, "quick_check(1)")
         if verdict != "ok":
             raise FileTrouble(f"{path} is damaged ({verdict}); restore a backup")
-    connection.execute("BEGIN IMMEDIATE")  # refused here when it can only be read
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA user_version = {found}")  # refused when it can only be read
     connection.execute("ROLLBACK")
 
 

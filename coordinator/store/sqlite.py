@@ -35,7 +35,7 @@ T = TypeVar("T")
 APPLICATION_ID = 0x4D434F53  # "MCOS"
 EVENTS_MAX = 10_000  # of one answer
 
-SCHEMA = Schema(Path(__file__).parent, APPLICATION_ID)
+SCHEMA = Schema.of(Path(__file__).parent, APPLICATION_ID)
 
 PUT_JOBS = """INSERT INTO jobs (job_id, tenant_id, status, priority, name, created_at, updated_at,
     sequence, live, labels, body)"""

@@ -33,7 +33,7 @@ LOG_BYTES_MAX = 1 << 30
 GROUP_MAX = 256  # appends in one transaction
 LINES_MAX = 100_000  # of one answer
 
-SCHEMA = Schema(Path(__file__).parent, APPLICATION_ID)
+SCHEMA = Schema.of(Path(__file__).parent, APPLICATION_ID)
 
 
 class _Waiting:
