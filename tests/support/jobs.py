@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from scaimind import Client
 from scaimind.v1 import job_pb2
@@ -78,3 +79,8 @@ def lines(client: Client, job_id: str, **options: Any) -> list[str]:
     """All log lines of a job, in order, up to what there is now or its end."""
     events = client.logs(job_id, tail=-1, **options)
     return [event.log.message for event in events if event.WhichOneof("event") == "log"]
+
+
+def path_of(uri: str) -> Path:
+    """The path of a `file://` URI, or of a path."""
+    return Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri)

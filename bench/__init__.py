@@ -1,0 +1,1 @@
+"""Benches: each measures its own floor beside itself, in turns, in the same run."""

@@ -1,0 +1,188 @@
+"""kill -9 of each program while a job runs: the job never notices, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from scaimind.v1 import job_pb2
+from tests.e2e.conftest import MakeCluster
+from tests.support import jobs, processes
+from tests.support.cluster import Cluster
+from tests.support.sse import SseEvent, SseReader
+from tests.support.waiting import until
+
+PROGRAMS = ("coordinator", "gateway", "node_agent")
+MORE_LINES = 40
+COUNTING = """
+    import os, sys, time
+    number = 0
+    while not os.path.exists(sys.argv[1]):
+        print(number)
+        number += 1
+        time.sleep(0.004)
+    print("last", number)
+    sys.exit(int(sys.argv[2]))
+    """
+
+
+class Counting:
+    """A job that prints rising numbers until it is told to end, and a reader of its log."""
+
+    def __init__(self, cluster: Cluster, folder: Path, *, exit_code: int = 0) -> None:
+        self.cluster = cluster
+        self._signal = folder / "end"
+        program = jobs.script(folder, "counting.py", COUNTING)
+        args = f"{self._signal} {exit_code}"
+        self.job_id = cluster.client.submit(jobs.body(program, args=args)).job_id
+        self.events: list[SseEvent] = []
+        self.reader = SseReader(cluster.rest, f"/jobs/{self.job_id}/logs", {"tail": -1})
+        self._fault: AssertionError | None = None
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def more_lines(self) -> None:
+        """Waits until the reader has got some more lines."""
+        before = len(self.events)
+        until(
+            lambda: len(self.events) >= before + MORE_LINES,
+            lambda: f"more lines after {before}\n{self._fault}\n{self.cluster.story()}",
+        )
+
+    def end(self) -> None:
+        """Lets the job end."""
+        self._signal.touch()
+
+    def check(self) -> job_pb2.Job:
+        """The final record; every number must have come exactly once and in order, in one attempt."""
+        self._thread.join(60)
+        assert self._fault is None, self._fault
+        assert not self._thread.is_alive(), self.cluster.story()
+        assert [event.name for event in self.events[:-1]] == ["log"] * (len(self.events) - 1)
+        count = len(self.events) - 2
+        shown = [event.data["message"] for event in self.events[:-1]]
+        assert shown == [*map(str, range(count)), f"last {count}"]
+        assert self.events[-1].name == "end"
+        job = jobs.final(self.cluster.client, self.job_id)
+        assert job.attempts_count == 1
+        return job
+
+    def close(self) -> None:
+        """Ends the job whatever has happened."""
+        self.end()
+        self._thread.join(60)
+
+    def _read(self) -> None:
+        try:
+            for event in self.reader.events():
+                self.events.append(event)
+        except AssertionError as fault:
+            self._fault = fault
+
+
+StartCounting = Callable[..., Counting]
+
+
+@pytest.fixture
+def counting(make_cluster: MakeCluster, tmp_path: Path) -> Iterator[StartCounting]:
+    """Starts a cluster with a counting job on it."""
+    started: list[Counting] = []
+
+    def start(**options: int) -> Counting:
+        started.append(Counting(make_cluster(), tmp_path, **options))
+        started[-1].more_lines()
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_each_program_killed_in_turn_costs_no_line_and_no_attempt(counting: StartCounting) -> None:
+    job = counting()
+    for program in PROGRAMS:
+        before = job.cluster.kill(program)
+        job.cluster.returned(program, before)
+        job.more_lines()
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+    assert job.reader.breaks > 0
+
+
+def test_all_programs_killed_at_once_cost_no_line_and_no_attempt(counting: StartCounting) -> None:
+    job = counting(exit_code=5)
+    before = {program: job.cluster.kill(program) for program in PROGRAMS}
+    for program, pid in before.items():
+        job.cluster.returned(program, pid)
+    job.more_lines()
+    job.end()
+    ended = job.check()
+    assert ended.status == job_pb2.Job.FAILED
+    assert ended.error.exit_code == 5
+
+
+def test_up_itself_killed_and_started_again_finds_the_job_running(counting: StartCounting) -> None:
+    job = counting()
+    children = [job.cluster.pid_of(program) for program in PROGRAMS]
+    job.cluster.up.kill()
+    job.cluster.up.wait()
+    until(lambda: not any(map(processes.is_alive, children)), "the programs follow `up`")
+    job.cluster.start()
+    job.more_lines()
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+
+
+def test_a_rank_that_ends_while_its_agent_is_dead_is_found_with_its_exit_code_and_last_line(
+    counting: StartCounting,
+) -> None:
+    job = counting(exit_code=9)
+    job.cluster.kill("node_agent")
+    job.end()
+    ended = job.check()
+    assert ended.status == job_pb2.Job.FAILED
+    assert (ended.error.exit_code, ended.error.first_failing_rank) == (9, 0)
+
+
+def test_an_agent_killed_right_after_its_rank_was_told_to_end_loses_nothing(
+    counting: StartCounting,
+) -> None:
+    job = counting()
+    job.end()
+    job.cluster.kill("node_agent")
+    assert job.check().status == job_pb2.Job.COMPLETED
+
+
+def test_jobs_go_on_when_up_is_stopped_and_are_found_again_when_it_is_started(
+    counting: StartCounting,
+) -> None:
+    job = counting()
+    reader_breaks = job.reader.breaks
+    assert job.cluster.stop() == 0
+    assert processes.of_folder(job.cluster.data_dir)
+    job.cluster.start()
+    job.more_lines()
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+    assert job.reader.breaks > reader_breaks
+
+
+def test_a_hundred_jobs_acknowledged_before_a_kill_of_the_coordinator_are_all_there(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster(devices="sim:4xH100")
+    body = jobs.body("/bin/true", gpu_type="H100")
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: cluster.client.submit(body), range(100)))
+    before = cluster.kill("coordinator")
+    cluster.returned("coordinator", before)
+    acknowledged = {answer.job_id for answer in answers}
+    assert len(acknowledged) == 100
+    assert {job.job_id for job in cluster.client.list_jobs()} == acknowledged
+    for job_id in acknowledged:
+        job = jobs.final(cluster.client, job_id)
+        assert (job.status, job.attempts_count) == (job_pb2.Job.COMPLETED, 1), job
