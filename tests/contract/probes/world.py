@@ -1,0 +1,182 @@
+"""The worlds in which the probe contract runs: pynvml itself over a library that was compiled
+here, and a stand-in for pynvml where there is no compiler.
+
+NVML is loaded once per process, so the compiled library is used in a process of its own, which
+obeys one line of JSON at a time: this module run as a program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from node_agent.ranks import DetectedDevice
+from node_agent.telemetry.nvml import NoDriver, NvmlProbe
+from node_agent.telemetry.probe import Reading
+from scaimind.service import log
+from tests.contract.probes.stand_in import StandIn
+
+SOURCE = Path(__file__).with_name("fake_nvml.c")
+ROOT = Path(__file__).parents[3]
+READ_TIMEOUT_S = 0.5
+
+
+class World(Protocol):
+    """A machine with GPUs on which a probe can be started and asked."""
+
+    def start(self, *, gpus: int, init_error: int = 0, no_power: bool = False) -> None: ...
+    def lose(self) -> None: ...
+    def hang(self, hangs: bool) -> None: ...
+    def devices(self) -> list[DetectedDevice]: ...
+    def read(self) -> dict[str, Reading]: ...
+    def threads(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class StandInWorld:
+    """The probe in this process, over the stand-in."""
+
+    def __init__(self) -> None:
+        self._library = StandIn(0)
+        self._probe: NvmlProbe | None = None
+
+    def start(self, *, gpus: int, init_error: int = 0, no_power: bool = False) -> None:
+        self._library.gpus = gpus
+        self._library.init_error = init_error
+        self._library.no_power = no_power
+        self._probe = NvmlProbe(
+            self._library, start_timeout_s=READ_TIMEOUT_S, read_timeout_s=READ_TIMEOUT_S
+        )
+
+    def lose(self) -> None:
+        self._library.lost = True
+
+    def hang(self, hangs: bool) -> None:
+        (self._library.go_on.clear if hangs else self._library.go_on.set)()
+
+    def devices(self) -> list[DetectedDevice]:
+        return self._of().devices()
+
+    def read(self) -> dict[str, Reading]:
+        return dict(self._of().read())
+
+    def threads(self) -> int:
+        import threading
+
+        return sum(thread.name.startswith("nvml") for thread in threading.enumerate())
+
+    def close(self) -> None:
+        self.hang(False)
+        if self._probe is not None:
+            self._probe.close()
+
+    def _of(self) -> NvmlProbe:
+        assert self._probe is not None
+        return self._probe
+
+
+class CompiledWorld:
+    """The probe in another process, over pynvml and the compiled library."""
+
+    def __init__(self, folder: Path, compiler: str) -> None:
+        library = folder / "libnvidia-ml.so.1"
+        build = [compiler, "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
+        subprocess.run(build, check=True, timeout=60)
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, *, gpus: int, init_error: int = 0, no_power: bool = False) -> None:
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(self._folder),
+            "FAKE_GPUS": str(gpus),
+            "FAKE_INIT": str(init_error),
+            "FAKE_LOST_FILE": str(self._folder / "lost"),
+            "FAKE_HANG_FILE": str(self._folder / "hang"),
+            **({"FAKE_NO_POWER": "1"} if no_power else {}),
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.contract.probes.world"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        reason = self._ask("start")
+        if reason is not None:
+            raise NoDriver(reason)
+
+    def lose(self) -> None:
+        (self._folder / "lost").touch()
+
+    def hang(self, hangs: bool) -> None:
+        path = self._folder / "hang"
+        path.touch() if hangs else path.unlink(missing_ok=True)
+
+    def devices(self) -> list[DetectedDevice]:
+        return [DetectedDevice(**device) for device in self._ask("devices")]
+
+    def read(self) -> dict[str, Reading]:
+        return {key: Reading(**reading) for key, reading in self._ask("read").items()}
+
+    def threads(self) -> int:
+        return int(self._ask("threads"))
+
+    def close(self) -> None:
+        self.hang(False)
+        if self._process is not None:
+            self._process.communicate(timeout=30)
+
+    def _ask(self, question: str) -> Any:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(question + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+
+def compiler() -> str | None:
+    """A C compiler of this machine, if it has one."""
+    return shutil.which("gcc") or shutil.which("cc")
+
+
+class _Served(StandInWorld):
+    """The probe over pynvml, in the process that serves it."""
+
+    def start(self, *, gpus: int = 0, init_error: int = 0, no_power: bool = False) -> None:
+        self._probe = NvmlProbe(read_timeout_s=READ_TIMEOUT_S)
+
+    @classmethod
+    def serve(cls) -> Self:
+        """Answers questions from standard input until its end; standard output is for answers."""
+        log.configure(level="WARNING", json=False)
+        world = cls()
+        for line in sys.stdin:
+            print(json.dumps(world.answer(line.strip())), flush=True)
+        return world
+
+    def answer(self, question: str) -> object:
+        if question == "start":
+            try:
+                self.start()
+            except NoDriver as error:
+                return str(error)
+            return None
+        if question == "devices":
+            return [asdict(device) for device in self.devices()]
+        if question == "read":
+            return {key: asdict(reading) for key, reading in self.read().items()}
+        return self.threads()
+
+
+if __name__ == "__main__":
+    _Served.serve()
