@@ -178,11 +178,12 @@ class Keeper:
     async def _look_for_model(self, held: Held, lease: Lease) -> None:
         done = self._see(held).findings.done
         well = lease.succeeded and (done or not any(rank.stopped for rank in lease.ranks))
-        held.output_uri = ""
+        uri = ""
         if well and held.watched and 0 in held.ranks:
             output = folders(held.grant.spec, self._storage_dir).output
             if await asyncio.to_thread(_has_entries, output):
-                held.output_uri = str(output)
+                uri = str(output)
+        held.output_uri = uri
         self._changed()
 
     def _act(self, action: Action) -> None:

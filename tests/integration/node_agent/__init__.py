@@ -1,0 +1,1 @@
+"""The agent against a real gRPC server and real processes."""
