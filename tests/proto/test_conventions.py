@@ -9,11 +9,11 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from buf.validate import validate_pb2
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
+from buf.validate import validate_pb2
 from scaimind.v1 import options_pb2
 
 BYTES = resources.files("scaimind").joinpath("descriptors.binpb").read_bytes()
