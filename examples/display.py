@@ -20,8 +20,9 @@ from rich.text import Text
 from scaimind.cli.text import clean, duration, number
 
 BARS = "▁▂▃▄▅▆▇█"
+SHOWN = {"loss": "loss", "val_loss": "held-out loss", "tokens_per_second": "tokens/s"}
 LOG_LINES = 8
-PLAIN_EVERY_S = 3.0
+PLAIN_EVERY_S = 5.0
 MAX_POINTS = 20_000
 
 
@@ -39,8 +40,8 @@ class View:
         """Step, loss and the rest in one line."""
         parts = [f"step {self.step}"] if self.step else []
         parts += [
-            f"{name} {number(self.values[name])}"
-            for name in ("loss", "val_loss", "tokens_per_second", "tokens_per_s")
+            f"{shown} {number(self.values[name])}"
+            for name, shown in SHOWN.items()
             if name in self.values
         ]
         eta_s = self.job.get("eta_seconds")
@@ -107,14 +108,16 @@ def _picture(view: View, width: int) -> Group:
     progress = view.job.get("progress", 0.0)
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        Text(view.job.get("status", ""), style="bold cyan"),
-        ProgressBar(total=100, completed=progress, width=max(10, min(50, width - 60))),
+        Text(f"{view.job.get('status', ''):<13}", style="bold cyan"),
+        ProgressBar(total=100, completed=progress, width=max(10, width - 26)),
         f"{progress:5.1f} %",
-        Text(view.facts()),
     )
     loss = Text(sparkline(list(view.losses), max(10, width - 8)), style="green")
     log = Text("\n".join(view.lines), no_wrap=True, overflow="ellipsis")
-    return Group(head, Text.assemble("loss  ", loss), Panel(log, title="log", height=LOG_LINES + 2))
+    facts = Text(view.facts())
+    return Group(
+        head, facts, Text.assemble("loss  ", loss), Panel(log, title="log", height=LOG_LINES + 2)
+    )
 
 
 def sparkline(values: list[float], width: int) -> str:

@@ -38,6 +38,7 @@ READY_S = 90.0
 STOP_S = 60.0
 LOOK_S = 0.5
 STALL_S = 300.0
+CANCEL_LOOKS = 40
 FINAL = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
 CLEARLY = 0.8
 SAMPLE_CHARACTERS = 600
@@ -93,7 +94,7 @@ async def cluster(data_dir: Path) -> AsyncIterator[Cluster]:
     try:
         yield await _ready(process, data_dir)
     finally:
-        await _stop(process)
+        await _stop(process, data_dir)
 
 
 def _free(address: str, name: str) -> str:
@@ -136,7 +137,7 @@ def _noted(data_dir: Path) -> Cluster:
     return Cluster(str(note["url"]), str(note["grpc"]), data_dir)
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, data_dir: Path) -> None:
     """Stops our own cluster and waits for its end."""
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
@@ -146,22 +147,32 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         except TimeoutError:
             process.kill()
             await process.wait()
-    print("the cluster is stopped")
+    print(f"the cluster is stopped; `scaimind up --data-dir {data_dir}` starts it again")
 
 
 async def train(rest: Rest, here: Cluster) -> int:
     """Submits the job, shows it until its end, and says what came of it."""
     answer = await rest.post("/jobs", jobfile.read(str(JOB), []))
     job_id = answer["job_id"]
-    print(f"submitted {job_id}: {clean(answer['message'])}")
+    print(f"submitted {job_id} {clean(answer['message'])}".rstrip())
     try:
         job = await watch(rest, job_id)
     except asyncio.CancelledError:
-        await rest.post(f"/jobs/{job_id}/cancel", {"reason": "interrupted"})
-        print(f"\ncancelled {job_id}")
+        await cancel(rest, job_id)
         raise
     points = (await rest.get(f"/jobs/{job_id}/metrics"))["points"]
     return report(job, losses(points), here)
+
+
+async def cancel(rest: Rest, job_id: str) -> None:
+    """Cancels the job, and gives its process the time to save what it has."""
+    await rest.post(f"/jobs/{job_id}/cancel", {"reason": "interrupted"})
+    print(f"\ncancelled {job_id}")
+    for _ in range(CANCEL_LOOKS):
+        attempt = (await rest.get(f"/jobs/{job_id}"))["attempt"]
+        if attempt is None or attempt["ended_at"]:
+            return
+        await asyncio.sleep(LOOK_S)
 
 
 async def watch(rest: Rest, job_id: str) -> dict[str, Any]:
@@ -234,7 +245,7 @@ def report(job: dict[str, Any], course: list[float], here: Cluster) -> int:
     if model:
         _describe(Path(path_of(model)))
     print(f"REST         {here.url}/jobs/{job['job_id']}   (key in {here.data_dir / KEY_FILE})")
-    print(f"gRPC         {here.grpc}   scaimind --server {here.grpc} job {job['job_id']}")
+    print(f"gRPC         {here.grpc}   (scaimind --server {here.grpc} job {job['job_id']})")
     fell = last < CLEARLY * first
     if job["status"] == "COMPLETED" and not fell:
         print("error: the loss did not fall clearly")
