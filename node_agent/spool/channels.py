@@ -101,6 +101,11 @@ class Channel:
             self.acked = offset
             self.counted = counted
 
+    def rewind(self, offset: int) -> None:
+        """Reads again from `offset` on, as far as that is still there."""
+        self.acked = offset
+        self.tail.rewind(offset)
+
     def is_drained(self) -> bool:
         """Whether all that the file holds was read and acknowledged."""
         acked = not self.wanted or self.acked >= self.tail.position

@@ -11,6 +11,7 @@ from node_agent.spool.levels import LEVELS, Level
 
 MAX_EVENT_BYTES = 64 * 1024
 MAX_PATH_CHARS = 4096
+MAX_VALUES = 1000
 _SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _Step = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -25,7 +26,9 @@ class Metrics(msgspec.Struct, tag_field="event", tag="metrics"):
     epoch: _Number | None = None
 
     def numbers(self) -> dict[str, float]:
-        """All values as floats; ValueError names one that is no number."""
+        """All values as floats; ValueError names one that is no number, or says there are too many."""
+        if len(self.values) > MAX_VALUES:
+            raise ValueError(f"metrics: there are more than {MAX_VALUES} values")
         return {name: as_number(name, value) for name, value in self.values.items()}
 
 

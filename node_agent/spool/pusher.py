@@ -12,18 +12,21 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import grpc
 import structlog
 from grpc import aio
 
 from node_agent.spool.channels import Channel
 from scaimind.agent.v1 import agent_service_pb2 as pb
+from scaimind.v1 import stream_pb2
 
 WINDOW = 32
 ACK_TIMEOUT_S = 30.0
 MAX_BACKOFF_S = 1.0
 FIRST_BACKOFF_S = 0.05
+REFUSALS_MAX = 3
 
 PushCall = aio.StreamStreamCall[pb.PushRequest, pb.PushResponse]
 _log = structlog.get_logger()
@@ -42,7 +45,11 @@ class Pusher:
     """Sends batches until they are acknowledged.
 
     `open_call` starts the RPC, with the credentials that it needs. `on_response(sent, response)`
-    is called for each batch that was acknowledged, or whose job is not known.
+    is called for each answer; a batch that was answered is forgotten here.
+
+    A batch that the coordinator takes for bad ends the stream. That is a fault of this program; so
+    that it does not hold up all others for ever, after REFUSALS_MAX times a warning takes the
+    place of what it holds.
     """
 
     def __init__(
@@ -61,6 +68,7 @@ class Pusher:
         self._fresh = asyncio.Event()
         self._room = asyncio.Event()
         self._failures = 0
+        self._refusals = 0
         self._heard_s = 0.0
 
     def add(self, channel: Channel, batch: pb.PushRequest, *, counted: int) -> None:
@@ -111,7 +119,8 @@ class Pusher:
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            self._say_why(done)
+            error = next((part.exception() for part in done), None)
+            self._take_failure(error)
         finally:
             for part in parts:
                 part.cancel()
@@ -131,11 +140,9 @@ class Pusher:
             sent = self._unacked.get(response.batch_id)
             if sent is None:
                 continue
-            if not response.unknown_job and response.acknowledged < sent.batch.end:
-                raise ConnectionError("a batch was answered but not taken over")
             del self._unacked[response.batch_id]
             self._heard_s = time.monotonic()
-            self._failures = 0
+            self._failures = self._refusals = 0
             self._room.set()
             self._on_response(sent, response)
         raise ConnectionError("the coordinator ended the stream")
@@ -150,8 +157,37 @@ class Pusher:
         self._fresh.clear()
         await self._fresh.wait()
 
-    def _say_why(self, done: set[asyncio.Task[None]]) -> None:
-        error = next((part.exception() for part in done), None)
+    def _take_failure(self, error: BaseException | None) -> None:
+        code = error.code() if isinstance(error, aio.AioRpcError) else None
         if self._failures == 0:
-            reason = error.code().name if isinstance(error, aio.AioRpcError) else repr(error)
-            _log.warning("push_stream_broke", reason=reason, unacknowledged=len(self._unacked))
+            reason = code.name if code is not None else repr(error)
+            _log.warning("push_stream_broke", reason=reason, unacknowledged=self.waiting)
+        if code is grpc.StatusCode.INVALID_ARGUMENT and self._unacked:
+            self._refusals += 1
+            if self._refusals >= REFUSALS_MAX:
+                self._refusals = 0
+                self._defuse()
+
+    def _defuse(self) -> None:
+        """Empties the oldest batch, the one that was refused, but for a warning at its end."""
+        batch_id, sent = next(iter(self._unacked.items()))
+        old = sent.batch
+        _log.error("batch_refused", job_id=old.job_id, rank=old.rank, begin=old.begin, end=old.end)
+        new = pb.PushRequest()
+        for field in (
+            "batch_id",
+            "node_id",
+            "job_id",
+            "attempt",
+            "rank",
+            "channel",
+            "begin",
+            "end",
+        ):
+            setattr(new, field, getattr(old, field))
+        new.gap_before = old.gap_before
+        new.texts.append(f"{len(old.texts)} lines and {len(old.metrics)} metrics were refused")
+        new.ends.append(old.end)
+        new.times_ms.append(time.time_ns() // 1_000_000)
+        new.levels.append(stream_pb2.WARNING)
+        self._unacked[batch_id] = replace(sent, batch=new)

@@ -100,11 +100,12 @@ class RankSpool:
 
     def keep_house(self, budget_bytes: int) -> int:
         """Remembers how far it is, and frees disk; returns how many bytes had to be dropped."""
-        if not self._save():
-            return 0
+        # A disk that is too full to write this down is freed all the same: a restart would find
+        # the hole and go on behind it.
+        self._save()
         dropped = 0
         for channel in self.outputs:
-            channel.tail.release(self._saved.places[channel.name].acked)
+            channel.tail.release(channel.acked)
             dropped += channel.tail.trim(budget_bytes)
         return dropped
 
@@ -114,12 +115,9 @@ class RankSpool:
         for channel in self.channels:
             channel.close()
 
-    def _save(self) -> bool:
-        """Writes how far it is where that has changed; False where the disk refuses."""
+    def _save(self) -> None:
+        """Writes how far it is where that has changed."""
         places = {c.name: _Place(c.acked, c.tail.base, c.counted) for c in self.channels}
         progress = _Progress(places, self.reports.own_metrics)
-        if progress != self._saved:
-            if not write_document(self._file, progress):
-                return False
+        if progress != self._saved and write_document(self._file, progress):
             self._saved = progress
-        return True

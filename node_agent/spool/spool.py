@@ -189,10 +189,19 @@ class Spool:
     def _on_response(self, sent: Sent, response: pb.PushResponse) -> None:
         if response.unknown_job:
             self._abandon(sent.batch.job_id)
+        elif response.acknowledged < sent.batch.end:
+            self._rewind(sent.channel, response.acknowledged)
         else:
             sent.channel.acknowledge(sent.batch.end, counted=sent.counted)
         if sent.channel.ended:
             self._notice_drained()
+
+    def _rewind(self, channel: Channel, offset: int) -> None:
+        """Sends again from an offset: the coordinator has less than it once acknowledged."""
+        _log.warning("coordinator_lost_output", channel=channel.name, offset=offset)
+        self._pusher.drop(lambda other: other is channel)
+        channel.rewind(offset)
+        self._changes.wake()
 
     def _abandon(self, job_id: str) -> None:
         for lease in self._leases.values():

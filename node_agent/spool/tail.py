@@ -92,6 +92,12 @@ class Tail:
         self.position = self.size()
         self.continues = False
 
+    def rewind(self, offset: int) -> None:
+        """Moves back to `offset`; what is gone from there on becomes a gap."""
+        self.close()
+        self.position = max(offset, self.base)
+        self.gap = self.position > offset
+
     def close(self) -> None:
         """Closes the file; reading goes on with it opened again."""
         if self._descriptor >= 0:

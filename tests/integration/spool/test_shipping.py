@@ -236,6 +236,54 @@ async def test_a_stream_on_which_nothing_is_acknowledged_holds_a_bounded_window(
     assert coordinator.of(STDOUT).texts == expected(300_000)
 
 
+async def test_what_a_coordinator_has_lost_is_sent_again_as_far_as_it_is_there(
+    agent: Agent, coordinator: RecordingCoordinator
+) -> None:
+    rank = agent.rank()
+    agent.spool.watch(rank)
+    append(rank.path / "stdout", lines(100))
+    await agent.until(lambda: len(coordinator.of(STDOUT).texts) == 100)
+    coordinator.forget(10, offset=len(lines(10)))
+    append(rank.path / "stdout", lines(10, start=100))
+    await agent.until(lambda: len(coordinator.of(STDOUT).texts) == 110)
+    assert coordinator.of(STDOUT).texts == expected(110)
+    assert coordinator.of(STDOUT).gaps == []
+
+
+async def test_what_a_coordinator_has_lost_and_nobody_has_is_a_gap(
+    agent: Agent, coordinator: RecordingCoordinator
+) -> None:
+    rank = agent.rank()
+    path = rank.path / "stdout"
+    append(path, lines(100_000))
+    os.sync()
+    full = path.stat().st_blocks
+    agent.spool.watch(rank)
+    await agent.until(lambda: path.stat().st_blocks < full // 2)
+    await agent.until(lambda: len(coordinator.of(STDOUT).texts) == 100_000)
+    coordinator.forget(10, offset=len(lines(10)))
+    append(path, b"the end\n")
+    await agent.until(lambda: "the end" in coordinator.of(STDOUT).texts)
+    stored = coordinator.of(STDOUT)
+    assert len(stored.gaps) == 1
+    assert set(stored.texts) <= {*expected(100_000), "the end"}
+
+
+async def test_a_batch_that_is_refused_does_not_hold_up_the_others(
+    agent: Agent, coordinator: RecordingCoordinator
+) -> None:
+    coordinator.poison = "poison"
+    bad, good = agent.rank(0), agent.rank(1)
+    append(bad.path / "stdout", b"poison\n")
+    append(good.path / "stdout", b"fine\n")
+    for rank in (bad, good):
+        agent.spool.watch(rank)
+        agent.spool.ended(rank.lease_id, rank.rank)
+    await agent.drained(bad.lease_id)
+    assert coordinator.of(STDOUT).texts == ["1 lines and 0 metrics were refused"]
+    assert coordinator.of(STDOUT, rank=1).texts == ["fine"]
+
+
 async def test_a_trainers_lines_become_metrics_and_stay_lines(
     agent: Agent, coordinator: RecordingCoordinator
 ) -> None:

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from node_agent.spool.channels import Found
-from node_agent.spool.events import MAX_EVENT_BYTES, Saved
+from node_agent.spool.events import MAX_EVENT_BYTES, MAX_VALUES, Saved
 from node_agent.spool.lines import cut
 from node_agent.spool.readers import MAX_FAULTS_SHOWN, EventsReader, Reports
 from scaimind.agent.v1 import agent_service_pb2 as pb
@@ -122,6 +122,14 @@ def test_what_is_wrong_with_an_event_is_a_warning_that_names_it(line: bytes, nam
     assert named in batch.texts[0]
     assert "\n" not in batch.texts[0]
     assert list(batch.levels) == [WARNING]
+    assert not batch.metrics
+
+
+def test_a_point_with_too_many_values_is_refused() -> None:
+    batch = Reading().read(
+        {"event": "metrics", "step": 1, "values": {f"v{i}": i for i in range(MAX_VALUES + 1)}}
+    )
+    assert "more than 1000 values" in batch.texts[0]
     assert not batch.metrics
 
 
