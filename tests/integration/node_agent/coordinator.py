@@ -25,7 +25,7 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         self.acknowledges = True
         self.requests: list[agent_pb2.SyncRequest] = []
         self.metadata: list[dict[str, str]] = []
-        self.texts: dict[tuple[str, int, int], list[str]] = {}
+        self._lines: dict[tuple[str, int, int], dict[int, str]] = {}
         self._moved = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self.port = 0
@@ -101,8 +101,8 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[agent_pb2.PushResponse]:
         async for batch in request_iterator:
-            lines = self.texts.setdefault((batch.job_id, batch.rank, batch.channel), [])
-            lines.extend(batch.texts)
+            lines = self._lines.setdefault((batch.job_id, batch.rank, batch.channel), {})
+            lines.update(zip(batch.ends, batch.texts, strict=True))
             if self.acknowledges:
                 yield agent_pb2.PushResponse(batch_id=batch.batch_id, acknowledged=batch.end)
 
@@ -112,6 +112,10 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> agent_pb2.ReportTelemetryResponse:
         return agent_pb2.ReportTelemetryResponse()
+
+    def lines(self, job_id: str, rank: int, channel: int) -> list[str]:
+        """What a rank printed to a channel, in its order; known offsets came once."""
+        return [text for _, text in sorted(self._lines.get((job_id, rank, channel), {}).items())]
 
     @property
     def leases(self) -> dict[str, agent_pb2.ObservedLease]:

@@ -33,7 +33,7 @@ async def test_a_lease_runs_is_reported_and_is_forgotten(
     await coordinator.desire()
     await coordinator.forgotten("lease-1")
     assert list((agent.data_dir / "leases").iterdir()) == []
-    assert coordinator.texts[("job_1", 0, agent_pb2.STDOUT)] == ["hello"]
+    assert coordinator.lines("job_1", 0, agent_pb2.STDOUT) == ["hello"]
 
 
 async def test_the_offer_and_the_token_come_with_every_call(
