@@ -83,7 +83,7 @@ async def everything(store: Store, wheres: list[JobFilter]) -> list[Any]:
     return answers
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(batches, st.lists(filters, min_size=1, max_size=4))
 async def test_all_stores_answer_the_same_after_any_batches(
     some: list[Batch], wheres: list[JobFilter]
