@@ -67,7 +67,7 @@ class Gateway:
             route: Endpoint(route, reader=reader, writer=writer, services=services)
             for route in self._table.routes
         }
-        self._described = describe(catalog, self._endpoints.values(), prefix=prefix)
+        self.described = describe(catalog, self._endpoints.values(), prefix=prefix)
         self._pages: dict[str, Page] = {
             f"{prefix}/openapi.json": self._openapi,
             f"{prefix}/docs": self._docs,
@@ -156,10 +156,10 @@ class Gateway:
         await respond(send, 200, body, content_type=counters.CONTENT_TYPE)
 
     async def _openapi(self, send: Send) -> None:
-        await respond(send, 200, self._described.json)
+        await respond(send, 200, self.described.json)
 
     async def _docs(self, send: Send) -> None:
-        page = render(self._described.document)
+        page = render(self.described.document)
         await respond(send, 200, page, content_type=b"text/html; charset=utf-8")
 
 

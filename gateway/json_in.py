@@ -42,7 +42,7 @@ def decode(body: bytes) -> Any:
     try:
         return _decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise Malformed(str(error)) from None
+        raise Malformed(str(error).removeprefix("JSON is malformed: ")) from None
     except UnicodeDecodeError:
         raise Malformed("the text is not UTF-8") from None
     except RecursionError:
