@@ -1,0 +1,99 @@
+"""All that is read and remembered of one lease: its ranks, and what their events said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from node_agent.ranks import LeaseFindings, RankFiles
+from node_agent.spool.checkpoints import Checkpoints
+from node_agent.spool.events import Saved
+from node_agent.spool.rank_spool import RankSpool
+
+_log = structlog.get_logger()
+
+
+class LeaseSpool:
+    """The ranks of the lease to which `rank` belongs.
+
+    `on_work` is called when a checkpoint waits to be proven, `on_change` when the findings change.
+    """
+
+    def __init__(
+        self,
+        rank: RankFiles,
+        *,
+        on_work: Callable[[LeaseSpool], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.job_id = rank.job_id
+        self.ranks: dict[int, RankSpool] = {}
+        self.was_drained = False
+        self._checkpoints = Checkpoints(rank)
+        self._done = False
+        self._on_work = on_work
+        self._on_change = on_change
+
+    def add(self, rank: RankFiles) -> None:
+        """Begins with a rank."""
+        self.ranks[rank.rank] = RankSpool(
+            rank, on_saved=partial(self._on_saved, rank.rank), on_done=self._on_done
+        )
+
+    @property
+    def findings(self) -> LeaseFindings:
+        """What the events said so far."""
+        return LeaseFindings(self._done, self._checkpoints.proven(), self._checkpoints.has_work)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all ranks have ended, and nothing is left to ship or to prove."""
+        return all(r.is_drained for r in self.ranks.values()) and not self._checkpoints.has_work
+
+    async def prove_one(self, *, now_ms: Callable[[], int]) -> bool:
+        """Proves the checkpoint that waits longest; returns whether another one waits."""
+        if self._checkpoints.has_work:
+            await self._checkpoints.settle(now_ms=now_ms, note=self._note)
+            self._on_change()
+        return self._checkpoints.has_work
+
+    def keep_house(self, budget_bytes: int) -> None:
+        """Remembers how far it is, and frees disk; of an output over its budget the oldest goes."""
+        for rank in self.ranks.values():
+            try:
+                dropped_bytes = rank.keep_house(budget_bytes)
+            except OSError as error:
+                _log.warning("spool_housekeeping_failed", job_id=self.job_id, reason=str(error))
+                continue
+            if dropped_bytes:
+                facts = {"job_id": self.job_id, "rank": rank.files.rank}
+                _log.warning("spool_full_output_dropped", dropped_bytes=dropped_bytes, **facts)
+
+    def abandon(self) -> None:
+        """Nobody wants what the ranks print."""
+        for rank in self.ranks.values():
+            rank.abandon()
+
+    def close(self) -> None:
+        """Ends reading; a proof that is under way gives up."""
+        self._checkpoints.cancel()
+        for rank in self.ranks.values():
+            rank.close()
+
+    def _note(self, rank: int, message: str) -> None:
+        self.ranks[rank].note(message)
+
+    def _on_done(self) -> None:
+        if not self._done:
+            self._done = True
+            self._on_change()
+
+    def _on_saved(self, rank: int, event: Saved, end: int) -> str | None:
+        had_work = self._checkpoints.has_work
+        fault = self._checkpoints.report(event, rank=rank, end=end)
+        if self._checkpoints.has_work and not had_work:
+            self._on_work(self)
+            self._on_change()
+        return fault
