@@ -14,7 +14,7 @@ def add(app: typer.Typer) -> None:
     verb(app, "scaimind cache")(cache)
     verb(app, "scaimind evaluate job_01J9 --benchmark perplexity")(evaluate)
     verb(app, "scaimind evaluations job_02K1")(evaluations)
-    data = typer.Typer(help="Checks data.", no_args_is_help=True)
+    data = typer.Typer(help="Checks data.", no_args_is_help=True, rich_markup_mode=None)
     verb(data, "scaimind data validate train.jsonl s3://bucket/more.parquet")(validate)
     app.add_typer(data, name="data")
 

@@ -28,7 +28,8 @@ _CODES = {
     "ABORTED": WRONG_STATE,
 }
 _HINTS = {
-    "INVALID_ARGUMENT": "the --help of the command shows an example",
+    "NEVER_FITS": "`scaimind nodes` shows what there is; ask for less, or add nodes",
+    "INVALID_ARGUMENT": "put this right and send it again; nothing was accepted",
     "NOT_FOUND": "`scaimind jobs` and `scaimind nodes` list what there is",
     "PERMISSION_DENIED": "ask an admin for a key that allows it (`scaimind keys create --help`)",
     "UNAUTHENTICATED": "give a key with --api-key or MIND_API_KEY; `scaimind up` writes one to"
@@ -84,7 +85,9 @@ def report_error(error: "MindError", server: str) -> int:
     message = f"no coordinator answers at {server}" if unreached else error.message
     _say(f"error: {message} ({error.reason})")
     for fault in error.details:
-        _say(f"  {fault.field}: {fault.message}" if fault.field else f"  {fault.message}")
+        line = f"{fault.field}: {fault.message}" if fault.field else fault.message
+        if line != error.message:
+            _say(f"  {line}")
     hint = _hint(error, server)
     if hint:
         _say(f"hint: {hint}")
@@ -100,7 +103,7 @@ def _hint(error: "MindError", server: str) -> str:
         return f"try again in {duration(error.retry_after_s)}"
     if error.code == "RESOURCE_EXHAUSTED":
         return "try again later"
-    return _HINTS.get(error.code, "")
+    return _HINTS.get(error.reason) or _HINTS.get(error.code, "")
 
 
 def _say(line: str) -> None:

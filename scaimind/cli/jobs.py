@@ -54,7 +54,7 @@ def submit(
     if dry_run:
         return
     if follow:
-        watch.follow_logs(session, session.client.logs(answer.job_id, tail=-1))
+        watch.print_log(session, session.client.logs(answer.job_id, tail=-1), follows=True)
     elif wait:
         watch.wait_for(session, answer.job_id, quiet=session.form is not Format.table)
 
@@ -124,7 +124,10 @@ def retry(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Starts a failed or preempted job again, as a new job; the first stays as it is."""
+    """Starts a failed job again.
+
+    A failed or preempted job gets a child, from its newest checkpoint; it stays as it is itself.
+    """
     resources = _changed(session.client.get_job(job_id), sets) if sets else None
     answer = session.client.retry(
         job_id,
@@ -145,5 +148,8 @@ def _changed(job: "Job", sets: list[str]) -> dict[str, Any]:
 
 
 def explain(session: Session, job_id: JobId) -> None:
-    """Tells why a job waits, when it will start, and what would make it start sooner."""
+    """Tells why a job waits.
+
+    When it will start, and what would make it start sooner.
+    """
     session.show(session.client.explain(job_id), tables.explanation)

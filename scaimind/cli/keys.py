@@ -14,7 +14,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def add(app: typer.Typer) -> None:
     """Adds these verbs to the command line."""
-    keys = typer.Typer(help="Makes, lists and revokes API keys.", no_args_is_help=True)
+    keys = typer.Typer(
+        help="Makes, lists and revokes API keys.", no_args_is_help=True, rich_markup_mode=None
+    )
     verb(keys, "scaimind keys create --tenant acme --permission view --permission manage")(create)
     verb(keys, "scaimind keys list --tenant acme", name="list")(list_keys)
     verb(keys, "scaimind keys revoke key_01J9")(revoke)

@@ -54,11 +54,11 @@ def logs(
     events = session.client.logs(
         job_id, follow=follow, tail=tail, level=level.upper(), rank=rank, after=after
     )
-    follow_logs(session, events)
+    print_log(session, events, follows=follow)
 
 
-def follow_logs(session: Session, events: Iterator[Any]) -> None:
-    """Prints the events of a log; ends the verb with the job's exit code where it has ended."""
+def print_log(session: Session, events: Iterator[Any], *, follows: bool) -> None:
+    """Prints the events of a log; a follower ends with the job's exit code."""
     for event in events:
         kind = event.WhichOneof("event")
         if session.form is not Format.table:
@@ -67,7 +67,7 @@ def follow_logs(session: Session, events: Iterator[Any]) -> None:
             _print_line(event.log)
         elif kind == "gap":
             print(f"-- lines are missing here: {event.gap.reason} --", file=sys.stderr)
-        if kind == "end":
+        if kind == "end" and follows:
             _end(session, event.end)
 
 
@@ -110,7 +110,10 @@ def metrics(
     interval: Annotated[int, typer.Option(min=1, max=60, help="Seconds between, with -f")] = 5,
     after: After = "",
 ) -> None:
-    """Prints a job's metrics; with --follow each as it comes, until the job ends."""
+    """Prints a job's metrics.
+
+    With --follow each as it comes, until the job ends; the exit codes are those of logs.
+    """
     if not follow:
         session.show(session.client.get_metrics(job_id, max_points=max_points), tables.metrics)
         return
@@ -133,7 +136,10 @@ def wait(
         float | None, typer.Option(min=0, help="Give up after so many seconds (exit code 6)")
     ] = None,
 ) -> None:
-    """Waits for a job's end and shows its progress; exit code 0 if it completed, 1 if not."""
+    """Waits for a job's end.
+
+    Shows its progress; exit code 0 if it completed, 1 if not.
+    """
     wait_for(session, job_id, timeout_s=timeout)
 
 
@@ -182,9 +188,9 @@ def _bar() -> Iterator[Callable[["Job"], None]]:
     """A progress bar with what the job says of itself."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
-    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
+    facts = TextColumn("{task.fields[facts]}", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), facts)
     console = Console(no_color=not has_colour(), highlight=False)
     with Progress(*columns, console=console, transient=True) as progress:
         line = progress.add_task("", total=100, facts="")
@@ -194,7 +200,7 @@ def _bar() -> Iterator[Callable[["Job"], None]]:
             progress.update(
                 line,
                 completed=job.progress,
-                description=str(Text(status, style=COLOURS.get(status, ""))),
+                description=f"[{COLOURS[status]}]{status}[/]" if status in COLOURS else status,
                 facts=clean(_facts(job)),
             )
 

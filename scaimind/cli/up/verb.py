@@ -33,9 +33,10 @@ def up(
     ] = "auto",
     nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="How many node agents")] = 1,
 ) -> None:
-    """Starts coordinator, gateway and node agents here, until Ctrl-C.
+    """Starts a cluster here, until Ctrl-C.
 
-    Programs that die are started again. Jobs that still run when it stops go on.
+    Coordinator, gateway and node agents, as processes of their own. Programs that die are
+    started again. Jobs that still run when it stops go on.
     """
     from scaimind.cli.up import claim, cluster, plan
     from scaimind.client.connection import default_data_dir

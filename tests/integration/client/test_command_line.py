@@ -227,6 +227,29 @@ def test_a_log_in_json_is_an_event_a_line(
     assert (event["id"], event["event"], event["message"]) == ("1", "log", "x")
 
 
+def test_a_log_of_the_past_is_no_verdict_on_the_job(coordinator: Scripted, run: Run) -> None:
+    coordinator.answers["StreamJobLogs"] = logs_answer(
+        LogEvent(id="1", log=LogLine(message="x")),
+        LogEvent(id="2", end=StreamEnd(status=Status.FAILED)),
+    )
+    assert run("logs", "job_1") == 0
+
+
+def test_a_submitted_job_can_be_followed_to_its_end(
+    coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    coordinator.answers["SubmitJob"] = lambda _: pb.SubmitJobResponse(job_id="job_1")
+    coordinator.answers["StreamJobLogs"] = logs_answer(
+        LogEvent(id="1", log=LogLine(message="hello")),
+        LogEvent(id="2", end=StreamEnd(status=Status.FAILED)),
+    )
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(JOB))
+    assert run("submit", str(file), "-f") == 1
+    assert coordinator.requests("StreamJobLogs")[0].tail == -1
+    assert "hello\n" in capsys.readouterr().out
+
+
 def test_a_wait_shows_lines_and_ends_as_the_job(
     coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +331,15 @@ EVERY_VERB = [
     ["keys", "list"],
     ["keys", "revoke", "x"],
 ]
+
+
+@pytest.mark.parametrize("argv", [["up"], *EVERY_VERB], ids=" ".join)
+def test_the_help_of_every_verb_has_an_example(
+    capsys: pytest.CaptureFixture[str], *, argv: list[str]
+) -> None:
+    words = argv[:2] if argv[0] in ("keys", "data") else argv[:1]
+    assert main([*words, "--help"]) == 0
+    assert f"Example: scaimind {' '.join(words)}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argv", EVERY_VERB, ids=" ".join)
