@@ -47,11 +47,15 @@ class Verdict:
 
 
 def ended_well(job: Job, leases: Sequence[Lease]) -> bool:
-    """Whether the attempt did what the job asked for. After a stop only the training can say so."""
+    """Whether the attempt did what the job asked for.
+
+    After a stop only the training can say so, and only where every rank had started.
+    """
     assert job.attempt is not None
     if any(lease.failure for lease in leases):
         return False
-    return job.attempt.stop is None or leases[0].done
+    said_so = leases[0].done and all(lease.started_at_ms for lease in leases)
+    return job.attempt.stop is None or said_so
 
 
 def judge(job: Job, leases: Sequence[Lease], backoff: Backoff) -> Verdict:

@@ -44,8 +44,8 @@ from coordinator.core.records import (
     Pairs,
     Policy,
 )
-from tests.sim.trace import show_decision
 from tests.sim.kept import RecordsKept
+from tests.sim.trace import show_decision
 
 START_MS = 1_000_000
 GB = 10**9
@@ -197,8 +197,8 @@ def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
 
 
 def _pairs(text: str) -> Pairs:
-    pairs = [pair.split(":", 1) for pair in text.split(",") if pair]
-    return tuple(sorted((key, value) for key, value in pairs))
+    pairs = [pair.partition(":") for pair in text.split(",") if pair]
+    return tuple(sorted((key, value) for key, _, value in pairs))
 
 
 def _caller(options: dict[str, str], line: str) -> Caller:

@@ -1,0 +1,328 @@
+"""What must hold, one property to a class. They see the truth of the world and every durable fact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from coordinator.core.decision import Changed, Event, Retired
+from coordinator.core.placement import place
+from coordinator.core.reasons import Reason
+from coordinator.core.records import (
+    Job,
+    JobStatus,
+    Kind,
+    Lease,
+    LeaseState,
+    Node,
+    StopCause,
+)
+from coordinator.core.tables import BORN, JOB, RUNNING, may_become
+from tests.sim.coordinator import SETTINGS, SimCoordinator
+from tests.sim.people import People
+from tests.sim.plans import Plan
+from tests.sim.truth import Checker, Going, SimFailure, Truth
+
+
+class NoDeviceTwice(Checker):
+    """A device never runs ranks of two leases."""
+
+    def __init__(self) -> None:
+        self._on: dict[str, str] = {}
+
+    def started(self, going: Going) -> None:
+        for device_id in going.lease.device_ids:
+            other = self._on.get(device_id)
+            if other is not None:
+                text = f"{device_id} runs {other} and {going.lease.lease_id}"
+                raise SimFailure(text, *_jobs(other, going.lease.lease_id))
+            self._on[device_id] = going.lease.lease_id
+
+    def ended(self, going: Going) -> None:
+        for device_id in going.lease.device_ids:
+            del self._on[device_id]
+
+
+class OneAttemptAtATime(Checker):
+    """Of one job never two attempts run at once, and a lease never runs twice at once."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, list[Lease]] = {}
+
+    def started(self, going: Going) -> None:
+        lease = going.lease
+        for other in self._running.setdefault(lease.job_id, []):
+            same = other.attempt == lease.attempt and other.epoch == lease.epoch
+            if not same or other.lease_id == lease.lease_id:
+                raise SimFailure(f"{other.lease_id} and {lease.lease_id} run at once", lease.job_id)
+        self._running[lease.job_id].append(lease)
+
+    def ended(self, going: Going) -> None:
+        self._running[going.lease.job_id].remove(going.lease)
+
+
+class LegalMoves(Checker):
+    """Only edges of the tables; versions rise by one; what is final stays as it is."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._leases: dict[tuple[str, int], Lease] = {}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed):
+            return
+        if isinstance(event.record, Job):
+            self._job(event.record, event.cause)
+        elif isinstance(event.record, Lease):
+            self._lease(event.record)
+
+    def _job(self, job: Job, cause: Reason) -> None:
+        before = self._jobs.get(job.job_id)
+        self._jobs[job.job_id] = job
+        if before is None:
+            if job.status not in BORN or job.version != 1:
+                raise SimFailure(f"{job.job_id} is born {job.status}", job.job_id)
+            return
+        if before.is_final:
+            raise SimFailure(f"{job.job_id} was final and changed", job.job_id)
+        if job.version != before.version + 1:
+            raise SimFailure(f"{job.job_id}: version {before.version}, {job.version}", job.job_id)
+        if job.status is not before.status and JOB.get((before.status, cause)) is not job.status:
+            text = f"{job.job_id} went {before.status} to {job.status} by {cause}"
+            raise SimFailure(text, job.job_id)
+
+    def _lease(self, lease: Lease) -> None:
+        before = self._leases.get((lease.lease_id, lease.epoch))
+        self._leases[lease.lease_id, lease.epoch] = lease
+        moved = before is not None and before.state is not lease.state
+        if before is not None and moved and not may_become(before.state, lease.state):
+            raise SimFailure(f"{lease.lease_id} went back", lease.job_id)
+
+
+class CancelIsFinal(Checker):
+    """After a cancel is durable nothing is granted, and nothing starts that was not on its way."""
+
+    def __init__(self) -> None:
+        self._cancelled: dict[str, int] = {}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed):
+            return
+        record = event.record
+        if isinstance(record, Job) and record.status is JobStatus.CANCELLED:
+            self._cancelled.setdefault(record.job_id, number)
+        granted = isinstance(record, Lease) and event.cause is Reason.LEASE_GRANTED
+        if granted and isinstance(record, Lease) and record.job_id in self._cancelled:
+            raise SimFailure(f"{record.lease_id} granted after cancel", record.job_id)
+
+    def started(self, going: Going) -> None:
+        number = self._cancelled.get(going.lease.job_id)
+        if number is not None and going.told_at_commit >= number:
+            raise SimFailure(f"{going.lease.lease_id} starts after cancel", going.lease.job_id)
+
+    def acknowledged(self, what: str, id: str, number: int) -> None:
+        if what == "cancel" and id not in self._cancelled:
+            raise SimFailure(f"cancel of {id} acknowledged and not done", id)
+
+
+class DrainedStaysEmpty(Checker):
+    """A node that is drained or out of contact is granted nothing; a bad device to nobody."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed):
+            return
+        record = event.record
+        if isinstance(record, Node):
+            self._nodes[record.node_id] = record
+        granted = isinstance(record, Lease) and event.cause is Reason.LEASE_GRANTED
+        if granted and isinstance(record, Lease):
+            node = self._nodes[record.node_id]
+            good = {device.device_id for device in node.offer.devices if device.healthy}
+            closed = node.drain or node.unreachable_since_ms
+            if closed or not good.issuperset(record.device_ids):
+                text = f"{record.lease_id} granted on {record.node_id}, which takes nothing"
+                raise SimFailure(text, record.job_id, record.node_id)
+
+
+class FreedByEvidence(Checker):
+    """Devices are granted anew only after the agent said, or the machine showed, that they are free."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, str] = {}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or not isinstance(event.record, Lease):
+            return
+        lease = event.record
+        for device_id in lease.device_ids:
+            if lease.state is LeaseState.ENDED:
+                self._held.pop(device_id, None)
+                continue
+            other = self._held.setdefault(device_id, lease.lease_id)
+            if other != lease.lease_id:
+                text = f"{device_id} is granted to {lease.lease_id} and held by {other}"
+                raise SimFailure(text, *_jobs(other, lease.lease_id))
+
+
+class GangsWhole(Checker):
+    """An attempt gets all of its devices in one commit, of one type, or none."""
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Changed) and event.cause is Reason.PLACED:
+            job = event.record
+            assert isinstance(job, Job)
+            assert job.attempt is not None
+            shares = job.attempt.shares
+            count = sum(len(share.device_ids) for share in shares)
+            wrong = (
+                count != job.demand.device_count
+                or len({share.device_type for share in shares}) != 1
+                or len({share.node_id for share in shares}) != len(shares)
+                or (job.demand.node_count and len(shares) != job.demand.node_count)
+                or any(len(s.device_ids) % job.demand.devices_per_rank for s in shares)
+            )
+            if wrong:
+                raise SimFailure(f"{job.job_id} is not placed as it asked", job.job_id)
+
+
+class NothingLost(Checker):
+    """What was acknowledged is there; the same request never gives two jobs."""
+
+    def __init__(self, coordinator: SimCoordinator) -> None:
+        self._coordinator = coordinator
+        self._jobs: dict[str, str] = {}
+        self._acknowledged: set[str] = set()
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Changed) and event.cause is Reason.ACCEPTED:
+            job = event.record
+            if isinstance(job, Job) and self._jobs.setdefault(job.name, job.job_id) != job.job_id:
+                raise SimFailure(f"one request gave {self._jobs[job.name]} and {job.job_id}")
+
+    def acknowledged(self, what: str, id: str, number: int) -> None:
+        if what == "submit":
+            self._acknowledged.add(id)
+            self.settled()
+
+    def settled(self) -> None:
+        for job_id in sorted(self._acknowledged):
+            if self._coordinator.job(job_id) is None:
+                raise SimFailure(f"{job_id} was acknowledged and is lost", job_id)
+
+
+class StoppedForAReason(Checker):
+    """Ranks that run well are stopped only for a cancel, a drain, the time limit or their gang."""
+
+    def __init__(self, truth: Truth, coordinator: SimCoordinator) -> None:
+        self._truth = truth
+        self._coordinator = coordinator
+
+    def stopped(self, going: Going) -> None:
+        lease = going.lease
+        job = self._coordinator.job(lease.job_id)
+        cause = job.attempt.stop if job is not None and job.attempt is not None else None
+        if job is None or not self._fair(job, lease, going, cause):
+            raise SimFailure(
+                f"{lease.lease_id} is stopped though it runs well: {cause}", lease.job_id
+            )
+
+    def _fair(self, job: Job, lease: Lease, going: Going, cause: StopCause | None) -> bool:
+        assert job.attempt is not None
+        if job.attempt.number != lease.attempt:
+            return False
+        asked = self._truth.asked
+        attempt = (lease.job_id, lease.attempt)
+        match cause:
+            case StopCause.CANCELLED:
+                return job.job_id in asked.cancels
+            case StopCause.DRAINED:
+                nodes = [share.node_id for share in job.attempt.shares]
+                return any(node_id in asked.emptied for node_id in nodes)
+            case StopCause.TIME_LIMIT:
+                ran_ms = self._coordinator.loop.now_ms - going.started_ms
+                return 0 < job.policy.max_runtime_ms <= ran_ms
+            case StopCause.RANK_FAILED:
+                return attempt in asked.failed
+            case StopCause.NODE_LOST:
+                return attempt in asked.lost
+        return False
+
+
+class HonestOutcomes(Checker):
+    """COMPLETED was true, FAILED was deserved, and only the job's own failures are counted."""
+
+    def __init__(self, truth: Truth, plans: Mapping[str, Plan]) -> None:
+        self._truth = truth
+        self._plans = plans
+        self._ended: dict[tuple[str, int], int] = {}
+        self._unplanned: dict[str, int] = {}
+
+    def ended(self, going: Going) -> None:
+        key = (going.lease.job_id, going.lease.attempt)
+        self._ended[key] = self._ended.get(key, 0) + len(going.lease.device_ids)
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or not isinstance(event.record, Job):
+            return
+        job = event.record
+        failed = [x for x in self._truth.asked.failed if x[0] == job.job_id]
+        if job.failures_count > len(failed):
+            raise SimFailure(f"{job.job_id}: {job.failures_count} failures counted", job.job_id)
+        if job.attempt is None:
+            return
+        key = (job.job_id, job.attempt.number)
+        if job.status is JobStatus.COMPLETED:
+            wrong = key in self._truth.asked.failed or (
+                self._ended.get(key, 0) != job.demand.device_count
+            )
+            if wrong:
+                raise SimFailure(f"{job.job_id} is COMPLETED and did not end well", job.job_id)
+        blamed = job.status is JobStatus.FAILED and event.cause is Reason.RANK_FAILED
+        if blamed and key not in self._truth.asked.failed:
+            raise SimFailure(f"{job.job_id} is FAILED and did not fail", job.job_id)
+
+
+class MemoryIsBounded(Checker):
+    """What is over leaves the live state."""
+
+    def __init__(self, coordinator: SimCoordinator) -> None:
+        self._coordinator = coordinator
+
+    def committed(self, event: Event, number: int) -> None:
+        left = isinstance(event, Retired) and event.kind is Kind.JOB
+        if left and isinstance(event, Retired):
+            if self._coordinator.store.history[event.id].is_final:
+                return
+            raise SimFailure(f"{event.id} retired before its end", event.id)
+
+    def settled(self) -> None:
+        for kind, id in self._coordinator.store.live:
+            if kind is Kind.LEASE:
+                raise SimFailure(f"lease {id} is still live at rest", *_jobs(id))
+
+
+class EverythingRan(Checker):
+    """Once faults have ceased, everything that can run has run, and queues are empty."""
+
+    def __init__(
+        self, coordinator: SimCoordinator, people: People, job_names: Callable[[str], str]
+    ) -> None:
+        self._coordinator = coordinator
+        self._people = people
+        self._job_names = job_names
+
+    def settled(self) -> None:
+        if self._people.waiting:
+            raise SimFailure("somebody still waits for an answer")
+        state = self._coordinator.store.reload(SETTINGS).state
+        for job in self._coordinator.jobs():
+            if job.is_final:
+                continue
+            if job.status in RUNNING or place(state.free, job.demand) is not None:
+                raise SimFailure(f"{job.job_id} is {job.status} for ever", job.job_id)
+
+
+def _jobs(*lease_ids: str) -> list[str]:
+    return [lease_id.split(".", 1)[0] for lease_id in lease_ids]

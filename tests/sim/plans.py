@@ -1,0 +1,60 @@
+"""What simulated jobs ask for and how they behave once they run. The coordinator knows none of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from coordinator.core.records import Demand, Policy
+from tests.sim.clock import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job and its behaviour."""
+
+    name: str
+    demand: Demand
+    policy: Policy
+    priority: int
+    duration_ms: int
+    fails: int  # so many attempts fail before one succeeds; a large number never does
+    exit_code: int | None  # None: it cannot be started at all
+    hangs: bool  # it goes on until it is stopped
+    on_stop: str  # obeys, ignores (until the grace ends), done (saves and says so)
+    checkpoints: bool
+    wants_dependency: bool
+    delay_ms: int  # when it is submitted
+
+
+def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> Plan:
+    """A job of any shape."""
+    units = rng.choice((1, 1, 1, 1, 2, 2, 3, 4, 8, 12))
+    ranks = rng.choice((0, 0, 1)) if units in (2, 4, 8) else 0
+    fails = rng.choice((0, 0, 0, 0, 1, 2, 99))
+    return Plan(
+        name=f"p{number}",
+        demand=Demand(
+            device_count=units,
+            device_type=rng.choice(("", rng.choice(types))),
+            node_count=rng.choice((0, 0, 0, 1, 2)) if units % 2 == 0 and not ranks else 0,
+            world_size=units // 2 if ranks else 0,
+            cpu_count=rng.choice((0, 0, 4, 40)),
+        ),
+        policy=Policy(
+            max_retries=rng.choice((0, 1, 3)),
+            retry_on_exit_codes=(75,) if rng.random() < 0.2 and fails < 9 else (),
+            start_after_ms=0,
+            max_runtime_ms=rng.choice((0, 0, 0, 20 * SECOND)),
+            grace_ms=rng.choice((1, 5, 30)) * SECOND,
+        ),
+        priority=rng.choice((1, 5, 5, 10)),
+        duration_ms=rng.choice((1, 200, 5 * SECOND, 20 * SECOND, 60 * SECOND)),
+        fails=fails,
+        exit_code=rng.choice((1, 1, 1, 75, 137, None)),
+        hangs=rng.random() < 0.12,
+        on_stop=rng.choice(("obeys", "obeys", "ignores", "done")),
+        checkpoints=rng.random() < 0.4,
+        wants_dependency=rng.random() < 0.15,
+        delay_ms=rng.randint(0, storm_ms * 3 // 4),
+    )

@@ -1,0 +1,94 @@
+"""What is true in the world, whatever the coordinator believes: which ranks run on which devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from coordinator.core.decision import Event
+from coordinator.core.records import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """Ranks of one lease that really run."""
+
+    lease: Lease  # as it was granted
+    started_ms: int
+    told_at_commit: int  # commits behind the answer by which the agent learned of it
+
+
+@dataclass(slots=True)
+class Asked:
+    """What people and faults really did; the only good reasons to stop a healthy rank."""
+
+    cancels: set[str] = field(default_factory=set)  # job ids of which a cancel was sent
+    emptied: dict[str, int] = field(default_factory=dict)  # node → when last asked to be emptied
+    failed: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) with a bad end
+    lost: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) lost with a node
+
+
+class Checker:
+    """One property. Methods are called as the world goes on; each may raise SimFailure."""
+
+    def committed(self, event: Event, number: int) -> None:
+        """An event is durable, in the commit of that number."""
+
+    def started(self, going: Going) -> None:
+        """Ranks began to run."""
+
+    def ended(self, going: Going) -> None:
+        """Ranks do not run any more."""
+
+    def stopped(self, going: Going) -> None:
+        """Ranks that run well are asked to stop."""
+
+    def acknowledged(self, what: str, id: str, number: int) -> None:
+        """Somebody was told that a submit, cancel, drain or enable was done."""
+
+    def settled(self) -> None:
+        """The faults have ceased, and everything had time to come to rest."""
+
+
+class SimFailure(AssertionError):
+    """A property does not hold. `ids` are the objects whose story matters."""
+
+    def __init__(self, text: str, *ids: str) -> None:
+        super().__init__(text)
+        self.ids = ids
+
+
+class Truth:
+    """The ranks that run, and those who watch them."""
+
+    def __init__(self, checkers: Sequence[Checker]) -> None:
+        self.going: dict[tuple[str, int], Going] = {}
+        self.asked = Asked()
+        self.checkers = list(checkers)
+
+    def start(self, lease: Lease, *, now_ms: int, told_at_commit: int) -> None:
+        """Ranks of a lease begin to run."""
+        going = Going(lease, now_ms, told_at_commit)
+        for checker in self.checkers:
+            checker.started(going)
+        self.going[lease.lease_id, lease.epoch] = going
+
+    def end(self, lease: Lease) -> None:
+        """Ranks of a lease have ended, if they ran."""
+        going = self.going.pop((lease.lease_id, lease.epoch), None)
+        if going is not None:
+            for checker in self.checkers:
+                checker.ended(going)
+
+    def stop(self, lease: Lease) -> None:
+        """Ranks of a lease that run well are asked to stop."""
+        going = self.going.get((lease.lease_id, lease.epoch))
+        if going is not None:
+            for checker in self.checkers:
+                checker.stopped(going)
+
+    def commit(self, events: Sequence[Event], number: int) -> None:
+        """Events are durable."""
+        for event in events:
+            for checker in self.checkers:
+                checker.committed(event, number)
