@@ -49,6 +49,9 @@ class Cluster:
         at: TracebackType | None,
     ) -> None:
         self.stop()
+        for one in (self._client, self._rest):
+            if one is not None:
+                one.close()
         left = processes.of_folder(self.data_dir)
         processes.kill_all(left)
         self._http_port.close()
@@ -115,10 +118,6 @@ class Cluster:
 
     def stop(self) -> int:
         """Stops it as Ctrl-C does; its exit code. Jobs that still run go on."""
-        for one in (self._client, self._rest):
-            if one is not None:
-                one.close()
-        self._client = self._rest = None
         if self._up is None:
             return 0
         up, self._up = self._up, None
