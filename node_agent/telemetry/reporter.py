@@ -85,14 +85,19 @@ class TelemetryReporter:
         self._data_dir = data_dir
         self._interval_s = interval_s
         self._faults: dict[str, str] = {}
+        psutil.cpu_percent()  # the first sample measures from here
 
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
-            sample = await asyncio.to_thread(self._measure)
-            self.samples.append(sample)
-            self._compare(sample)
-            await self._send(sample)
+            try:
+                sample = await asyncio.to_thread(self._measure)
+            except OSError as error:
+                _log.warning("telemetry_not_measured", reason=str(error))
+            else:
+                self.samples.append(sample)
+                self._compare(sample)
+                await self._send(sample)
             await asyncio.sleep(self._interval_s)
 
     def devices(self) -> list[DetectedDevice]:

@@ -24,13 +24,17 @@ READING = Reading(50.0, 8 << 30, 80 << 30, 350.5, 61.0)
 class OneGpu:
     """A probe whose GPU reads as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, failures: int = 0) -> None:
         self.reading = READING
+        self.failures = failures
 
     def devices(self) -> list[DetectedDevice]:
         return [GPU]
 
     def read(self) -> Mapping[str, Reading]:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise OSError("no such file")
         return {GPU.device_id: self.reading}
 
     def close(self) -> None:
@@ -93,6 +97,12 @@ async def test_a_report_that_fails_is_followed_by_the_next() -> None:
 
     _, sent = await reports(OneGpu(), 6, answer=fail)
     assert len(sent) >= 6
+
+
+async def test_a_measurement_that_fails_is_followed_by_the_next() -> None:
+    reporter, sent = await reports(OneGpu(failures=2), 1)
+    assert len(sent) >= 1
+    assert reporter.samples
 
 
 async def test_samples_are_kept_in_a_bounded_ring() -> None:
