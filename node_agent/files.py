@@ -27,17 +27,8 @@ def replace_file(path: Path, content: bytes) -> None:
     draft.rename(path)
 
 
-def sync_file(path: Path, *, up_to: Path) -> None:
-    """Makes a file durable, and its name in every folder from its own up to `up_to`."""
-    sync(path)
-    for folder in path.parents:
-        sync(folder)
-        if folder == up_to:
-            break
-
-
 def sync(path: Path) -> None:
-    """Flushes one file or folder to the disk."""
+    """Flushes a file to the disk; the file systems of Linux flush a new file's name with it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,9 +1,11 @@
 """Keeps the leases of this node: acts on what `reconcile` asks for, and finds leases again.
 
-`lease.pb` is there before the first rank is started, and durable before the lease is reported. A
-lease of which nothing could be ordered lives in memory alone. An ended lease is reported as ended
-once its findings are settled and it is known whether it left a model, so that the coordinator
-decides on the whole of it.
+A lease is reported from the moment that it is known, so that nothing that runs or is about to is
+ever hidden. `lease.pb` is written before the first rank is started, and flushed once the ranks need
+the disk no more: after a power cut without it the lease is unknown, and answered as lost, which its
+ranks are. A lease of which nothing could be ordered lives in memory alone. An ended lease is
+reported as ended once its findings are settled and it is known whether it left a model, so that
+the coordinator decides on the whole of it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,14 +29,28 @@ from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.supervisor import now_at_ms
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
+SYNC_DELAY_S = 0.05
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One lease as it is to be reported; `state` is ENDED only when all else is final."""
+
+    lease: Lease
+    state: State
+    findings: LeaseFindings
+    output_uri: str
 
 
 @dataclass(slots=True)
 class Held:
     """One lease in memory; `ranks` maps each local rank to its folder.
 
-    `ordered`: the runtime has taken the ranks over. `told_ended`: ranks whose end the spool knows.
+    `ordered`: the runtime has taken the ranks over. `begun`: all of them have started, or ended.
+    `told_ended`: ranks whose end the spool knows. `looking`: it is being found out whether there
+    is a model. `farewell`: the last report, while the lease's folder is being removed.
     `output_uri`: where the model is, "" for none, None while that is not known.
     """
 
@@ -42,9 +59,9 @@ class Held:
     ranks: dict[int, Path] = field(default_factory=dict)
     fault: Fault | None = None
     ordered: bool = False
-    durable: bool = False
-    leaving: bool = False
+    farewell: Seen | None = None
     stop_by_ms: int | None = None
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     told_ended: set[int] = field(default_factory=set)
     looking: bool = False
     output_uri: str | None = None
@@ -58,16 +75,6 @@ class Held:
     def watched(self) -> bool:
         """Whether the spool reads its ranks; not where its spec was lost."""
         return self.ordered and bool(self.grant.spec.job_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One lease as it is to be reported; `state` is ENDED only when all else is final."""
-
-    lease: Lease
-    state: State
-    findings: LeaseFindings
-    output_uri: str
 
 
 class Keeper:
@@ -112,11 +119,7 @@ class Keeper:
 
     def seen(self) -> list[Seen]:
         """Every lease that is to be reported, by id."""
-        return [
-            self._see(held)
-            for _, held in sorted(self._held.items())
-            if held.durable and not held.leaving
-        ]
+        return [held.farewell or self._see(held) for _, held in sorted(self._held.items())]
 
     def _see(self, held: Held) -> Seen:
         lease = self._observe(held)
@@ -129,7 +132,7 @@ class Keeper:
     def _observe(self, held: Held) -> Lease:
         lease_id, epoch = held.key
         ranks = tuple(map(Rank, sorted(held.ranks)))
-        if held.ordered and not held.leaving:
+        if held.ordered and not held.farewell:
             ranks = tuple(
                 replace(self._runtime.observe(path), rank=rank)
                 for rank, path in sorted(held.ranks.items())
@@ -140,8 +143,10 @@ class Keeper:
             ranks=ranks,
             fault=held.fault,
             stop_by_ms=held.stop_by_ms,
-            drained=held.leaving or not held.watched or self._spool.is_drained(lease_id),
-            leaving=held.leaving,
+            drained=held.farewell is not None
+            or not held.watched
+            or self._spool.is_drained(lease_id),
+            leaving=held.farewell is not None,
         )
 
     def _changed(self) -> None:
@@ -153,8 +158,8 @@ class Keeper:
     def _step(self) -> None:
         self._step_due = False
         for held in self._held.values():
-            if held.ordered and not held.leaving:
-                self._follow_end(held)
+            if held.ordered and not held.farewell:
+                self._follow(held)
         desired = None
         if self._desired is not None:
             desired = [_desired(lease) for lease in self._desired.values()]
@@ -163,9 +168,11 @@ class Keeper:
             self._act(action)
         self.on_change()
 
-    def _follow_end(self, held: Held) -> None:
+    def _follow(self, held: Held) -> None:
         """Tells the spool which ranks write no more; once all is said, looks for the model."""
         lease = self._observe(held)
+        if all(rank.state >= State.RUNNING for rank in lease.ranks):
+            held.begun.set()
         for rank in lease.ranks:
             if rank.state is State.ENDED and rank.rank not in held.told_ended:
                 held.told_ended.add(rank.rank)
@@ -193,12 +200,12 @@ class Keeper:
                 self._hold(key)
             case Conclude(fault=fault):
                 grant = (self._desired or {})[key]
-                self._held[key] = Held(grant, self._path(grant), fault=fault, durable=True)
+                self._held[key] = Held(grant, self._path(grant), fault=fault)
             case Stop(grace_ms=grace_ms):
                 self._stop(self._held[key], grace_ms)
             case Forget():
                 held = self._held[key]
-                held.leaving = True
+                held.farewell = self._see(held)
                 self._tasks.create_task(self._forget(held))
 
     def _hold(self, key: tuple[str, int]) -> None:
@@ -211,7 +218,6 @@ class Keeper:
             self._tasks.create_task(self._start(held))
         else:
             held.fault = Fault(Category.CONFIG, "the lease names no ranks of this node")
-            held.durable = True
 
     def _path(self, grant: agent_pb2.DesiredLease) -> Path:
         return orders.lease_folder(self._leases_dir, grant)
@@ -230,13 +236,15 @@ class Keeper:
             held.fault = refusal.fault
         except OSError as error:
             held.fault = Fault(Category.STORAGE, f"the node's folders: {error.strerror}")
-        if held.fault is not None or held.stop_by_ms is not None:
-            held.ranks = {}  # nothing was started, and nothing will be
-        else:
+        if held.fault is None and held.stop_by_ms is None:
             self._order(held, ordered)
-            await self._make_durable(held)
-        held.durable = True
+        else:
+            held.ranks = {}  # nothing was started, and nothing will be
         self._changed()
+        if held.ordered:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(held.begun.wait(), SYNC_DELAY_S)
+            await self._flush(held)
 
     def _order(self, held: Held, ordered: Sequence[RankOrder]) -> None:
         for order in ordered:
@@ -250,13 +258,13 @@ class Keeper:
             orders.rank_files(held.grant, path, rank=rank, storage_dir=self._storage_dir)
         )
 
-    async def _make_durable(self, held: Held) -> None:
+    async def _flush(self, held: Held) -> None:
         path = held.path / orders.LEASE_FILE
         try:
-            await asyncio.to_thread(files.sync_file, path, up_to=self._leases_dir)
+            await asyncio.to_thread(files.sync, path)
         except OSError as error:
-            # It matters after a power cut alone; then the lease is lost, and said to be.
-            log.error("lease_not_durable", lease_id=held.key[0], error=error.strerror)
+            if not held.farewell:
+                log.error("lease_not_flushed", lease_id=held.key[0], error=error.strerror)
 
     def _stop(self, held: Held, grace_ms: int) -> None:
         held.stop_by_ms = now_at_ms() + grace_ms
@@ -283,12 +291,11 @@ class Keeper:
         if not ranks:
             await asyncio.to_thread(files.remove_folder, path, self._trash_dir)
             return
-        held = Held(grant, path, ranks, durable=True)
+        held = Held(grant, path, ranks)
         for folder in ranks.values():
             folder.mkdir(exist_ok=True)
         await asyncio.gather(*(self._runtime.adopt(folder, rank) for rank, folder in ranks.items()))
         held.ordered = True
-        await self._make_durable(held)
         self._held[held.key] = held
         if held.watched:
             for rank in ranks:

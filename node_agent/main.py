@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from node_agent.files import replace_file, sync_file
+from node_agent.files import replace_file, sync
 from node_agent.keeper import Keeper
 from node_agent.offer import offer
 from node_agent.runtime.process import ProcessRuntime
@@ -158,5 +158,5 @@ def _next_generation(path: Path) -> int:
         last = 0
     generation = max(last + 1, int(time.time()))
     replace_file(path, str(generation).encode())
-    sync_file(path, up_to=path.parent)
+    sync(path)
     return generation

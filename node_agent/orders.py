@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from google.protobuf.message import DecodeError
 
 from node_agent import environment
-from node_agent.command import SCRIPT, command, refuse
-from node_agent.files import file_name, replace_file
+from node_agent.command import SCRIPT, Refused, command
+from node_agent.core.leases import Category, Fault
+from node_agent.files import file_name
 from node_agent.ranks import DetectedDevice, RankFiles
 from node_agent.runtime.protocol import RankOrder
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
@@ -55,7 +56,7 @@ def prepare(
     """
     spec = grant.spec
     if missing := [key for key in spec.device_ids if key not in devices]:
-        raise refuse("device_ids", f"this node has no device {missing[0]!r}")
+        raise Refused(Fault(Category.NODE_LOST, f"the node has no device {missing[0]} any more"))
     argv = command(spec.job.training_config.framework)
     places = environment.folders(spec, storage_dir)
     shared = environment.lease_environment(
@@ -70,7 +71,7 @@ def prepare(
     for path in ranks.values():
         path.mkdir(parents=True, exist_ok=True)
         (path / environment.CONFIG_FILE).write_bytes(configs)
-    replace_file(folder / LEASE_FILE, grant.SerializeToString())
+    (folder / LEASE_FILE).write_bytes(grant.SerializeToString())
     return [
         RankOrder(
             path=path,

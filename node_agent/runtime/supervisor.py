@@ -259,9 +259,10 @@ class Supervisor:
         ended = self._ended or {"exit_code": None, "signal": None, "ended_at_ms": now_at_ms()}
         while True:
             try:
-                self._put(EXIT, json.dumps(ended).encode(), durable=True)
+                self._put(EXIT, json.dumps(ended).encode())
                 self._publish(EXIT)
-                os.fsync(self._folder)
+                os.close(self._control)  # tells the agent, who need not wait for the disk
+                self._sync(EXIT)
             except FileNotFoundError:
                 return  # the folder was removed: nobody wants to know
             except OSError:
@@ -269,7 +270,7 @@ class Supervisor:
             else:
                 return
 
-    def _put(self, name: str, content: bytes, *, durable: bool = False) -> None:
+    def _put(self, name: str, content: bytes) -> None:
         """Fills the draft of a file, always to the same size.
 
         Made at the start, when there is room, it can be filled at the end on a full disk.
@@ -277,10 +278,12 @@ class Supervisor:
         fd = self._open(f"{name}.tmp", os.O_WRONLY)
         try:
             os.write(fd, content.ljust(RESERVE_BYTES))
-            if durable:
-                os.fsync(fd)
         finally:
             os.close(fd)
+
+    def _sync(self, name: str) -> None:
+        with suppress(OSError):  # removed already, or a disk that fails; it was told either way
+            os.fsync(self._open(name, os.O_RDONLY))
 
     def _publish(self, name: str) -> None:
         os.rename(f"{name}.tmp", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)

@@ -209,7 +209,7 @@ async def test_a_lease_that_is_not_desired_any_more_is_stopped_and_forgotten(
 ) -> None:
     await agent.start()
     await coordinator.desire(lease(script("echo up; exec sleep 600")))
-    await until_holds(agent.rank("lease-1") / "stdout", "up")
+    await coordinator.reported("lease-1", agent_pb2.RUNNING)
     await coordinator.desire()
     await coordinator.forgotten("lease-1")
     assert agent.processes() == []
