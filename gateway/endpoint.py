@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ REPLAYED = ("x-idempotency-replayed", "true")
 REPLAYED_HEADER = (b"idempotency-replayed", b"true")
 
 log = structlog.get_logger("gateway")
+LARGE_BODY = 65_536
 _encode = msgspec.json.Encoder().encode
 
 
@@ -85,12 +87,15 @@ class Endpoint:
         context: Context = scope["scaimind.gateway"]
         limits = self._services.limits
         body = await read_body(context.headers, receive, limits, takes=self.binder.takes_body)
-        request = self.binder.bind(
+        bind = partial(
+            self.binder.bind,
             match.variables,
             query=scope.get("query_string", b""),
             headers=context.headers,
             body=body,
         )
+        # A large body takes tens of milliseconds, in which streams would stand still.
+        request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
         metadata = self._upstream.metadata(*identity.metadata, ("x-request-id", context.request_id))
         call = self._upstream.start(self.method, request, metadata)
         try:

@@ -15,7 +15,16 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.catalog import BadCatalog
 from gateway.faults import Faults
-from gateway.scalars import NumberText, Refused, json_text, read_time, reader, text_value
+from gateway.scalars import (
+    Convert,
+    NumberText,
+    Refused,
+    direct,
+    json_text,
+    read_time,
+    reader,
+    text_value,
+)
 
 Fill = Callable[[Any, Any, str, Faults], None]
 """Fills a message from a parsed JSON value: (message, value, path prefix, faults)."""
@@ -101,25 +110,25 @@ class JsonReader:
                     field.name, _key_reader(key), self.filler(value.message_type)
                 )
             text = value.type == FieldDescriptor.TYPE_STRING
-            return _map_of_scalars(
-                field.name, _key_reader(key), json_text if text else reader(value)
-            )
+            convert = json_text if text else reader(value)
+            return _map_of_scalars(field.name, _key_reader(key), convert, direct=direct(value))
         if entry is not None:
             fill = self.filler(entry)
             setter = _list_of_messages if field.is_repeated else _message
             made = setter(field.name, fill)
         else:
             scalar = _list_of_scalars if field.is_repeated else _scalar
-            made = scalar(field.name, reader(field))
+            made = scalar(field.name, reader(field), direct=direct(field))
         oneof = field.containing_oneof
         # An `optional` field is a oneof of its own to the descriptors, and can never be given twice.
         return made if oneof is None or len(oneof.fields) < 2 else _once(oneof.name, made)
 
 
-def _scalar(name: str, convert: Callable[[Any], Any]) -> Setter:
+def _scalar(name: str, convert: Convert, *, direct: type | None) -> Setter:
     def set_scalar(target: Any, value: Any, prefix: str, faults: Faults) -> None:
         try:
-            setattr(target, name, convert(value))
+            # Most values are of the one type that needs no judging, and a call costs.
+            setattr(target, name, value if type(value) is direct else convert(value))
         except Refused as refused:
             faults.add(prefix + name, str(refused))
 
@@ -135,7 +144,7 @@ def _message(name: str, fill: Fill) -> Setter:
     return set_message
 
 
-def _list_of_scalars(name: str, convert: Callable[[Any], Any]) -> Setter:
+def _list_of_scalars(name: str, convert: Convert, *, direct: type | None) -> Setter:
     def set_list(target: Any, value: Any, prefix: str, faults: Faults) -> None:
         if type(value) is not list:
             faults.add(prefix + name, "must be a list")
@@ -143,7 +152,7 @@ def _list_of_scalars(name: str, convert: Callable[[Any], Any]) -> Setter:
         append = getattr(target, name).append
         for index, item in enumerate(value):
             try:
-                append(convert(item))
+                append(item if type(item) is direct else convert(item))
             except Refused as refused:
                 faults.add(f"{prefix}{name}[{index}]", str(refused))
 
@@ -163,7 +172,7 @@ def _list_of_messages(name: str, fill: Fill) -> Setter:
 
 
 def _map_of_scalars(
-    name: str, convert_key: Callable[[str], Any], convert: Callable[[Any], Any]
+    name: str, convert_key: Convert, convert: Convert, *, direct: type | None
 ) -> Setter:
     def set_map(target: Any, value: Any, prefix: str, faults: Faults) -> None:
         if type(value) is not dict:
@@ -172,7 +181,7 @@ def _map_of_scalars(
         kept = {}
         for key, item in value.items():
             try:
-                kept[convert_key(key)] = convert(item)
+                kept[convert_key(key)] = item if type(item) is direct else convert(item)
             except Refused as refused:
                 faults.add(f'{prefix}{name}["{key}"]', str(refused))
         getattr(target, name).update(kept)
@@ -180,7 +189,7 @@ def _map_of_scalars(
     return set_map
 
 
-def _map_of_messages(name: str, convert_key: Callable[[str], Any], fill: Fill) -> Setter:
+def _map_of_messages(name: str, convert_key: Convert, fill: Fill) -> Setter:
     def set_map(target: Any, value: Any, prefix: str, faults: Faults) -> None:
         if type(value) is not dict:
             faults.add(prefix + name, "must be an object")
@@ -196,11 +205,10 @@ def _map_of_messages(name: str, convert_key: Callable[[str], Any], fill: Fill) -
     return set_map
 
 
-def _key_reader(key: FieldDescriptor) -> Callable[[str], Any]:
-    convert = reader(key)
+def _key_reader(key: FieldDescriptor) -> Convert:
     if key.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        return convert
-    text = text_value(key)
+        return str  # JSON has no other keys
+    convert, text = reader(key), text_value(key)
     return lambda name: convert(text(name))
 
 

@@ -140,6 +140,7 @@ async def respond(
                 (b"content-type", content_type),
                 (b"content-length", str(len(body)).encode()),
                 (b"cache-control", b"no-store"),
+                (b"x-content-type-options", b"nosniff"),
                 *(headers or ()),
             ],
         }

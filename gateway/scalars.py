@@ -70,6 +70,13 @@ def reader(field: FieldDescriptor) -> Convert:
     raise TypeError(f"{field.full_name} is not a scalar")
 
 
+def direct(field: FieldDescriptor) -> type | None:
+    """The type of JSON values that a scalar field takes as they are; None where all are judged."""
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return str
+    return bool if field.type == FieldDescriptor.TYPE_BOOL else None
+
+
 def text_value(field: FieldDescriptor) -> Callable[[str], Any]:
     """Turns text of a path or query into the JSON value that stands for it in a body.
 
@@ -98,13 +105,9 @@ def json_text(value: Any) -> str:
 
 
 def _string(value: Any) -> str:
+    # Neither the JSON parser nor the query's lets a lone surrogate through.
     if type(value) is not str:
         raise Refused("must be a string")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise Refused("must be valid Unicode") from None
     return value
 
 

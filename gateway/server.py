@@ -10,10 +10,62 @@ import threading
 from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import Gateway
 
 BACKLOG = 2048
+MAX_HEAD = 65_536
+HEAD_WITHIN_S = 20.0
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection with bounds on the head of a request, in bytes and in time; it has
+    none itself."""
+
+    _head_bytes = 0
+    _in_head = True
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Waits for the first head."""
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEAD_WITHIN_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the timer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on, unless the head has become too long."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head = True
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_WITHIN_S, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._stop_timer()
+        super().on_headers_complete()
+        self._in_head, self._head_bytes = False, 0
+
+    def on_message_complete(self) -> None:
+        """What comes next is a head again."""
+        super().on_message_complete()
+        self._in_head, self._head_bytes = True, 0
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Server(uvicorn.Server):
@@ -43,6 +95,7 @@ def server(gateway: Gateway, *, shutdown_s: float) -> Server:
     """A server for the application; it has an access log of its own and trusts no proxy."""
     config = uvicorn.Config(
         gateway,
+        http=Connection,
         access_log=False,
         log_config=None,
         proxy_headers=False,

@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from gateway.app import Gateway, create_app
 from gateway.catalog import Catalog, Method
 from gateway.endpoint import Limits
-from gateway.server import listen, server
+from gateway.server import Server, listen, server
 from gateway.upstream import Upstream
 from scaimind.v1 import key_service_pb2 as keys
 from scaimind.v1 import options_pb2
@@ -130,6 +130,7 @@ class World:
     gateway: Gateway
     client: httpx.AsyncClient
     address: tuple[str, int]
+    server: Server
 
 
 @asynccontextmanager
@@ -154,7 +155,7 @@ async def world(
             headers={"authorization": f"Bearer {ALL_KEY}"},
             timeout=20,
         ) as client:
-            yield World(coordinator, gateway, client, (host, port))
+            yield World(coordinator, gateway, client, (host, port), http)
     finally:
         http.should_exit = True
         await serving

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from gateway.endpoint import Limits
+from gateway.server import MAX_HEAD
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.gateway.scripted import ALL_KEY, SECRET, World, world
@@ -332,3 +333,20 @@ async def test_a_coordinator_that_comes_back_is_found_at_once(running: World) ->
             pass
 
     await asyncio.wait_for(back(), 3)
+
+
+async def test_a_head_that_never_ends_is_refused(running: World) -> None:
+    reader, writer = await asyncio.open_connection(*running.address)
+    writer.write(b"GET /livez HTTP/1.1\r\nx: " + b"y" * (MAX_HEAD + 1))
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 400")
+    writer.close()
+
+
+async def test_one_connection_serves_many_requests_with_bodies(running: World) -> None:
+    running.coordinator.scripts["PauseJob"] = found
+    body = {"request_id": "x" * 200}
+    for _ in range(3):
+        assert (await running.client.post("/jobs/j/pause", json=body)).status_code == 200
+    big = {**SUBMIT, "labels": {f"l{number}": "x" * 2000 for number in range(60)}}
+    answer = await running.client.post("/jobs", json=big)
+    assert (answer.status_code, len(answer.json()["error"]["details"])) == (422, 60)
