@@ -106,10 +106,14 @@ class Channel:
         self.acked = offset
         self.tail.rewind(offset)
 
+    def is_read(self) -> bool:
+        """Whether all that the file holds was read."""
+        return self.tail.position >= self.tail.size()
+
     def is_drained(self) -> bool:
         """Whether all that the file holds was read and acknowledged."""
         acked = not self.wanted or self.acked >= self.tail.position
-        return acked and self.tail.position >= self.tail.size()
+        return acked and self.is_read()
 
     def close(self) -> None:
         """Ends reading for good."""

@@ -21,7 +21,7 @@ _IN_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def punch(descriptor: int, begin: int, end: int) -> None:
+def punch(descriptor: int, *, begin: int, end: int) -> None:
     """Frees the whole blocks of a file between two byte offsets; they read as zeros from then on.
 
     Does nothing where the file system cannot.

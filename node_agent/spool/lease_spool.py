@@ -30,7 +30,7 @@ class LeaseSpool:
     ) -> None:
         self.job_id = rank.job_id
         self.ranks: dict[int, RankSpool] = {}
-        self.was_drained = False
+        self.told = (False, False)
         self._checkpoints = Checkpoints(rank)
         self._done = False
         self._on_work = on_work
@@ -39,13 +39,19 @@ class LeaseSpool:
     def add(self, rank: RankFiles) -> None:
         """Begins with a rank."""
         self.ranks[rank.rank] = RankSpool(
-            rank, on_saved=partial(self._on_saved, rank.rank), on_done=self._on_done
+            rank, on_saved=partial(self._on_saved, rank=rank.rank), on_done=self._on_done
         )
 
     @property
     def findings(self) -> LeaseFindings:
         """What the events said so far."""
-        return LeaseFindings(self._done, self._checkpoints.proven(), self._checkpoints.has_work)
+        proven, proving = self._checkpoints.proven(), self._checkpoints.has_work
+        return LeaseFindings(self._done, proven, proving, settled=self.is_settled)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all ranks have ended, and nothing that they reported is left to read or to prove."""
+        return all(r.is_settled for r in self.ranks.values()) and not self._checkpoints.has_work
 
     @property
     def is_drained(self) -> bool:
@@ -90,7 +96,7 @@ class LeaseSpool:
             self._done = True
             self._on_change()
 
-    def _on_saved(self, rank: int, event: Saved, end: int) -> str | None:
+    def _on_saved(self, event: Saved, end: int, *, rank: int) -> str | None:
         had_work = self._checkpoints.has_work
         fault = self._checkpoints.report(event, rank=rank, end=end)
         if self._checkpoints.has_work and not had_work:

@@ -53,7 +53,7 @@ def prove(path: Path, *, cancelled: threading.Event) -> Proof:
     """
     try:
         before = _list(path)
-        entries = [_entry(path, file, cancelled) for file in before]
+        entries = [_entry(path, file, cancelled=cancelled) for file in before]
         if _list(path) != before:
             raise Unproven("it changed while it was read")
         manifest = _canonical({"version": 1, "files": entries})
@@ -98,7 +98,7 @@ def _file(path: str) -> _File:
     return _File(path, facts.st_size, facts.st_mtime_ns, facts.st_ino, None)
 
 
-def _entry(root: Path, file: _File, cancelled: threading.Event) -> dict[str, object]:
+def _entry(root: Path, file: _File, *, cancelled: threading.Event) -> dict[str, object]:
     name = os.path.relpath(file.path, root) if file.path != str(root) else root.name
     if file.target is not None:
         return {"name": name, "link": file.target}

@@ -72,6 +72,11 @@ class RankSpool:
             channel.ended = True
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the rank has ended and all that it reported was read."""
+        return self.events.ended and self.events.is_read()
+
+    @property
     def is_drained(self) -> bool:
         """Whether the rank has ended and all that it wrote is acknowledged."""
         return all(channel.ended and channel.is_drained() for channel in self.channels)

@@ -172,12 +172,11 @@ class Spool:
         self._changes.wake()
 
     def _notice_drained(self) -> None:
-        """Says when a lease has become drained, or is so no more."""
+        """Says when a lease has become settled or drained, or is so no more."""
         changed = False
         for lease in self._leases.values():
-            drained = lease.is_drained
-            changed = changed or drained != lease.was_drained
-            lease.was_drained = drained
+            told, lease.told = lease.told, (lease.is_settled, lease.is_drained)
+            changed = changed or told != lease.told
         if changed:
             self.on_change()
 

@@ -72,7 +72,7 @@ class Tail:
         # The byte before an offset stays, because it tells whether a line ended there.
         end = offset - self.base - 1
         if self._descriptor >= 0 and end - self._punched >= CHUNK_BYTES:
-            kernel.punch(self._descriptor, self._punched, end)
+            kernel.punch(self._descriptor, begin=self._punched, end=end)
             self._punched = end // kernel.BLOCK_BYTES * kernel.BLOCK_BYTES
 
     def trim(self, budget_bytes: int) -> int:
@@ -83,7 +83,7 @@ class Tail:
         # A quarter more than needed, so that it does not happen again at once.
         start = self._line_start(end - budget_bytes * 3 // 4)
         dropped = start - self.position
-        kernel.punch(self._descriptor, self.position - self.base, start - self.base - 1)
+        kernel.punch(self._descriptor, begin=self.position - self.base, end=start - self.base - 1)
         self._jump(start)
         return dropped
 

@@ -50,14 +50,14 @@ def render(sample: Sample, devices: Sequence[DetectedDevice], *, hostname: str) 
     gpus = [d for d in devices if d.type != "CPU" and d.device_id in sample.readings]
     for name, about, value in _GPU_METRICS:
         values = ((_labels(gpu, hostname), value(sample.readings[gpu.device_id])) for gpu in gpus)
-        lines += _family(name, about, values)
+        lines += _family(name, about, values=values)
     host_labels = _braced({"Hostname": hostname})
     for name, about, of_host in _HOST_METRICS:
-        lines += _family(name, about, [(host_labels, of_host(sample.host))])
+        lines += _family(name, about, values=[(host_labels, of_host(sample.host))])
     return "".join(f"{line}\n" for line in lines)
 
 
-def _family(name: str, about: str, values: Iterable[tuple[str, float | None]]) -> list[str]:
+def _family(name: str, about: str, *, values: Iterable[tuple[str, float | None]]) -> list[str]:
     lines = [f"{name}{labels} {value:.10g}" for labels, value in values if value is not None]
     return [f"# HELP {name} {about}", f"# TYPE {name} gauge", *lines] if lines else []
 

@@ -25,7 +25,7 @@ def rank_files(root: Path, *, keep: int = 3) -> RankFiles:
     return RankFiles(path, "job-1", "lin-1", 1, "lease", 1, 0, folder, keep)
 
 
-def save(files: RankFiles, name: str, content: str = "weights") -> Path:
+def save(files: RankFiles, name: str, *, content: str = "weights") -> Path:
     path = files.checkpoint_dir / name
     (path / "sub").mkdir(parents=True)
     (path / "model.bin").write_text(content)
@@ -48,7 +48,7 @@ async def settle(checkpoints: Checkpoints) -> list[str]:
     return notes.texts
 
 
-def report(checkpoints: Checkpoints, step: int, path: Path | str, *, end: int = 0) -> str | None:
+def report(checkpoints: Checkpoints, step: int, *, path: Path | str, end: int = 0) -> str | None:
     return checkpoints.report(Saved(step=step, path=str(path)), rank=0, end=end or step)
 
 
@@ -58,7 +58,7 @@ async def test_a_checkpoint_is_proven_with_sizes_digest_and_a_manifest_beside_it
     files = rank_files(tmp_path)
     checkpoints = Checkpoints(files)
     path = save(files, "step-5")
-    assert report(checkpoints, 5, path) is None
+    assert report(checkpoints, 5, path=path) is None
     assert checkpoints.has_work
     assert await settle(checkpoints) == []
     (proven,) = checkpoints.proven()
@@ -81,7 +81,7 @@ async def test_a_single_file_is_a_checkpoint_and_its_newer_content_replaces_it(
     path = files.checkpoint_dir / "model.pt"
     for step, content in ((1, "old"), (2, "newer")):
         path.write_text(content)
-        assert report(checkpoints, step, "model.pt") is None
+        assert report(checkpoints, step, path="model.pt") is None
         assert await settle(checkpoints) == []
     (proven,) = checkpoints.proven()
     assert (proven.step, proven.size_bytes) == (2, 5)
@@ -91,7 +91,7 @@ async def test_a_single_file_is_a_checkpoint_and_its_newer_content_replaces_it(
 def test_a_path_outside_of_the_checkpoint_folder_is_refused(tmp_path: Path, path: str) -> None:
     files = rank_files(tmp_path)
     (files.checkpoint_dir / "link").symlink_to(tmp_path)
-    fault = report(Checkpoints(files), 1, path)
+    fault = report(Checkpoints(files), 1, path=path)
     assert fault is not None
     assert "not inside" in fault
 
@@ -99,8 +99,10 @@ def test_a_path_outside_of_the_checkpoint_folder_is_refused(tmp_path: Path, path
 async def test_a_checkpoint_inside_of_another_is_refused(tmp_path: Path) -> None:
     files = rank_files(tmp_path)
     checkpoints = Checkpoints(files)
-    report(checkpoints, 1, save(files, "a"))
-    assert "inside of another" in str(report(checkpoints, 2, files.checkpoint_dir / "a" / "sub"))
+    report(checkpoints, 1, path=save(files, "a"))
+    assert "inside of another" in str(
+        report(checkpoints, 2, path=files.checkpoint_dir / "a" / "sub")
+    )
 
 
 async def test_the_same_report_twice_is_one_checkpoint(tmp_path: Path) -> None:
@@ -108,9 +110,9 @@ async def test_the_same_report_twice_is_one_checkpoint(tmp_path: Path) -> None:
     checkpoints = Checkpoints(files)
     path = save(files, "step-5")
     for end in (10, 20):
-        assert report(checkpoints, 5, path, end=end) is None
+        assert report(checkpoints, 5, path=path, end=end) is None
     await settle(checkpoints)
-    assert report(checkpoints, 5, path, end=30) is None
+    assert report(checkpoints, 5, path=path, end=30) is None
     assert not checkpoints.has_work
     assert len(checkpoints.proven()) == 1
 
@@ -122,7 +124,7 @@ async def test_one_that_is_missing_or_empty_or_no_file_is_not_proven(tmp_path: P
     (files.checkpoint_dir / "pipe").mkdir()
     os.mkfifo(files.checkpoint_dir / "pipe" / "p")
     for step, name in enumerate(("missing", "empty", "pipe"), 1):
-        assert report(checkpoints, step, name) is None
+        assert report(checkpoints, step, path=name) is None
     faults = await settle(checkpoints)
     assert len(faults) == 3
     assert all(f"step {step}" in fault for step, fault in enumerate(faults, 1))
@@ -169,7 +171,7 @@ async def test_the_last_ones_are_kept_and_older_ones_deleted(tmp_path: Path) -> 
     files = rank_files(tmp_path, keep=2)
     checkpoints = Checkpoints(files)
     for step in range(1, 5):
-        report(checkpoints, step, save(files, f"step-{step}", content=str(step)))
+        report(checkpoints, step, path=save(files, f"step-{step}", content=str(step)))
         await settle(checkpoints)
     assert [c.step for c in checkpoints.proven()] == [3, 4]
     assert sorted(p.name for p in files.checkpoint_dir.iterdir()) == [
@@ -183,8 +185,8 @@ async def test_the_last_ones_are_kept_and_older_ones_deleted(tmp_path: Path) -> 
 async def test_a_newer_one_that_is_not_proven_retires_nothing(tmp_path: Path) -> None:
     files = rank_files(tmp_path, keep=1)
     checkpoints = Checkpoints(files)
-    report(checkpoints, 1, save(files, "step-1"))
-    report(checkpoints, 2, "missing")
+    report(checkpoints, 1, path=save(files, "step-1"))
+    report(checkpoints, 2, path="missing")
     assert len(await settle(checkpoints)) == 1
     assert [c.step for c in checkpoints.proven()] == [1]
     assert (files.checkpoint_dir / "step-1").exists()
@@ -194,7 +196,7 @@ async def test_only_what_still_exists_is_listed(tmp_path: Path) -> None:
     files = rank_files(tmp_path)
     checkpoints = Checkpoints(files)
     path = save(files, "step-1")
-    report(checkpoints, 1, path)
+    report(checkpoints, 1, path=path)
     await settle(checkpoints)
     path.rename(tmp_path / "elsewhere")
     assert checkpoints.proven() == ()
@@ -204,12 +206,12 @@ async def test_a_restart_knows_what_was_proven_and_proves_nothing_twice(tmp_path
     files = rank_files(tmp_path, keep=1)
     checkpoints = Checkpoints(files)
     for step in (1, 2):
-        report(checkpoints, step, save(files, f"step-{step}", content=str(step)))
+        report(checkpoints, step, path=save(files, f"step-{step}", content=str(step)))
     await settle(checkpoints)
     again = Checkpoints(files)
     assert again.proven() == checkpoints.proven()
     for step in (1, 2):
-        assert report(again, step, files.checkpoint_dir / f"step-{step}") is None
+        assert report(again, step, path=files.checkpoint_dir / f"step-{step}") is None
     assert not again.has_work
 
 
@@ -217,5 +219,5 @@ def test_the_number_that_waits_is_bounded(tmp_path: Path) -> None:
     files = rank_files(tmp_path)
     checkpoints = Checkpoints(files)
     for step in range(1, MAX_WAITING + 1):
-        assert report(checkpoints, step, f"step-{step}") is None
-    assert "wait" in str(report(checkpoints, 1000, "step-1000"))
+        assert report(checkpoints, step, path=f"step-{step}") is None
+    assert "wait" in str(report(checkpoints, 1000, path="step-1000"))
