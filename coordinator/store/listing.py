@@ -1,7 +1,8 @@
 """Pages of jobs out of SQLite, at a cost that does not grow with the number of finished jobs.
 
-Each status of a tenant is a run in an index; a page is the first of the merged runs. With labels the
-jobs of the first label are looked at instead.
+Each status of a tenant is a run in an index; a page is the first of the merged runs. Where labels are
+asked for and many jobs have them, the runs are walked and each job's labels looked up; where few have
+them, those few are sorted.
 """
 
 from __future__ import annotations
@@ -59,14 +60,15 @@ class Listing:
             statuses = [status for status in dict.fromkeys(wanted) if status in by_status]
             if not statuses:
                 return JobPage(jobs=(), next_key=None, total_count=0)
-            for number, status in enumerate(statuses):
-                self._arguments[f"status{number}"] = status
+            self._arguments |= {f"status{index}": status for index, status in enumerate(statuses)}
+            total = in_statuses = sum(by_status[status] for status in statuses)
+            found = self._merged(len(statuses))
             if self._where.labels:
-                total = self._labelled_count(connection, len(statuses))
-                found = self._labelled(len(statuses))
-            else:
-                total = sum(by_status[status] for status in statuses)
-                found = self._merged(len(statuses))
+                (total,) = connection.execute(
+                    f"SELECT count(*) {self._labelled(len(statuses))}", self._arguments
+                ).fetchone()
+                if total * total < self._limit * in_statuses:
+                    found = self._sorted(len(statuses))
             # one row for all bodies, in any order: they are sorted below
             (bodies,) = connection.execute(
                 f"SELECT group_concat(body, ',') FROM jobs WHERE number IN ({found})",
@@ -75,33 +77,40 @@ class Listing:
         return self._cut(decode_jobs(f"[{bodies or ''}]".encode()), total)
 
     def _merged(self, statuses_count: int) -> str:
+        """Selects a page out of the runs of the statuses."""
         column = self._where.order_by
+        has_labels = "".join(self._has_label(index) for index in range(len(self._where.labels)))
         runs = " UNION ALL ".join(
             f"SELECT * FROM (SELECT number, {column}, job_id FROM jobs WHERE tenant_id = :tenant"
-            f" AND status = :status{number} {self._beyond} {self._order})"
-            for number in range(statuses_count)
+            f" AND status = :status{index} {has_labels} {self._beyond} {self._order})"
+            for index in range(statuses_count)
         )
         return f"SELECT number FROM (SELECT * FROM ({runs}) {self._order})"
 
-    def _labelled(self, statuses_count: int) -> str:
-        return f"SELECT number FROM {self._labels(statuses_count)} {self._beyond} {self._order}"
-
-    def _labelled_count(self, connection: sqlite3.Connection, statuses_count: int) -> int:
-        (n,) = connection.execute(
-            f"SELECT count(*) FROM {self._labels(statuses_count)}", self._arguments
-        ).fetchone()
-        return int(n)
-
-    def _labels(self, statuses_count: int) -> str:
-        """The rest of a statement that selects the jobs with all labels and one of the statuses."""
-        clauses = []
-        for number, (key, value) in enumerate(self._where.labels):
-            self._arguments |= {f"key{number}": key, f"label{number}": value}
-            match = f"tenant_id = :tenant AND key = :key{number} AND value = :label{number}"
-            clauses.append(f"number IN (SELECT job_number FROM job_labels WHERE {match})")
-        marks = ", ".join(f":status{number}" for number in range(statuses_count))
+    def _sorted(self, statuses_count: int) -> str:
+        """Selects a page out of all jobs with the labels."""
         return (
-            f"jobs WHERE {' AND '.join(clauses)} AND +tenant_id = :tenant AND +status IN ({marks})"
+            f"SELECT number FROM jobs WHERE number IN (SELECT number {self._labelled(statuses_count)})"
+            f" {self._beyond} {self._order}"
+        )
+
+    def _has_label(self, index: int) -> str:
+        key, value = self._where.labels[index]
+        self._arguments |= {f"key{index}": key, f"label{index}": value}
+        return (
+            f" AND EXISTS (SELECT 1 FROM job_labels WHERE tenant_id = :tenant AND key = :key{index}"
+            f" AND value = :label{index} AND job_number = number)"
+        )
+
+    def _labelled(self, statuses_count: int) -> str:
+        """The rest of a statement that selects the numbers of all jobs with the labels."""
+        more = "".join(self._has_label(index) for index in range(1, len(self._where.labels)))
+        if self._where.statuses:
+            marks = ", ".join(f":status{index}" for index in range(statuses_count))
+            more += f" AND (SELECT status FROM jobs WHERE jobs.number = first.number) IN ({marks})"
+        return (
+            "FROM (SELECT job_number AS number FROM job_labels WHERE tenant_id = :tenant"
+            f" AND key = :key0 AND value = :label0) AS first WHERE true {more}"
         )
 
     def _cut(self, jobs: list[Job], total_count: int) -> JobPage:

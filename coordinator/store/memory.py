@@ -77,8 +77,8 @@ class MemoryStore:
         self._events.extend(audit(batch.events, len(self._events)))
         self._version += 1
         self._batches[batch.id] = self._version
-        for old in list(islice(self._batches, max(0, len(self._batches) - BATCHES_KEPT))):
-            del self._batches[old]
+        if len(self._batches) > BATCHES_KEPT:
+            del self._batches[next(iter(self._batches))]
         return self._version
 
     def _apply(self, what: Outcome) -> None:

@@ -11,11 +11,13 @@ INSERT INTO leadership VALUES (1, 0, 0, '');
 
 -- The newest batches, so that one that is offered again is known. The version is the one it made.
 CREATE TABLE batches (
-    version INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE
-);
+    id TEXT PRIMARY KEY,
+    version INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TRIGGER batches_inserted AFTER INSERT ON batches BEGIN
     UPDATE leadership SET version = new.version;
+END;
+CREATE TRIGGER batches_forgotten AFTER INSERT ON batches WHEN new.version % 100 = 0 BEGIN
     DELETE FROM batches WHERE version <= new.version - 1000;
 END;
 
@@ -50,7 +52,6 @@ CREATE TABLE job_labels (
     job_number INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, key, value, job_number)
 ) WITHOUT ROWID;
-CREATE INDEX job_labels_of ON job_labels (job_number);
 
 CREATE TABLE job_counts (
     tenant_id TEXT NOT NULL,
@@ -74,7 +75,10 @@ WHEN new.status <> old.status OR new.tenant_id <> old.tenant_id BEGIN
 END;
 CREATE TRIGGER jobs_labelled AFTER UPDATE ON jobs
 WHEN new.labels <> old.labels OR new.tenant_id <> old.tenant_id BEGIN
-    DELETE FROM job_labels WHERE job_number = old.number;
+    DELETE FROM job_labels WHERE (tenant_id, key, value, job_number) IN (
+        SELECT old.tenant_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), old.number
+        FROM json_each(old.labels)
+    );
     INSERT INTO job_labels
         SELECT DISTINCT new.tenant_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), new.number
         FROM json_each(new.labels);

@@ -173,7 +173,7 @@ class _Prepared:
             "INSERT INTO events (version, at, kind, id, cause, actor, status, attempt)",
             [_event_row(line, version) for line in self._events],
         )
-        connection.execute("INSERT INTO batches VALUES (?, ?)", (version, self._id))
+        connection.execute("INSERT INTO batches VALUES (?, ?)", (self._id, version))
         return version
 
 

@@ -56,6 +56,7 @@ class SqliteStreams:
 
     def __init__(self, path: Path | str, *, log_bytes_max: int = LOG_BYTES_MAX) -> None:
         self._database = Database(Path(path), SCHEMA, trouble=StreamsUnavailable)
+        self._log_bytes_max = log_bytes_max
         self._writer = Writer(log_bytes_max)
         self._tails = Tails()
         self._bells = Bells()
@@ -64,6 +65,8 @@ class SqliteStreams:
 
     async def open(self) -> None:
         await self._database.open()
+        self._writer = Writer(self._log_bytes_max)  # what was known may have changed while closed
+        self._tails = Tails()
 
     async def close(self) -> None:
         if self._flushing is not None:
