@@ -104,7 +104,7 @@ class Capacity:
         self.shelves: dict[tuple[DeviceClass, Label], Shelf] = {}
         self.classes: list[DeviceClass] = []  # that have a pool, sorted
         self.devices_by_type: dict[str, int] = {}
-        self.version = 0
+        self.known_fits: set[Demand] = set()  # a memo: demands that fit as things are
 
     def put(self, node_id: str, room: Room | None) -> None:
         """Sets what a node has; None takes it off."""
@@ -114,7 +114,7 @@ class Capacity:
         if room is not None and room.pools:
             self.rooms[node_id] = room
             self._file(node_id, room, sign=1)
-        self.version += 1
+        self.known_fits.clear()
 
     def pool(self, node_id: str, device_class: DeviceClass) -> Pool:
         """The node's devices of a class; empty where it has none."""
@@ -130,6 +130,12 @@ class Capacity:
             return self.shelves.get((device_class, ANY), EMPTY)
         found = [self.shelves.get((device_class, label), EMPTY) for label in selector]
         return min(found, key=lambda shelf: shelf.device_count)
+
+    def may_hold(self, demand: Demand) -> bool:
+        """Whether there are devices enough at all; a cheap no."""
+        if demand.device_type:
+            return self.devices_by_type.get(demand.device_type, 0) >= demand.device_count
+        return any(count >= demand.device_count for count in self.devices_by_type.values())
 
     def classes_for(self, demand: Demand) -> Iterator[tuple[str, list[DeviceClass]]]:
         """Per device type that the demand accepts: its classes with memory enough, least first."""

@@ -26,6 +26,7 @@ class Spot:
     rank_count: int
 
 
+MOST_KNOWN_FITS = 10_000
 Placement = tuple[Spot, ...]
 Accepts = Callable[[str, int], bool]  # (node id, ranks) → whether the host has room for them
 
@@ -59,6 +60,8 @@ def place(capacity: Capacity, demand: Demand, *, avoid: str = "") -> Placement |
 
     `avoid` names a node that is taken only when nothing else fits.
     """
+    if not capacity.may_hold(demand):
+        return None
     if avoid:
         found = _place(capacity, demand, avoid)
         if found is not None:
@@ -203,12 +206,22 @@ class Misfit:
     message: str
 
 
+def fits(capacity: Capacity, demand: Demand) -> bool:
+    """Whether there is room; remembered while the capacity stays as it is."""
+    if demand in capacity.known_fits:
+        return True
+    found = place(capacity, demand) is not None
+    if found and len(capacity.known_fits) < MOST_KNOWN_FITS:
+        capacity.known_fits.add(demand)
+    return found
+
+
 def misfit(total: Capacity, demand: Demand) -> Misfit | None:
     """Judges a demand against everything that the known nodes offer; None where it could fit.
 
     The field is found by asking for more and more of the demand until it does not fit any longer.
     """
-    if not total.rooms or place(total, demand) is not None:
+    if not total.rooms or fits(total, demand):
         return None
     asked = Demand(device_count=1, device_type=demand.device_type)
     if place(total, asked) is None:
