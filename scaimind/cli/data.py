@@ -29,7 +29,7 @@ def validate(
     answer = session.client.validate_data(sources)
     session.show(answer, tables.validity)
     if not answer.valid:
-        raise exits.Exit(exits.JOB_FAILED)
+        raise typer.Exit(exits.JOB_FAILED)
 
 
 def _absolute(path: str) -> str:

@@ -55,14 +55,6 @@ class Fault(Exception):
         self.code = code
 
 
-class Exit(Exception):
-    """The verb is done, with this exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 def fail(message: str, *, hint: str = "", code: int = USAGE) -> NoReturn:
     """Ends the verb with an error."""
     raise Fault(message, hint=hint, code=code)

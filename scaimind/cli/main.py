@@ -68,12 +68,8 @@ def _run(argv: list[str], session: Session) -> int:
     command = typer.main.get_command(build())
     try:
         code = command.main(argv, prog_name="scaimind", standalone_mode=False, obj=session)
-    except exits.Exit as done:
-        return done.code
     except exits.Fault as fault:
         return exits.report_fault(fault)
-    except typer.Exit as done:
-        return done.exit_code
     except typer.Abort:
         return exits.INTERRUPTED
     except Exception as error:

@@ -112,7 +112,7 @@ def verb(
         parameters = [first, *keyword, *extra]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
-        app.command(name, epilog=f"Example: {example}", no_args_is_help=False)(command)
+        app.command(name, epilog=f"Example: {example}")(command)
         return function
 
     return wrap

@@ -92,7 +92,7 @@ def _end(session: Session, end: "StreamEnd") -> None:
     """Ends the verb as the job ended."""
     if session.form is Format.table:
         print(f"-- {tables.enum(end)} --", file=sys.stderr)
-    raise exits.Exit(_result(end))
+    raise typer.Exit(_result(end))
 
 
 def _result(ended: "Job | StreamEnd") -> int:
@@ -155,7 +155,7 @@ def wait_for(
         print(clean(f"{job.job_id} {status}{fault}"))
     elif not quiet:
         print_message(job, session.form)
-    raise exits.Exit(_result(job))
+    raise typer.Exit(_result(job))
 
 
 @contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.json_out import JsonWriter
 from scaimind.cli.shape import shape
-from scaimind.v1 import job_pb2
+from scaimind.v1 import job_pb2, node_pb2
 from scaimind.v1 import mind_coordinator_pb2 as pb
 
 
@@ -54,6 +57,21 @@ def test_a_value_that_only_a_newer_coordinator_knows_is_its_number() -> None:
     job = job_pb2.Job()
     job.ParseFromString(bytes([5 << 3, 99]))
     assert shape(job)["status"] == 99
+
+
+def test_the_shape_is_that_of_the_gateway() -> None:
+    job = job_pb2.Job(job_id="job_1", status=job_pb2.Job.TRAINING, progress=1.5, version=2**60)
+    job.labels["a"] = "b"
+    job.checkpoints.add(step=7, created_at=Timestamp(seconds=5, nanos=6_000))
+    job.latest_metrics.values["loss"] = float("nan")
+    job.output_config.keep_checkpoints = 3
+    job.scheduling_config.preemptible = False
+    result = pb.BatchResult(error=pb.BatchError(code="NEVER_FITS"))
+    batch = pb.BatchSubmitJobsResponse(results=[result])
+    messages: list[Message] = [job, batch, node_pb2.Node(), pb.GetClusterResponse()]
+    for message in messages:
+        descriptor: Any = message.DESCRIPTOR
+        assert shape(message) == JsonWriter().printer(descriptor)(message)
 
 
 def test_one_outcome_of_several_is_shown_and_the_others_are_null() -> None:
