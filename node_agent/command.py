@@ -12,7 +12,7 @@ import shlex
 import stat
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from node_agent.core.leases import Category, Fault
 from scaimind.v1 import job_pb2
@@ -55,16 +55,18 @@ def local_path(field: str, value: str) -> Path:
     Raises:
         Refused: another scheme, another machine, or a NUL in it.
     """
-    if "\0" in value:
+    scheme, is_uri, rest = value.partition("://")
+    path = value
+    if is_uri:
+        machine, _, path = rest.partition("/")
+        path = "/" + unquote(path)
+        if scheme.lower() != "file":
+            raise refuse(field, f"this node cannot fetch {scheme}:// (local paths and file://)")
+        if machine not in ("", "localhost"):
+            raise refuse(field, "a file:// URI must name a file of this machine: file:///path")
+    if "\0" in path:
         raise refuse(field, "a path cannot hold a NUL character")
-    if "://" not in value:
-        return Path(os.path.abspath(value))
-    parts = urlsplit(value)
-    if parts.scheme != "file":
-        raise refuse(field, f"this node cannot fetch {parts.scheme}:// (local paths and file://)")
-    if parts.netloc not in ("", "localhost"):
-        raise refuse(field, "a file:// URI must name a file of this machine, as file:///path")
-    return Path(os.path.abspath(unquote(parts.path)))
+    return Path(os.path.abspath(path))
 
 
 def _program(script: Path) -> tuple[str, ...]:
