@@ -81,13 +81,12 @@ async def cluster(data_dir: Path) -> AsyncIterator[Cluster]:
         print(f"using the cluster that runs in {data_dir}")
         yield await _running(data_dir)
         return
-    http, grpc = _free(HTTP, "HTTP"), _free(GRPC, "gRPC")
-    command = [sys.executable, "-P", "-m", "scaimind.cli", "up", "--data-dir", str(data_dir)]
     print(f"starting a cluster in {data_dir}")
+    words = ["--http", _free(HTTP, "HTTP"), "--grpc", _free(GRPC, "gRPC"), "--devices", "cpu"]
     # In a session of its own, so that Ctrl-C reaches it only after the job was cancelled.
     process = await asyncio.create_subprocess_exec(
-        *command,
-        *("--http", http, "--grpc", grpc, "--devices", "cpu"),
+        *(sys.executable, "-P", "-m", "scaimind.cli", "up", "--data-dir", str(data_dir)),
+        *words,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
@@ -139,14 +138,14 @@ def _noted(data_dir: Path) -> Cluster:
 
 async def _stop(process: asyncio.subprocess.Process, data_dir: Path) -> None:
     """Stops our own cluster and waits for its end."""
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-        try:
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, end)
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
                 await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+                break
     print(f"the cluster is stopped; `scaimind up --data-dir {data_dir}` starts it again")
 
 

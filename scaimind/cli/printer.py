@@ -121,8 +121,9 @@ def _rich_table(headers: Sequence[str], cells: list[list[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, show_header=bool(headers))
     for row in cells:
         table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
-    if not headers and columns:
-        table.columns[0].style = "bold"
+    if columns:
+        table.columns[0].no_wrap = True
+        table.columns[0].style = "" if headers else "bold"
     Console().print(table)
 
 

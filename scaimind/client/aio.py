@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc.aio
@@ -75,14 +76,15 @@ class _Connection(Caller):
         follow = Follow(stream, Patience(self._reconnect_s))
         while not follow.ended:
             try:
-                async for event in self._events(follow):
-                    yield event
+                async with aclosing(self._events(follow)) as events:
+                    async for event in events:
+                        yield event
                 delay_s = follow.closed()
             except grpc.aio.AioRpcError as failure:
                 delay_s = follow.broken(from_call(failure))
             await asyncio.sleep(delay_s or 0.0)
 
-    async def _events(self, follow: Follow[I_co]) -> AsyncIterator[I_co]:
+    async def _events(self, follow: Follow[I_co]) -> AsyncGenerator[I_co, None]:
         """The events of one connection."""
         call = follow.call()
         receive = self._channel.unary_stream(

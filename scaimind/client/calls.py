@@ -6,21 +6,23 @@ The two clients make their methods from these functions, so that they cannot dif
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from scaimind.client.body import to_message
+from scaimind.client.errors import FieldError, InvalidArgument
 from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2, stream_pb2
 from scaimind.v1 import mind_coordinator_pb2 as pb
 
 A = TypeVar("A", bound=Message)
 I_co = TypeVar("I_co", covariant=True)
+V_co = TypeVar("V_co", bound=int, covariant=True)
 
 Body = Mapping[str, Any]
 
@@ -98,6 +100,25 @@ def _submit_request(job: Body | pb.SubmitJobRequest) -> pb.SubmitJobRequest:
     return to_message(job, request)
 
 
+class _Enum(Protocol[V_co]):
+    """An enum's type: its numbers by name."""
+
+    def keys(self) -> Sequence[str]: ...
+    def Value(self, name: str) -> V_co: ...
+
+
+def _number(enum: _Enum[V_co], item: str | V_co, *, field: str) -> V_co:
+    """The number of an enum's value that is given by name or number."""
+    if not isinstance(item, str):
+        return item
+    names = tuple(enum.keys())
+    if item not in names:
+        known = ", ".join(name for name in names if not name.endswith("_UNSPECIFIED"))
+        fault = FieldError(field, f"{item!r} is none of {known}")
+        raise InvalidArgument("the request does not fit the schema", details=[fault])
+    return enum.Value(item)
+
+
 # Jobs
 
 
@@ -141,7 +162,7 @@ def jobs_page(
 ) -> Call[pb.ListJobsResponse]:
     """Reads one page of the tenant's jobs; `label` as `key=value`, `order_by` as `name asc`."""
     request = pb.ListJobsRequest(
-        status=[_status(item) for item in status],
+        status=[_number(job_pb2.Job.Status, item, field="status") for item in status],
         label=label,
         order_by=order_by,
         page_size=page_size,
@@ -160,10 +181,6 @@ def list_jobs(
     """Iterates over all of the tenant's jobs that match, page by page."""
     page = jobs_page(status=status, label=label, order_by=order_by, page_size=page_size)
     return Pages(page, "jobs")
-
-
-def _status(item: str | job_pb2.Job.Status.ValueType) -> job_pb2.Job.Status.ValueType:
-    return job_pb2.Job.Status.Value(item) if isinstance(item, str) else item
 
 
 def cancel(job_id: str, *, reason: str = "", request_id: str | None = None) -> Call[job_pb2.Job]:
@@ -244,7 +261,7 @@ def logs(
         job_id=job_id, follow=follow, tail=tail, rank=rank, after=after
     )
     if level is not None:
-        request.level = stream_pb2.LogLevel.Value(level) if isinstance(level, str) else level
+        request.level = _number(stream_pb2.LogLevel, level, field="level")
     first = _coordinator("StreamJobLogs", request, stream_pb2.StreamJobLogsResponse)
     return Stream(first, stream_pb2.LogEvent, follows=follow)
 
@@ -410,6 +427,5 @@ def revoke_key(key_id: str) -> Call[key_service_pb2.RevokeKeyResponse]:
 
 
 def _permission(item: str | options_pb2.Permission.ValueType) -> options_pb2.Permission.ValueType:
-    if not isinstance(item, str):
-        return item
-    return options_pb2.Permission.Value(item.rpartition(":")[2].upper())
+    name = item.rpartition(":")[2].upper() if isinstance(item, str) else item
+    return _number(options_pb2.Permission, name, field="permissions")

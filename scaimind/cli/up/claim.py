@@ -34,8 +34,10 @@ def claim(data_dir: Path) -> Iterator[None]:
                 hint="use that one, stop it, or give another --data-dir",
                 code=exits.WRONG_STATE,
             )
-        yield
-        (data_dir / NOTE).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (data_dir / NOTE).unlink(missing_ok=True)
     finally:
         os.close(handle)
 

@@ -4,6 +4,7 @@ Its output goes to a log file. It is told to stop should this process be killed.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -52,7 +53,9 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal, where it runs."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
+            # Not through subprocess, which would take the exit code away from asyncio.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
     async def stop(self, grace_s: float = GRACE_S) -> None:
         """Stops it: SIGTERM, and SIGKILL after `grace_s` seconds."""
