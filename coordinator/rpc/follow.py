@@ -32,6 +32,7 @@ LOOK_AGAIN_S = 5.0
 RETRY_AFTER_S = 1.0
 CHANNELS = {1: "stdout", 2: "stderr", 3: "event"}
 END = "end"
+POSITION_DIGITS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,15 @@ class Cursors:
 
     def read(self, cursor: str) -> int | str:
         """The position, or END. Raises Refusal INVALID_ARGUMENT for a cursor not of this job."""
-        position, _, _ = cursor.partition(".")
-        known = position == END or (position.isdecimal() and len(position) <= 15)
-        if not known or cursor != self.make(position):
-            text = "is not an event id of this stream"
-            raise Refusal(Reason.INVALID_ARGUMENT, f"after {text}", violations=(("after", text),))
-        return END if position == END else int(position)
+        if cursor == self.make(END):
+            return END
+        digits = cursor.partition(".")[0]
+        if digits.isdecimal() and len(digits) <= POSITION_DIGITS:
+            position = int(digits)
+            if cursor == self.make(position):
+                return position
+        text = "is not an event id of this stream"
+        raise Refusal(Reason.INVALID_ARGUMENT, f"after {text}", violations=(("after", text),))
 
 
 class FollowMethods:

@@ -132,8 +132,10 @@ class Driver:
         timeout_s: float | None = None
         if deadline_ms is not None:
             timeout_s = max(0.0, (deadline_ms - self._clock.now_ms()) / 1000)
+        # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the wake-up.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
         self._wake.clear()
 
     async def _turn(self) -> None:

@@ -1,0 +1,1 @@
+"""The border and the servicers of the coordinator, without sockets."""

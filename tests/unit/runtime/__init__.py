@@ -1,0 +1,1 @@
+"""The driver, the published view and the secrets of an installation."""
