@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -37,69 +39,84 @@ EXIT_CANNOT_START = 3
 log = structlog.get_logger("coordinator")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A coordinator that leads and serves. `deciding` ends when it must not go on."""
+
+    parts: Parts
+    server: Server
+    port: int
+    deciding: asyncio.Task[None]
+
+
 async def serve(settings: CoordinatorSettings) -> int:
     """Runs until SIGINT or SIGTERM; answers the exit status."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    store, streams = _stores(settings)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await store.open()
-        await streams.open()
-        return await _lead(settings, store, streams, stop)
+        async with running(settings) as now:
+            jobs = len(now.parts.driver.view.jobs)
+            log.info("serving", grpc=settings.grpc, port=now.port, jobs=jobs)
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({now.deciding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
     except (StoreError, StreamsUnavailable, Refusal, OSError) as error:
         log.error("cannot_run", error=str(error))
         return EXIT_CANNOT_START
-    finally:
-        await streams.close()
-        await store.close()
-
-
-async def _lead(
-    settings: CoordinatorSettings, store: Store, streams: Streams, stop: asyncio.Event
-) -> int:
-    clock = Clock()
-    driver = Driver(
-        lambda: Core(core_settings(settings)),
-        store,
-        clock=clock,
-        queue_limit=settings.queue_limit,
-        batch_limit=settings.batch_limit,
-    )
-    await driver.lead(f"{socket.gethostname()}:{os.getpid()}")
-    directory = settings.data_dir
-    parts = Parts(
-        driver=driver,
-        store=store,
-        streams=streams,
-        clock=clock,
-        telemetry=Telemetry(),
-        api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
-        join_token=_secret(settings.join_token_file, directory / "join.token"),
-    )
-    deciding = asyncio.create_task(driver.run())
-    try:
-        await _ensure_admin_key(driver, clock, directory / "admin.key")
-        server = Server(parts)
-        port = await server.start(settings.grpc)
-        await server.set_serving(True)
-        log.info("serving", grpc=settings.grpc, port=port, jobs=len(driver.view.jobs))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({deciding, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        await server.set_serving(False)
-        await server.stop(settings.stop_grace_s)
-    finally:
-        deciding.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({deciding})
-    if deciding.cancelled():
+    if now.deciding.cancelled():
         return 0
     # The loop ended by itself: it was fenced, or the core doubts its state. Stop handing out devices.
-    log.error("driver_stopped", exc_info=deciding.exception())
+    log.error("driver_stopped", exc_info=now.deciding.exception())
     return EXIT_FAULT
+
+
+@asynccontextmanager
+async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
+    """Builds the coordinator, leads and serves; takes it down in the order in which it was built.
+
+    Raises:
+        StoreError, StreamsUnavailable, Refusal, OSError: it cannot be started; the text says why.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        store, streams = _stores(settings)
+        for one in (store, streams):
+            stack.push_async_callback(one.close)
+            await one.open()
+        clock = Clock()
+        driver = Driver(
+            lambda: Core(core_settings(settings)),
+            store,
+            clock=clock,
+            queue_limit=settings.queue_limit,
+            batch_limit=settings.batch_limit,
+        )
+        await driver.lead(f"{socket.gethostname()}:{os.getpid()}")
+        deciding = asyncio.create_task(driver.run())
+        stack.push_async_callback(_end, deciding)
+        directory = settings.data_dir
+        await _ensure_admin_key(driver, clock, directory / "admin.key")
+        parts = Parts(
+            driver=driver,
+            store=store,
+            streams=streams,
+            clock=clock,
+            telemetry=Telemetry(),
+            api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
+            join_token=_secret(settings.join_token_file, directory / "join.token"),
+        )
+        server = Server(parts)
+        port = await server.start(settings.grpc)
+        stack.push_async_callback(server.stop, settings.stop_grace_s)
+        await server.set_serving(True)
+        yield Running(parts=parts, server=server, port=port, deciding=deciding)
+
+
+async def _end(deciding: asyncio.Task[None]) -> None:
+    deciding.cancel()
+    await asyncio.wait({deciding})
 
 
 def core_settings(settings: CoordinatorSettings) -> CoreSettings:
