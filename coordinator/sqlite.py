@@ -78,9 +78,10 @@ class FileLock:
                 f"{self._path.parent} is in use by a coordinator ({holder}); "
                 "stop that one first, or use another data directory"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
         self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # a name for the message above; a full disk is no matter
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
 
     def release(self) -> None:
         if self._descriptor is not None:
