@@ -137,30 +137,30 @@ class Gateway:
         try:
             identity = await self.authenticator.identify(scope, context.headers)
         except grpc.RpcError as error:
-            raise refusal(error, context, self._services.metrics) from None
+            raise refusal(error, context, metrics=self._services.metrics) from None
         context.tenant_id = identity.tenant_id
         require(identity, match.route.method.any_of)
         await endpoint.serve(match, identity=identity, scope=scope, receive=receive, send=send)
 
     async def _alive(self, send: Send) -> None:
-        await respond(send, 200, b'{"status":"ok"}')
+        await respond(send, 200, body=b'{"status":"ok"}')
 
     async def _ready(self, send: Send) -> None:
         if not self._draining and await self._services.upstream.ready():
-            await respond(send, 200, b'{"status":"ready"}')
+            await respond(send, 200, body=b'{"status":"ready"}')
         else:
-            await respond(send, 503, b'{"status":"not ready"}')
+            await respond(send, 503, body=b'{"status":"not ready"}')
 
     async def _metrics(self, send: Send) -> None:
         body = self._services.metrics.render()
-        await respond(send, 200, body, content_type=counters.CONTENT_TYPE)
+        await respond(send, 200, body=body, content_type=counters.CONTENT_TYPE)
 
     async def _openapi(self, send: Send) -> None:
-        await respond(send, 200, self.described.json)
+        await respond(send, 200, body=self.described.json)
 
     async def _docs(self, send: Send) -> None:
         page = render(self.described.document)
-        await respond(send, 200, page, content_type=b"text/html; charset=utf-8")
+        await respond(send, 200, body=page, content_type=b"text/html; charset=utf-8")
 
 
 def create_app(

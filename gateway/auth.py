@@ -154,7 +154,7 @@ def resolver(upstream: Upstream, method: Method) -> Callable[[str], Awaitable[Id
     async def resolve(digest: str) -> Identity:
         request = method.request_class(**{name: digest})
         try:
-            answer = await upstream.start(method, request, upstream.metadata())
+            answer = await upstream.start(method, request, metadata=upstream.metadata())
         except grpc.aio.AioRpcError as error:
             raise _refusal(error) from error
         granted = frozenset(permission_name(number) for number in answer.permissions)

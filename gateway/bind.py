@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.catalog import BadCatalog
-from gateway.faults import Faults, TooManyFaults
+from gateway.faults import Faults, Place, TooManyFaults
 from gateway.json_in import JsonReader, Malformed, Setter, decode
 from gateway.routes import Route
 from gateway.scalars import text_value
@@ -49,14 +49,17 @@ class Leaf:
             message = getattr(message, name)
         return message
 
-    def fill(self, message: Any, texts: list[str], faults: Faults) -> None:
-        """Sets the field from the texts that were given for it, at least one."""
+    def fill(self, message: Any, texts: list[str], *, place: Place) -> None:
+        """Sets the field from the texts that were given for it, at least one; `place` is the
+        request's."""
         values = [self.value(text) for text in texts]
         if not self.field.is_repeated and len(values) > 1:
-            faults.add(self.prefix + self.field.name, "given more than once")
+            place.fault(self.prefix + self.field.name, "given more than once")
             return
         value = values if self.field.is_repeated else values[0]
-        self.setter(self.holder(message), value, self.prefix, faults)
+        for name in self.parents:
+            place = place.inside(name)
+        self.setter(self.holder(message), value, place)
 
 
 class Binder:
@@ -76,12 +79,12 @@ class Binder:
             for leaf in _leaves(method.request, reader, parents=())
         }
         self.path: Mapping[str, Leaf] = {
-            name: _singular(leaves, name, binding.path)
+            name: _singular(leaves, name, path=binding.path)
             for name in (variable.field for variable in route.template.variables)
         }
         self._key = leaves.get(IDEMPOTENCY_FIELD)
         self._resume = leaves.get(RESUME_FIELD) if method.streaming else None
-        self._body = self._body_setter(method.request, binding.body, reader)
+        self._body = _body_setter(method.request, binding.body, reader=reader)
         bound = (*self.path, *([binding.body] if binding.body else []))
         self.query: Mapping[str, Leaf] = {
             name: leaf
@@ -113,20 +116,20 @@ class Binder:
         Raises:
             Failure: 400 for a body that is not JSON, 422 with one detail for each fault.
         """
-        message, faults = self._new(), Faults()
+        message, place = self._new(), Place(Faults())
         value = _json(body) if body else None
         try:
             if value is not None:
                 assert self._body is not None
-                self._body(message, value, "", faults)
+                self._body(message, value, place)
             if query:
-                self._fill_query(message, query, faults)
+                self._fill_query(message, query, place=place)
             for name, text in variables.items():
-                self._agree(message, self.path[name], text, faults, source="the path")
-            self._fill_headers(message, headers, faults)
+                _agree(message, self.path[name], text=text, source="the path", place=place)
+            self._fill_headers(message, headers, place=place)
         except TooManyFaults:
-            raise invalid(faults.found) from None
-        self._check(message, faults)
+            raise invalid(place.faults.found) from None
+        self._check(message, place.faults)
         return message
 
     def _check(self, message: Any, faults: Faults) -> None:
@@ -137,7 +140,7 @@ class Binder:
         if details:
             raise invalid(details)
 
-    def _fill_query(self, message: Any, query: bytes, faults: Faults) -> None:
+    def _fill_query(self, message: Any, query: bytes, *, place: Place) -> None:
         try:
             pairs = parse_qsl(
                 query.decode("ascii"),
@@ -154,35 +157,37 @@ class Binder:
         for name, given in texts.items():
             leaf = self.query.get(name)
             if leaf is None:
-                faults.add(name, "unknown query parameter")
+                place.fault(name, "unknown query parameter")
             else:
-                leaf.fill(message, given, faults)
+                leaf.fill(message, given, place=place)
 
-    def _fill_headers(self, message: Any, headers: Mapping[bytes, bytes], faults: Faults) -> None:
+    def _fill_headers(self, message: Any, headers: Mapping[bytes, bytes], *, place: Place) -> None:
         key = headers.get(IDEMPOTENCY_HEADER)
         if key and self._key is not None:
             text = key.decode("latin-1")
-            self._agree(message, self._key, text, faults, source="Idempotency-Key")
+            _agree(message, self._key, text=text, source="Idempotency-Key", place=place)
         last = headers.get(RESUME_HEADER)
         if last and self._resume is not None and not getattr(message, RESUME_FIELD):
-            self._resume.fill(message, [last.decode("utf-8", "replace")], faults)
+            self._resume.fill(message, [last.decode("utf-8", "replace")], place=place)
 
-    def _agree(self, message: Any, leaf: Leaf, text: str, faults: Faults, *, source: str) -> None:
-        """Sets a field that the body or query may have set already, to the same value."""
-        holder, name = leaf.holder(message), leaf.field.name
-        before = getattr(holder, name)
-        leaf.fill(message, [text], faults)
-        if before != leaf.field.default_value and before != getattr(holder, name):
-            faults.add(leaf.prefix + name, f"differs from {source}")
 
-    def _body_setter(self, request: Descriptor, body: str, reader: JsonReader) -> Setter | None:
-        if not body:
-            return None
-        if body == "*":
-            return reader.filler(request)
-        if body not in request.fields_by_name:
-            raise BadCatalog(f"{request.full_name} has no field {body!r} to take the body")
-        return reader.fields(request)[body]
+def _agree(message: Any, leaf: Leaf, *, text: str, source: str, place: Place) -> None:
+    """Sets a field that the body or query may have set already, to the same value."""
+    holder, name = leaf.holder(message), leaf.field.name
+    before = getattr(holder, name)
+    leaf.fill(message, [text], place=place)
+    if before != leaf.field.default_value and before != getattr(holder, name):
+        place.fault(leaf.prefix + name, f"differs from {source}")
+
+
+def _body_setter(request: Descriptor, body: str, *, reader: JsonReader) -> Setter | None:
+    if not body:
+        return None
+    if body == "*":
+        return reader.filler(request)
+    if body not in request.fields_by_name:
+        raise BadCatalog(f"{request.full_name} has no field {body!r} to take the body")
+    return reader.fields(request)[body]
 
 
 def _leaves(message: Descriptor, reader: JsonReader, *, parents: tuple[str, ...]) -> Iterable[Leaf]:
@@ -195,7 +200,7 @@ def _leaves(message: Descriptor, reader: JsonReader, *, parents: tuple[str, ...]
             yield from _leaves(child, reader, parents=(*parents, field.name))
 
 
-def _singular(leaves: Mapping[str, Leaf], name: str, path: str) -> Leaf:
+def _singular(leaves: Mapping[str, Leaf], name: str, *, path: str) -> Leaf:
     leaf = leaves.get(name)
     if leaf is None or leaf.field.is_repeated or leaf.field.message_type is not None:
         raise BadCatalog(f"{path}: {name} is not a field that a path can fill")

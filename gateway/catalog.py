@@ -159,7 +159,7 @@ def _bindings(method: MethodDescriptor, rule: Any) -> Iterator[HttpBinding]:
 
 
 def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, str]]:
-    names = dict(_named(file, (), file.package))
+    names = dict(_named(file, (), prefix=file.package))
     for location in file.source_code_info.location:
         name = names.get(tuple(location.path))
         if name and location.leading_comments.strip():
@@ -167,7 +167,7 @@ def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, s
             yield name, " ".join(lines)
 
 
-def _named(element: Any, path: tuple[int, ...], prefix: str) -> Iterator[tuple[Any, str]]:
+def _named(element: Any, path: tuple[int, ...], *, prefix: str) -> Iterator[tuple[Any, str]]:
     for number, part in _PARTS.get(type(element), ()):
         for index, child in enumerate(getattr(element, part)):
             here = (*path, number, index)
@@ -175,4 +175,4 @@ def _named(element: Any, path: tuple[int, ...], prefix: str) -> Iterator[tuple[A
             # that two enums may have values of one name.
             name = f"{prefix}.{child.name}"
             yield here, name
-            yield from _named(child, here, name)
+            yield from _named(child, here, prefix=name)

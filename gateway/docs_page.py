@@ -43,14 +43,14 @@ def _page(document: dict[str, Any]) -> Iterator[str]:
         yield f"<li><span class=verb>{verb.upper()}</span> <a href=#{name}>{escape(path)}</a></li>"
     yield "</ul></nav><h2>Requests</h2>"
     for verb, path, operation in operations:
-        yield from _operation(verb, path, operation)
+        yield from _operation(verb, path, operation=operation)
     yield "<h2>Schemas</h2>"
     for name, schema in sorted(document["components"]["schemas"].items()):
         yield f'<h3 id="schema-{escape(name)}"><code>{escape(name)}</code></h3>'
         yield from _schema(schema)
 
 
-def _operation(verb: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
+def _operation(verb: str, path: str, *, operation: dict[str, Any]) -> Iterator[str]:
     yield f"<h3 id={escape(operation['operationId'])}><span class=verb>{verb.upper()}</span> "
     yield f"<code>{escape(path)}</code></h3>"
     for paragraph in operation["description"].split("\n\n"):

@@ -86,7 +86,9 @@ class Endpoint:
         """
         context: Context = scope["scaimind.gateway"]
         limits = self._services.limits
-        body = await read_body(context.headers, receive, limits, takes=self.binder.takes_body)
+        body = await read_body(
+            context.headers, receive, limits=limits, takes=self.binder.takes_body
+        )
         bind = partial(
             self.binder.bind,
             match.variables,
@@ -97,14 +99,14 @@ class Endpoint:
         # A large body takes tens of milliseconds, in which streams would stand still.
         request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
         metadata = self._upstream.metadata(*identity.metadata, ("x-request-id", context.request_id))
-        call = self._upstream.start(self.method, request, metadata)
+        call = self._upstream.start(self.method, request, metadata=metadata)
         try:
             if self.method.streaming:
-                await self._stream(call, receive, send)
+                await self._stream(call, receive=receive, send=send)
             else:
                 await self._unary(call, context, receive=receive, send=send)
         except grpc.RpcError as error:
-            raise refusal(error, context, self._metrics) from None
+            raise refusal(error, context, metrics=self._metrics) from None
 
     async def _unary(self, call: Any, context: Context, *, receive: Receive, send: Send) -> None:
         response = await answer(call, receive)
@@ -118,9 +120,9 @@ class Endpoint:
                 "meta": {"request_id": context.request_id},
             }
         )
-        await respond(send, self.method.http_status, body, headers=headers)
+        await respond(send, self.method.http_status, body=body, headers=headers)
 
-    async def _stream(self, call: Any, receive: Receive, send: Send) -> None:
+    async def _stream(self, call: Any, *, receive: Receive, send: Send) -> None:
         limits, streams = self._services.limits, self._services.streams
         stream = Stream(
             call,
@@ -159,7 +161,7 @@ class Endpoint:
             call.cancel()
 
 
-def refusal(error: grpc.RpcError, context: Context, metrics: Metrics) -> Failure:
+def refusal(error: grpc.RpcError, context: Context, *, metrics: Metrics) -> Failure:
     """The answer to a call that did not end well; what the caller does not get goes to the log."""
     translation = translate(error)
     code = error.code() if isinstance(error, grpc.aio.AioRpcError) else None
@@ -178,7 +180,7 @@ def refusal(error: grpc.RpcError, context: Context, metrics: Metrics) -> Failure
 
 
 async def read_body(
-    headers: dict[bytes, bytes], receive: Receive, limits: Limits, *, takes: bool
+    headers: dict[bytes, bytes], receive: Receive, *, limits: Limits, takes: bool
 ) -> bytes:
     """The whole body of a request; empty where it takes none.
 

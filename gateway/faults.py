@@ -29,8 +29,27 @@ class Faults:
         if len(self.found) >= MAX_FAULTS:
             raise TooManyFaults
 
-    def __bool__(self) -> bool:
-        return bool(self.found)
+
+class Place:
+    """A message inside a request, for naming its fields in faults."""
+
+    __slots__ = ("depth", "faults", "prefix")
+
+    def __init__(self, faults: Faults, prefix: str = "", *, depth: int = 0) -> None:
+        """The message whose fields have paths that begin with `prefix`, such as `labels.`."""
+        self.faults, self.prefix, self.depth = faults, prefix, depth
+
+    def inside(self, step: str) -> Place:
+        """The place of the message that the field `step` holds."""
+        return Place(self.faults, f"{self.prefix}{step}.", depth=self.depth + 1)
+
+    def fault(self, field: str, message: str) -> None:
+        """Adds a fault of a field."""
+        self.faults.add(self.prefix + field, message)
+
+    def fault_here(self, message: str) -> None:
+        """Adds a fault of the message itself; the outermost one is the body."""
+        self.faults.add(self.prefix.rstrip(".") or "body", message)
 
 
 def shorten(text: str) -> str:

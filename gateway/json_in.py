@@ -14,7 +14,7 @@ import msgspec
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.catalog import BadCatalog
-from gateway.faults import Faults
+from gateway.faults import Place
 from gateway.scalars import (
     Convert,
     NumberText,
@@ -26,11 +26,11 @@ from gateway.scalars import (
     text_value,
 )
 
-Fill = Callable[[Any, Any, str, Faults], None]
-"""Fills a message from a parsed JSON value: (message, value, path prefix, faults)."""
+Fill = Callable[[Any, Any, Place], None]
+"""Fills a message from a parsed JSON value: (message, value, place of the message)."""
 
 Setter = Fill
-"""Sets one field of a message: (message, value, path prefix, faults)."""
+"""Sets one field of a message from a parsed JSON value: (message, value, place of the message)."""
 
 TIMESTAMP = "google.protobuf.Timestamp"
 MAX_DEPTH = 64
@@ -85,19 +85,19 @@ class JsonReader:
             raise BadCatalog(f"{message.full_name} has no JSON form here")
         setters = self.fields(message)
 
-        def fill(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+        def fill(target: Any, value: Any, place: Place) -> None:
             if type(value) is not dict:
-                faults.add(prefix.rstrip(".") or "body", "must be an object")
+                place.fault_here("must be an object")
                 return
-            if prefix.count(".") > MAX_DEPTH:
-                faults.add(prefix.rstrip("."), "is nested too deeply")
+            if place.depth > MAX_DEPTH:
+                place.fault_here("is nested too deeply")
                 return
             for key, item in value.items():
                 setter = setters.get(key)
                 if setter is None:
-                    faults.add(prefix + key, "unknown field")
+                    place.fault(key, "unknown field")
                 elif item is not None:
-                    setter(target, item, prefix, faults)
+                    setter(target, item, place)
 
         return fill
 
@@ -107,11 +107,13 @@ class JsonReader:
             key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
             if value.message_type is not None:
                 return _map_of_messages(
-                    field.name, _key_reader(key), self.filler(value.message_type)
+                    field.name, _key_reader(key), fill=self.filler(value.message_type)
                 )
             text = value.type == FieldDescriptor.TYPE_STRING
             convert = json_text if text else reader(value)
-            return _map_of_scalars(field.name, _key_reader(key), convert, direct=direct(value))
+            return _map_of_scalars(
+                field.name, _key_reader(key), convert=convert, direct=direct(value)
+            )
         if entry is not None:
             fill = self.filler(entry)
             setter = _list_of_messages if field.is_repeated else _message
@@ -125,82 +127,82 @@ class JsonReader:
 
 
 def _scalar(name: str, convert: Convert, *, direct: type | None) -> Setter:
-    def set_scalar(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    def set_scalar(target: Any, value: Any, place: Place) -> None:
         try:
             # Most values are of the one type that needs no judging, and a call costs.
             setattr(target, name, value if type(value) is direct else convert(value))
         except Refused as refused:
-            faults.add(prefix + name, str(refused))
+            place.fault(name, str(refused))
 
     return set_scalar
 
 
 def _message(name: str, fill: Fill) -> Setter:
-    def set_message(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    def set_message(target: Any, value: Any, place: Place) -> None:
         child = getattr(target, name)
         child.SetInParent()
-        fill(child, value, f"{prefix}{name}.", faults)
+        fill(child, value, place.inside(name))
 
     return set_message
 
 
 def _list_of_scalars(name: str, convert: Convert, *, direct: type | None) -> Setter:
-    def set_list(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    def set_list(target: Any, value: Any, place: Place) -> None:
         if type(value) is not list:
-            faults.add(prefix + name, "must be a list")
+            place.fault(name, "must be a list")
             return
         append = getattr(target, name).append
         for index, item in enumerate(value):
             try:
                 append(item if type(item) is direct else convert(item))
             except Refused as refused:
-                faults.add(f"{prefix}{name}[{index}]", str(refused))
+                place.fault(f"{name}[{index}]", str(refused))
 
     return set_list
 
 
 def _list_of_messages(name: str, fill: Fill) -> Setter:
-    def set_list(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    def set_list(target: Any, value: Any, place: Place) -> None:
         if type(value) is not list:
-            faults.add(prefix + name, "must be a list")
+            place.fault(name, "must be a list")
             return
         add = getattr(target, name).add
         for index, item in enumerate(value):
-            fill(add(), item, f"{prefix}{name}[{index}].", faults)
+            fill(add(), item, place.inside(f"{name}[{index}]"))
 
     return set_list
 
 
 def _map_of_scalars(
-    name: str, convert_key: Convert, convert: Convert, *, direct: type | None
+    name: str, convert_key: Convert, *, convert: Convert, direct: type | None
 ) -> Setter:
-    def set_map(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    def set_map(target: Any, value: Any, place: Place) -> None:
         if type(value) is not dict:
-            faults.add(prefix + name, "must be an object")
+            place.fault(name, "must be an object")
             return
         kept = {}
         for key, item in value.items():
             try:
                 kept[convert_key(key)] = item if type(item) is direct else convert(item)
             except Refused as refused:
-                faults.add(f'{prefix}{name}["{key}"]', str(refused))
+                place.fault(f'{name}["{key}"]', str(refused))
         getattr(target, name).update(kept)
 
     return set_map
 
 
-def _map_of_messages(name: str, convert_key: Convert, fill: Fill) -> Setter:
-    def set_map(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+def _map_of_messages(name: str, convert_key: Convert, *, fill: Fill) -> Setter:
+    def set_map(target: Any, value: Any, place: Place) -> None:
         if type(value) is not dict:
-            faults.add(prefix + name, "must be an object")
+            place.fault(name, "must be an object")
             return
         children = getattr(target, name)
         for key, item in value.items():
-            place = f'{prefix}{name}["{key}"]'
+            step = f'{name}["{key}"]'
             try:
-                fill(children[convert_key(key)], item, f"{place}.", faults)
+                fill(children[convert_key(key)], item, place.inside(step))
             except Refused as refused:
-                faults.add(place, str(refused))
+                place.fault(step, str(refused))
 
     return set_map
 
@@ -213,17 +215,17 @@ def _key_reader(key: FieldDescriptor) -> Convert:
 
 
 def _once(oneof: str, setter: Setter) -> Setter:
-    def set_once(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+    def set_once(target: Any, value: Any, place: Place) -> None:
         other = target.WhichOneof(oneof)
         if other is not None:
-            faults.add(prefix + other, f"only one field of {oneof} may be given")
-        setter(target, value, prefix, faults)
+            place.fault(other, f"only one field of {oneof} may be given")
+        setter(target, value, place)
 
     return set_once
 
 
-def _fill_time(target: Any, value: Any, prefix: str, faults: Faults) -> None:
+def _fill_time(target: Any, value: Any, place: Place) -> None:
     try:
         target.seconds, target.nanos = read_time(value)
     except Refused as refused:
-        faults.add(prefix.rstrip("."), str(refused))
+        place.fault_here(str(refused))

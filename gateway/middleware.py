@@ -120,14 +120,14 @@ class LastResort:
             failure = internal()
         if not context.http_status:
             body = failure.envelope(context.request_id)
-            await respond(send, failure.http_status, body, headers=failure.all_headers())
+            await respond(send, failure.http_status, body=body, headers=failure.all_headers())
 
 
 async def respond(
     send: Send,
     status: int,
-    body: bytes,
     *,
+    body: bytes,
     content_type: bytes = b"application/json",
     headers: list[tuple[bytes, bytes]] | None = None,
 ) -> None:

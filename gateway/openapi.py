@@ -142,8 +142,13 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
 
 def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
     binder = endpoint.binder
-    made = [_parameter(name, leaf, schemas, place="path") for name, leaf in binder.path.items()]
-    made += [_parameter(name, leaf, schemas, place="query") for name, leaf in binder.query.items()]
+    made = [
+        _parameter(name, leaf, schemas=schemas, place="path") for name, leaf in binder.path.items()
+    ]
+    made += [
+        _parameter(name, leaf, schemas=schemas, place="query")
+        for name, leaf in binder.query.items()
+    ]
     if binder.keyed:
         made.append(
             _header(
@@ -157,7 +162,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
     return made
 
 
-def _parameter(name: str, leaf: Leaf, schemas: Schemas, *, place: str) -> dict[str, Any]:
+def _parameter(name: str, leaf: Leaf, *, schemas: Schemas, place: str) -> dict[str, Any]:
     schema = schemas.field(leaf.field, nullable=False)
     text = schema.pop("description", "")
     required = place == "path" or leaf.field.name in schemas.required(leaf.field.containing_type)

@@ -11,7 +11,7 @@ from scaimind.service.settings import ServiceSettings, split_address
 
 
 class GatewaySettings(ServiceSettings):
-    """Flags, variables and keys of the gateway."""
+    """The gateway: the coordinator over REST and server-sent events."""
 
     http: str = Field(default="127.0.0.1:8080", description="HOST:PORT to serve HTTP on")
     coordinator: str = Field(

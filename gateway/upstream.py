@@ -56,7 +56,7 @@ class Upstream:
         """Metadata of a call, with the installation's secret."""
         return (*self._secret, *pairs)
 
-    def start(self, method: Method, request: Any, metadata: Metadata) -> Any:
+    def start(self, method: Method, request: Any, *, metadata: Metadata) -> Any:
         """Begins a call without waiting for a coordinator that is out of reach.
 
         A unary call ends at the deadline, a stream has none.

@@ -34,7 +34,7 @@ def violations(message: Any) -> Iterator[tuple[str, str]]:
         path = shorten(".".join(map(_element, elements)))
         text = ""
         if violation.rule_id.startswith("enum."):
-            text = _enum_text(message.DESCRIPTOR, elements, found)
+            text = _enum_text(message.DESCRIPTOR, elements, found=found)
         about = "key " if violation.for_key else ""
         yield path, text or f"{about}{violation.message}"
 
@@ -47,7 +47,7 @@ def _element(element: Any) -> str:
     return f"{element.field_name}[{text}]"
 
 
-def _enum_text(message: Descriptor | None, elements: Any, found: Any) -> str:
+def _enum_text(message: Descriptor | None, elements: Any, *, found: Any) -> str:
     """Names what an enum field takes; protovalidate would tell numbers."""
     field: FieldDescriptor | None = None
     for element in elements:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog import Catalog
-from gateway.faults import MAX_FAULTS, Faults, TooManyFaults
+from gateway.faults import MAX_FAULTS, Faults, Place, TooManyFaults
 from gateway.json_in import JsonReader, Malformed, decode
 from gateway.json_out import JsonWriter
 from tests.proto.compiled import descriptor_set
@@ -70,9 +70,9 @@ VALUES = st.recursive(
 
 def read(body: bytes | str) -> tuple[Any, list[tuple[str, str]]]:
     """The message and the faults of a body."""
-    message, faults = BOOK(), Faults()
-    FILL(message, decode(body.encode() if isinstance(body, str) else body), "", faults)
-    return message, faults.found
+    message, place = BOOK(), Place(Faults())
+    FILL(message, decode(body.encode() if isinstance(body, str) else body), place)
+    return message, place.faults.found
 
 
 def fields_of(body: str) -> list[str]:
@@ -225,7 +225,7 @@ def test_faults_are_bounded_in_number_and_length() -> None:
     faults = Faults()
     body = decode(json.dumps({"x" * 5000 + str(i): i for i in range(1000)}).encode())
     with pytest.raises(TooManyFaults):
-        FILL(BOOK(), body, "", faults)
+        FILL(BOOK(), body, Place(faults))
     assert len(faults.found) == MAX_FAULTS
     assert max(len(field) for field, _ in faults.found) < 300
 
