@@ -20,7 +20,7 @@ from rich.text import Text
 from scaimind.cli.text import clean, duration, number
 
 BARS = "▁▂▃▄▅▆▇█"
-SHOWN = {"loss": "loss", "val_loss": "held-out loss", "tokens_per_second": "tokens/s"}
+SHOWN = {"loss": "loss", "tokens_per_second": "tokens/s"}
 LOG_LINES = 8
 PLAIN_EVERY_S = 5.0
 MAX_POINTS = 20_000
