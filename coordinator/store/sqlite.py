@@ -201,7 +201,7 @@ def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
         job.updated_at_ms,
         job.sequence,
         int(live),
-        msgspec.json.encode(job.labels).decode(),
+        _json(dict(job.labels)),
         encode(job).decode(),
     )
 

@@ -33,7 +33,7 @@ CREATE TABLE jobs (
     updated_at INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
     live INTEGER NOT NULL,
-    labels TEXT NOT NULL, -- [["key", "value"], …]
+    labels TEXT NOT NULL, -- {"key": "value", …}
     body TEXT NOT NULL
 );
 CREATE INDEX jobs_live ON jobs (sequence, job_id) WHERE live;
@@ -64,8 +64,7 @@ CREATE TRIGGER jobs_inserted AFTER INSERT ON jobs BEGIN
     INSERT INTO job_counts VALUES (new.tenant_id, new.status, 1)
         ON CONFLICT (tenant_id, status) DO UPDATE SET n = n + 1;
     INSERT INTO job_labels
-        SELECT DISTINCT new.tenant_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), new.number
-        FROM json_each(new.labels);
+        SELECT new.tenant_id, key, value, new.number FROM json_each(new.labels);
 END;
 CREATE TRIGGER jobs_moved AFTER UPDATE ON jobs
 WHEN new.status <> old.status OR new.tenant_id <> old.tenant_id BEGIN
@@ -75,13 +74,10 @@ WHEN new.status <> old.status OR new.tenant_id <> old.tenant_id BEGIN
 END;
 CREATE TRIGGER jobs_labelled AFTER UPDATE ON jobs
 WHEN new.labels <> old.labels OR new.tenant_id <> old.tenant_id BEGIN
-    DELETE FROM job_labels WHERE (tenant_id, key, value, job_number) IN (
-        SELECT old.tenant_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), old.number
-        FROM json_each(old.labels)
-    );
+    DELETE FROM job_labels WHERE tenant_id = old.tenant_id AND job_number = old.number
+        AND (key, value) IN (SELECT each.key, each.value FROM json_each(old.labels) AS each);
     INSERT INTO job_labels
-        SELECT DISTINCT new.tenant_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'), new.number
-        FROM json_each(new.labels);
+        SELECT new.tenant_id, key, value, new.number FROM json_each(new.labels);
 END;
 
 -- Leases, nodes, keys and remembered requests: all live, deleted when they retire.
