@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from coordinator.core.invariants import ensure
-from coordinator.core.placement import Placement, host_share
+from coordinator.core.placement import Placement, node_share
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Attempt,
@@ -31,7 +31,7 @@ from coordinator.core.turn import Turn
 DEPENDENCY_FAILURE = "CONFIG"
 
 
-def grant(turn: Turn, job: Job, placement: Placement) -> Job:
+def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
     """Gives a waiting job its devices: a new attempt, one lease per node."""
     number = job.attempt.number + 1 if job.attempt else 1
     shares = tuple(
@@ -42,7 +42,7 @@ def grant(turn: Turn, job: Job, placement: Placement) -> Job:
     job = turn.move(job, Reason.PLACED, attempt=attempt)
     first_rank = 0
     for node_rank, spot in enumerate(placement):
-        host = host_share(job.demand, spot.rank_count)
+        part = node_share(job.demand, spot.rank_count)
         lease = Lease(
             lease_id=f"{job.job_id}.{number}.{node_rank}",
             epoch=turn.epoch,
@@ -50,9 +50,9 @@ def grant(turn: Turn, job: Job, placement: Placement) -> Job:
             attempt=number,
             node_id=spot.node_id,
             device_ids=spot.device_ids,
-            cpu_count=host.cpu_count,
-            memory_bytes=host.memory_bytes,
-            disk_bytes=host.disk_bytes,
+            cpu_count=part.cpu_count,
+            memory_bytes=part.memory_bytes,
+            disk_bytes=part.disk_bytes,
             node_rank=node_rank,
             first_rank=first_rank,
             local_world_size=spot.rank_count,
@@ -64,7 +64,7 @@ def grant(turn: Turn, job: Job, placement: Placement) -> Job:
     return job
 
 
-def stop(turn: Turn, job: Job, cause: StopCause, *, failure: Failure | None = None) -> Job:
+def stop(turn: Turn, job: Job, *, cause: StopCause, failure: Failure | None = None) -> Job:
     """Asks for the end of a job's attempt. The first cause stays; only the job is told why."""
     ensure(job.attempt is not None, "an attempt is stopped", job.job_id)
     assert job.attempt is not None
@@ -100,15 +100,15 @@ def follow(turn: Turn, job_id: str, *, checkpointing: bool | None, backoff: Back
         return
     leases = turn.state.attempt_leases(job)
     if job.attempt.stop is None:
-        job = _walk(turn, job, leases, checkpointing=checkpointing)
+        job = _walk(turn, job, leases=leases, checkpointing=checkpointing)
         failure = next((lease.failure for lease in leases if lease.failure), None)
         if failure is not None:
             lost = failure.category == NODE_LOST
             cause = StopCause.NODE_LOST if lost else StopCause.RANK_FAILED
-            job = stop(turn, job, cause, failure=failure)
+            job = stop(turn, job, cause=cause, failure=failure)
             leases = turn.state.attempt_leases(job)
     if leases and all(lease.is_ended for lease in leases):
-        _conclude(turn, job, leases, backoff=backoff)
+        _conclude(turn, job, leases=leases, backoff=backoff)
 
 
 def settle(turn: Turn) -> None:
@@ -129,7 +129,7 @@ def reconsider(turn: Turn, job: Job) -> Job:
         if needed is None or needed.status is JobStatus.COMPLETED:
             continue  # what is not live any more was COMPLETED, or this job would have been told
         if needed.is_final:
-            return fail_dependency(turn, job, needed_id, needed.status.value)
+            return fail_dependency(turn, job, needed_id=needed_id, status=needed.status.value)
         waits = True
     if waits:
         return job
@@ -139,7 +139,7 @@ def reconsider(turn: Turn, job: Job) -> Job:
     return turn.move(job, Reason.WAITING_FOR_CAPACITY)
 
 
-def fail_dependency(turn: Turn, job: Job, needed_id: str, status: str) -> Job:
+def fail_dependency(turn: Turn, job: Job, *, needed_id: str, status: str) -> Job:
     """Ends a job because one that it depends on did not complete."""
     text = f"{needed_id}, on which it depends, is {status}"
     failure = Failure(category=DEPENDENCY_FAILURE, message=text)
@@ -154,7 +154,7 @@ _REASON_OF_STOP = {
 }
 
 
-def _walk(turn: Turn, job: Job, leases: Sequence[Lease], *, checkpointing: bool | None) -> Job:
+def _walk(turn: Turn, job: Job, *, leases: Sequence[Lease], checkpointing: bool | None) -> Job:
     """Takes every edge up to where the slowest lease is."""
     reached = min((_reached(lease) for lease in leases), default=LeaseState.GRANTED)
     if job.status is JobStatus.SCHEDULING and reached >= LeaseState.ACCEPTED:
@@ -182,11 +182,11 @@ def _reached(lease: Lease) -> LeaseState:
     return LeaseState.RUNNING if ran else LeaseState.ACCEPTED
 
 
-def _conclude(turn: Turn, job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> None:
+def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff) -> None:
     assert job.attempt is not None
     if ended_well(job, leases):
-        job = _walk(turn, job, leases, checkpointing=False)
-    verdict = judge(job, leases, backoff)
+        job = _walk(turn, job, leases=leases, checkpointing=False)
+    verdict = judge(job, leases, backoff=backoff)
     assert job.attempt is not None
     changes: dict[str, object] = {
         "attempt": replace(job.attempt, ended_at_ms=turn.now_ms),

@@ -32,7 +32,7 @@ class DeviceClass:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What one node has: device ids per class in the order of use, and the host's resources."""
+    """What one node has: device ids per class in the order of use, and the machine's own resources."""
 
     labels: Pairs
     pools: tuple[tuple[DeviceClass, tuple[str, ...]], ...]

@@ -95,15 +95,15 @@ class Core:
     def _handle(self, turn: Turn, command: Command) -> Reply | Rejected:
         match command:
             case SyncNode():
-                return sync(turn, command, self.settings)
+                return sync(turn, command, settings=self.settings)
             case SubmitJob():
-                return submit(turn, command, self.settings)
+                return submit(turn, command, settings=self.settings)
             case CancelJob():
-                return cancel(turn, command, self.settings)
+                return cancel(turn, command, settings=self.settings)
             case DrainNode():
-                return drain(turn, command, self.settings)
+                return drain(turn, command, settings=self.settings)
             case EnableNode():
-                return enable(turn, command, self.settings)
+                return enable(turn, command, settings=self.settings)
             case PutKey():
                 turn.put(command.key, Reason.KEY_CHANGED)
                 return Reply(key=command.key)

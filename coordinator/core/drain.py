@@ -14,7 +14,7 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
 
-def drain(turn: Turn, command: DrainNode, settings: CoreSettings) -> Reply | Rejected:
+def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | Rejected:
     """Places nothing more on a node; with force, stops what runs there."""
     known = recall(turn.state, command.caller)
     if known is not None:
@@ -37,13 +37,13 @@ def drain(turn: Turn, command: DrainNode, settings: CoreSettings) -> Reply | Rej
     return remember(
         turn,
         command.caller,
-        Reply(node=node),
+        reply=Reply(node=node),
         ttl_ms=settings.request_ttl_ms,
         most=settings.max_requests,
     )
 
 
-def enable(turn: Turn, command: EnableNode, settings: CoreSettings) -> Reply | Rejected:
+def enable(turn: Turn, command: EnableNode, *, settings: CoreSettings) -> Reply | Rejected:
     """Ends a drain; a node that is not drained stays as it is."""
     known = recall(turn.state, command.caller)
     if known is not None:
@@ -56,7 +56,7 @@ def enable(turn: Turn, command: EnableNode, settings: CoreSettings) -> Reply | R
     return remember(
         turn,
         command.caller,
-        Reply(node=node),
+        reply=Reply(node=node),
         ttl_ms=settings.request_ttl_ms,
         most=settings.max_requests,
     )
@@ -67,7 +67,7 @@ def empty(turn: Turn, node: Node) -> None:
     for lease in turn.state.leases_on(node.node_id):
         job = turn.state.jobs[lease.job_id]
         if not lease.is_ended and not job.is_final:
-            stop(turn, job, StopCause.DRAINED)
+            stop(turn, job, cause=StopCause.DRAINED)
 
 
 def _unknown(node_id: str) -> Rejected:

@@ -8,7 +8,7 @@ fit the tightest is taken, so that large holes stay whole; ties go to the lower 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -28,12 +28,11 @@ class Spot:
 
 MOST_KNOWN_FITS = 10_000
 Placement = tuple[Spot, ...]
-Accepts = Callable[[str, int], bool]  # (node id, ranks) → whether the host has room for them
 
 
 @dataclass(frozen=True, slots=True)
-class HostShare:
-    """A node's part of what a job asks of hosts."""
+class NodeShare:
+    """A node's part of what a job asks of its machines."""
 
     cpu_count: int
     memory_bytes: int
@@ -45,10 +44,10 @@ def rank_count(demand: Demand) -> int:
     return demand.world_size or demand.device_count
 
 
-def host_share(demand: Demand, ranks: int) -> HostShare:
-    """What `ranks` of the job's ranks need of their host, rounded up."""
+def node_share(demand: Demand, ranks: int) -> NodeShare:
+    """What `ranks` of the job's ranks need of their machine, rounded up."""
     total = rank_count(demand)
-    return HostShare(
+    return NodeShare(
         cpu_count=-(-demand.cpu_count * ranks // total),
         memory_bytes=-(-demand.memory_bytes * ranks // total),
         disk_bytes=-(-demand.disk_bytes * ranks // total),
@@ -63,13 +62,13 @@ def place(capacity: Capacity, demand: Demand, *, avoid: str = "") -> Placement |
     if not capacity.may_hold(demand):
         return None
     if avoid:
-        found = _place(capacity, demand, avoid)
+        found = _place(capacity, demand, avoid=avoid)
         if found is not None:
             return found
-    return _place(capacity, demand, "")
+    return _place(capacity, demand, avoid="")
 
 
-def _place(capacity: Capacity, demand: Demand, avoid: str) -> Placement | None:
+def _place(capacity: Capacity, demand: Demand, *, avoid: str) -> Placement | None:
     candidates = [
         found
         for device_type, classes in capacity.classes_for(demand)
@@ -163,7 +162,7 @@ class _Search:
         return None
 
     def _most(self, node_id: str, ranks: int) -> int:
-        """How many of up to `ranks` ranks the node's host has room for."""
+        """How many of up to `ranks` ranks the node's CPU, memory and disk hold."""
         while ranks and not self._accepts(node_id, ranks):
             ranks -= 1
         return ranks
@@ -174,7 +173,7 @@ class _Search:
         if self._plain:
             return True
         room = self._capacity.rooms[node_id]
-        return _selected(room, self._demand) and _holds(room, host_share(self._demand, ranks))
+        return _selected(room, self._demand) and _holds(room, node_share(self._demand, ranks))
 
     def _spot(self, node_id: str, device_class: DeviceClass, *, ranks: int) -> Spot:
         pool = self._capacity.pool(node_id, device_class)
@@ -186,7 +185,7 @@ def _selected(room: Room, demand: Demand) -> bool:
     return all(label in room.labels for label in demand.node_selector)
 
 
-def _holds(room: Room, share: HostShare) -> bool:
+def _holds(room: Room, share: NodeShare) -> bool:
     return (
         share.cpu_count <= room.cpu_count
         and share.memory_bytes <= room.memory_bytes
@@ -240,8 +239,12 @@ def misfit(total: Capacity, demand: Demand) -> Misfit | None:
     for name, more in steps:
         asked = replace(asked, **more)  # type: ignore[arg-type]
         if place(total, asked) is None:
-            return Misfit(f"resource_config.{name}", _largest(total, name, demand.device_type))
-    return Misfit("resource_config.disk_gb", _largest(total, "disk_gb", demand.device_type))
+            return Misfit(
+                f"resource_config.{name}", _largest(total, name, device_type=demand.device_type)
+            )
+    return Misfit(
+        "resource_config.disk_gb", _largest(total, "disk_gb", device_type=demand.device_type)
+    )
 
 
 def _types(total: Capacity) -> str:
@@ -251,7 +254,7 @@ def _types(total: Capacity) -> str:
     return f"no known node has such devices; known types and their numbers: {known}"
 
 
-def _largest(total: Capacity, name: str, device_type: str) -> str:
+def _largest(total: Capacity, name: str, *, device_type: str) -> str:
     classes = [one for one in total.classes if device_type in ("", one.type)]
     if name == "gpu_memory_gb":
         most = max(one.memory_bytes for one in classes)

@@ -26,7 +26,7 @@ def recall(state: ClusterState, caller: Caller) -> Reply | Rejected | None:
     return Reply(job=known.job, node=known.node, replayed=True)
 
 
-def remember(turn: Turn, caller: Caller, reply: Reply, *, ttl_ms: int, most: int) -> Reply:
+def remember(turn: Turn, caller: Caller, *, reply: Reply, ttl_ms: int, most: int) -> Reply:
     """Keeps an answer, durably with what it did; the oldest one goes where too many are kept."""
     if not caller.request_id:
         return reply

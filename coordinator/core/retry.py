@@ -58,7 +58,7 @@ def ended_well(job: Job, leases: Sequence[Lease]) -> bool:
     return job.attempt.stop is None or said_so
 
 
-def judge(job: Job, leases: Sequence[Lease], backoff: Backoff) -> Verdict:
+def judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     """Judges an attempt of which every lease has ended; `leases` by node rank."""
     attempt = job.attempt
     assert attempt is not None

@@ -30,7 +30,7 @@ def schedule(turn: Turn, limit: int) -> None:
             turn.state.set_aside(group)
             heapq.heappop(heads)
             continue
-        grant(turn, job, placement)
+        grant(turn, job, placement=placement)
         if serial in queue.ready:
             heapq.heapreplace(heads, (group.first(), serial))
         else:

@@ -17,7 +17,7 @@ from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
 
-def submit(turn: Turn, command: SubmitJob, settings: CoreSettings) -> Reply | Rejected:
+def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Accepts a job: PENDING while it must wait for jobs or a time, else QUEUED."""
     known = recall(turn.state, command.caller)
     if known is not None:
@@ -26,7 +26,7 @@ def submit(turn: Turn, command: SubmitJob, settings: CoreSettings) -> Reply | Re
     refusal = _refusal(turn.state, command, settings=settings, dependencies=dependencies)
     if refusal is not None:
         return refusal
-    job = _born(turn, command, dependencies)
+    job = _born(turn, command, dependencies=dependencies)
     if command.validate_only:
         return Reply(job=job)
     ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
@@ -34,19 +34,19 @@ def submit(turn: Turn, command: SubmitJob, settings: CoreSettings) -> Reply | Re
     turn.put(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
     for needed_id, status in dependencies.items():
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            job = fail_dependency(turn, job, needed_id, status)
+            job = fail_dependency(turn, job, needed_id=needed_id, status=status)
             break
     settle(turn)
     return remember(
         turn,
         command.caller,
-        Reply(job=job),
+        reply=Reply(job=job),
         ttl_ms=settings.request_ttl_ms,
         most=settings.max_requests,
     )
 
 
-def cancel(turn: Turn, command: CancelJob, settings: CoreSettings) -> Reply | Rejected:
+def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Makes a job CANCELLED at once; its devices are free when its agents say so."""
     known = recall(turn.state, command.caller)
     if known is not None:
@@ -71,7 +71,7 @@ def cancel(turn: Turn, command: CancelJob, settings: CoreSettings) -> Reply | Re
     return remember(
         turn,
         command.caller,
-        Reply(job=job),
+        reply=Reply(job=job),
         ttl_ms=settings.request_ttl_ms,
         most=settings.max_requests,
     )
@@ -140,7 +140,7 @@ def _dependencies(state: ClusterState, command: SubmitJob) -> dict[str, str]:
     return found
 
 
-def _born(turn: Turn, command: SubmitJob, dependencies: dict[str, str]) -> Job:
+def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Job:
     """The job as it begins."""
     status, reason = JobStatus.QUEUED, Reason.WAITING_FOR_CAPACITY
     if any(status != JobStatus.COMPLETED for status in dependencies.values()):

@@ -38,13 +38,13 @@ from coordinator.core.tables import may_become
 from coordinator.core.turn import Turn
 
 
-def sync(turn: Turn, command: SyncNode, settings: CoreSettings) -> Reply | Rejected:
+def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Rejected:
     """Takes over a report; a late one changes nothing."""
     node = turn.state.nodes.get(command.node_id)
-    refusal = _refusal(turn, command, node)
+    refusal = _refusal(turn, command, node=node)
     if refusal is not None:
         return refusal
-    node = _take_node(turn, command, node)
+    node = _take_node(turn, command, node=node)
     turn.hear(node.node_id, command.incarnation, sequence=command.sequence)
     observed: dict[str, ObservedLease] = {}
     for one in command.leases:
@@ -52,7 +52,7 @@ def sync(turn: Turn, command: SyncNode, settings: CoreSettings) -> Reply | Rejec
     for lease in turn.state.leases_on(node.node_id):
         if (lease.observed_generation, lease.observed_sequence) < _moment(command):
             _take_lease(
-                turn, lease, observed.get(lease.lease_id), command=command, settings=settings
+                turn, lease, one=observed.get(lease.lease_id), command=command, settings=settings
             )
     settle(turn)
     return Reply(node=turn.state.nodes[command.node_id])
@@ -62,7 +62,7 @@ def _moment(command: SyncNode) -> tuple[int, int]:
     return command.generation, command.sequence
 
 
-def _refusal(turn: Turn, command: SyncNode, node: Node | None) -> Reply | Rejected | None:
+def _refusal(turn: Turn, command: SyncNode, *, node: Node | None) -> Reply | Rejected | None:
     ids = [device.device_id for device in command.offer.devices]
     if len(set(ids)) != len(ids):
         return Rejected(
@@ -82,7 +82,7 @@ def _refusal(turn: Turn, command: SyncNode, node: Node | None) -> Reply | Reject
     return None
 
 
-def _take_node(turn: Turn, command: SyncNode, node: Node | None) -> Node:
+def _take_node(turn: Turn, command: SyncNode, *, node: Node | None) -> Node:
     if node is None:
         node = Node(
             node_id=command.node_id,
@@ -110,13 +110,13 @@ def _take_node(turn: Turn, command: SyncNode, node: Node | None) -> Node:
 def _take_lease(
     turn: Turn,
     lease: Lease,
-    one: ObservedLease | None,
     *,
+    one: ObservedLease | None,
     command: SyncNode,
     settings: CoreSettings,
 ) -> None:
     if one is not None and one.epoch == lease.epoch and one.state is not LeaseState.GRANTED:
-        if lease.is_ended or not _observe(turn, lease, one, command=command, settings=settings):
+        if lease.is_ended or not _observe(turn, lease, one=one, command=command, settings=settings):
             return
     elif lease.state is LeaseState.GRANTED:
         return
@@ -124,7 +124,7 @@ def _take_lease(
         _forget(turn, lease)
         return
     else:
-        _lose(turn, lease, command)
+        _lose(turn, lease, command=command)
         one = None
     speaks = one is not None and lease.node_rank == 0 and one.state is LeaseState.RUNNING
     checkpointing = one.checkpointing if one and speaks else None
@@ -132,10 +132,10 @@ def _take_lease(
 
 
 def _observe(
-    turn: Turn, lease: Lease, one: ObservedLease, *, command: SyncNode, settings: CoreSettings
+    turn: Turn, lease: Lease, *, one: ObservedLease, command: SyncNode, settings: CoreSettings
 ) -> bool:
     """Takes over what is new of a lease; answers whether anything is."""
-    _observe_checkpoints(turn, lease, one, most=settings.max_checkpoints)
+    _observe_checkpoints(turn, lease, one=one, most=settings.max_checkpoints)
     job = turn.state.jobs[lease.job_id]
     if not may_become(lease.state, one.state):
         return lease.node_rank == 0 and one.checkpointing != (job.status is JobStatus.CHECKPOINTING)
@@ -158,7 +158,7 @@ def _observe(
     return True
 
 
-def _observe_checkpoints(turn: Turn, lease: Lease, one: ObservedLease, *, most: int) -> None:
+def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: int) -> None:
     """Takes over which checkpoints of this attempt exist; those of earlier ones stay."""
     job = turn.state.jobs[lease.job_id]
     if lease.node_rank != 0 or job.is_final or not _is_newest(job, lease):
@@ -189,7 +189,7 @@ def _forget(turn: Turn, lease: Lease) -> None:
             turn.finished.append(job.job_id)
 
 
-def _lose(turn: Turn, lease: Lease, command: SyncNode) -> None:
+def _lose(turn: Turn, lease: Lease, *, command: SyncNode) -> None:
     text = f"node {lease.node_id} came back without it"
     turn.edit_lease(
         lease,

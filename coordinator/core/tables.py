@@ -27,7 +27,7 @@ RUNNING = (_S.SCHEDULING, _S.PREPARING, _S.TRAINING, _S.CHECKPOINTING)
 
 
 def _from_each(
-    statuses: Iterable[JobStatus], cause: Reason, to: JobStatus
+    statuses: Iterable[JobStatus], cause: Reason, *, to: JobStatus
 ) -> dict[tuple[JobStatus, Reason], JobStatus]:
     return {(status, cause): to for status in statuses}
 
@@ -43,12 +43,12 @@ JOB: Mapping[tuple[JobStatus, Reason], JobStatus] = {
     (_S.TRAINING, _R.CHECKPOINT_BEGUN): _S.CHECKPOINTING,
     (_S.CHECKPOINTING, _R.CHECKPOINT_ENDED): _S.TRAINING,
     (_S.TRAINING, _R.FINISHED): _S.COMPLETED,
-    **_from_each(RUNNING, _R.RETRYING, _S.QUEUED),
-    **_from_each(RUNNING, _R.NODE_LOST, _S.QUEUED),
-    **_from_each(RUNNING, _R.NODE_DRAINED, _S.QUEUED),
-    **_from_each(RUNNING, _R.RANK_FAILED, _S.FAILED),
-    **_from_each(RUNNING, _R.TIME_LIMIT, _S.FAILED),
-    **_from_each((*BORN, *RUNNING), _R.CANCELLED_BY_USER, _S.CANCELLED),
+    **_from_each(RUNNING, _R.RETRYING, to=_S.QUEUED),
+    **_from_each(RUNNING, _R.NODE_LOST, to=_S.QUEUED),
+    **_from_each(RUNNING, _R.NODE_DRAINED, to=_S.QUEUED),
+    **_from_each(RUNNING, _R.RANK_FAILED, to=_S.FAILED),
+    **_from_each((_S.TRAINING, _S.CHECKPOINTING), _R.TIME_LIMIT, to=_S.FAILED),
+    **_from_each((*BORN, *RUNNING), _R.CANCELLED_BY_USER, to=_S.CANCELLED),
 }
 
 LEASE: Mapping[LeaseState, tuple[LeaseState, ...]] = {
@@ -105,7 +105,7 @@ def duty(node: Node) -> Duty:
     return Duty.DRAINING if node.drain else Duty.ENABLED
 
 
-def check_node(before: Node, after: Node, cause: Reason) -> None:
+def check_node(before: Node, after: Node, *, cause: Reason) -> None:
     """Raises InvariantViolation when `cause` cannot take the node from `before` to `after`."""
     moves = [
         (CONTACT.get((contact(before), cause), contact(before)), contact(after)),

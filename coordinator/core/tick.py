@@ -19,11 +19,11 @@ def tick(turn: Turn, settings: CoreSettings) -> None:
     for due, id in deadlines.due(turn.now_ms, limit=settings.max_deadlines_per_tick):
         at_ms = deadlines.wanted.get((due, id))
         if at_ms is not None and at_ms <= turn.now_ms:
-            _act(turn, due, id)
+            _act(turn, due, id=id)
     settle(turn)
 
 
-def _act(turn: Turn, due: Due, id: str) -> None:
+def _act(turn: Turn, due: Due, *, id: str) -> None:
     state = turn.state
     match due:
         case Due.START:
@@ -32,7 +32,7 @@ def _act(turn: Turn, due: Due, id: str) -> None:
             reason = Reason.WAITING_FOR_CAPACITY
             turn.edit(state.jobs[id], reason, reason=reason.value, not_before_ms=0)
         case Due.TIME_LIMIT:
-            stop(turn, state.jobs[id], StopCause.TIME_LIMIT)
+            stop(turn, state.jobs[id], cause=StopCause.TIME_LIMIT)
         case Due.DRAIN:
             node = state.nodes[id]
             assert node.drain is not None

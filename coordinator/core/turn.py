@@ -86,7 +86,7 @@ class Turn:
     def edit_node(self, node: Node, cause: Reason, **changes: Any) -> Node:
         """Changes a node."""
         after = replace(node, version=node.version + 1, updated_at_ms=self.now_ms, **changes)
-        check_node(node, after, cause)
+        check_node(node, after, cause=cause)
         self.put(after, cause)
         return after
 

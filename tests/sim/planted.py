@@ -52,7 +52,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("retry", "Verdict(Reason.NODE_DRAINED)", "Verdict(Reason.NODE_DRAINED, counts=True)"),
     ),
     "a failed rank leaves its gang running": (
-        Edit("attempts", "job = stop(turn, job, cause, failure=failure)", "pass"),
+        Edit("attempts", "job = stop(turn, job, cause=cause, failure=failure)", "pass"),
     ),
     "exit 0 after a stop is success": (
         Edit("retry", "return job.attempt.stop is None or said_so", "return True"),

@@ -139,7 +139,8 @@ class Player:
 
     def _observed(self, lease_id: str, said: str) -> ObservedLease:
         state, *flags = said.split(":")
-        options = dict(flag.split("=", 1) if "=" in flag else (flag, "1") for flag in flags)
+        parts = [flag.partition("=") for flag in flags]
+        options = {name: value for name, _, value in parts}
         lease = self.core.state.leases.get(lease_id)
         failure = None
         if "exit" in options or "fail" in options:
