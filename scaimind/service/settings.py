@@ -16,6 +16,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+FLAG = "--settings"
+
 
 class ServiceSettings(BaseSettings):
     """Base of a program's settings; each field is a flag, a variable and a key of the file."""
@@ -26,11 +28,11 @@ class ServiceSettings(BaseSettings):
         cli_implicit_flags=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,
-        extra="ignore",
+        extra="forbid",
         frozen=True,
     )
 
-    config: Path | None = Field(default=None, description="TOML file with any of these settings")
+    settings: Path | None = Field(default=None, description="TOML file with any of these settings")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_json: bool = Field(default=False, description="write the program's own log as JSON lines")
 
@@ -46,7 +48,9 @@ class ServiceSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Orders the sources; the file's own path is taken from the flags or the environment."""
-        path = _option(cls._argv, "--config") or env_settings().get("config")
+        path = _option(cls._argv, FLAG) or env_settings().get("settings")
+        if path and not Path(path).is_file():
+            raise SystemExit(f"there is no settings file {path}")
         file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
         return (init_settings, env_settings, *file)
 
@@ -58,9 +62,6 @@ class ServiceSettings(BaseSettings):
             SystemExit: 0 after `--help`; 2 with one line per fault where a setting is bad.
         """
         cls._argv = tuple(sys.argv[1:] if argv is None else argv)
-        path = _option(cls._argv, "--config")
-        if path and not Path(path).is_file():
-            raise SystemExit(_fault(program, "config", "no such file"))
         try:
             source: CliSettingsSource[Any] = CliSettingsSource(
                 cls, cli_prog_name=f"python -m {program}", cli_parse_args=list(cls._argv)

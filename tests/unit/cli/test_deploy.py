@@ -45,7 +45,7 @@ def test_a_settings_file_is_taken_whole(
     file = DEPLOY / "config" / f"{name.removeprefix('mind-')}.toml"
     values = tomllib.loads(file.read_text())
     assert set(values) <= set(settings.model_fields)
-    loaded = settings.load(program, ["--config", str(file)])
+    loaded = settings.load(program, ["--settings", str(file)])
     shown = loaded.model_dump(mode="json")
     assert {key: shown[key] for key in values} == values
 
