@@ -53,3 +53,12 @@ def remove_folder(folder: Path, trash: Path) -> None:
 def empty(trash: Path) -> None:
     """Removes what earlier removals left behind."""
     shutil.rmtree(trash, ignore_errors=True)
+
+
+def has_entries(folder: Path) -> bool:
+    """Whether a folder can be read and holds anything."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entries)
+    except OSError:
+        return False

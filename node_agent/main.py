@@ -96,11 +96,11 @@ async def _serve(
             node_id=settings.node_id,
             incarnation=uuid.uuid4().hex,
             generation=generation,
-            offer=_offer(settings, telemetry, data_dir),
+            offer=_offer(settings, telemetry, data_dir=data_dir),
             hold_ms=settings.hold_ms,
             metadata=metadata,
         )
-        telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir))
+        telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir=data_dir))
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
         working = [tasks.create_task(part.run()) for part in (spool, telemetry)]
         code = await _until_told(session)
@@ -109,7 +109,7 @@ async def _serve(
         return code
 
 
-def _offer(settings: Settings, telemetry: TelemetryReporter, data_dir: Path) -> NodeOffer:
+def _offer(settings: Settings, telemetry: TelemetryReporter, *, data_dir: Path) -> NodeOffer:
     return offer(
         telemetry.devices(), address=settings.address, labels=settings.labels, data_dir=data_dir
     )
@@ -147,16 +147,19 @@ def _lock(data_dir: Path) -> int:
 
 
 def _next_generation(path: Path) -> int:
-    """The number of this start, higher than all before and durable.
+    """The number of this start, higher than all before.
 
-    It is at least the time in seconds, so that a node whose folder was lost still starts above
-    the agent that it replaces.
+    It is at least the time in seconds, so that a node whose folder was lost, or whose disk is too
+    full to write it down, still starts above the agent that it replaces.
     """
     try:
         last = int(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         last = 0
     generation = max(last + 1, int(time.time()))
-    replace_file(path, str(generation).encode())
-    sync(path)
+    try:
+        replace_file(path, str(generation).encode())
+        sync(path)
+    except OSError as error:
+        log.warning("generation_not_written", reason=error.strerror)
     return generation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from node_agent.core.leases import Fault, Lease, Rank, State
-from node_agent.keeper import Seen
+from node_agent.held import Seen
 from node_agent.ranks import ProvenCheckpoint
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2

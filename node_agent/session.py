@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import structlog
 
-from node_agent.keeper import Seen
+from node_agent.held import Seen
 from node_agent.report import report
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 

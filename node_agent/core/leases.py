@@ -154,6 +154,8 @@ _SIGNALS = {
     11: "SIGSEGV",
     13: "SIGPIPE",
     15: "SIGTERM",
+    24: "SIGXCPU, more CPU time than its limit allows",
+    25: "SIGXFSZ, a file larger than its limit allows",
 }
 _CODES = {
     126: "which in a shell means that a command cannot be executed",

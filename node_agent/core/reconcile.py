@@ -66,7 +66,7 @@ Action = Start | Stop | Conclude | Forget
 
 
 def reconcile(
-    desired: Iterable[Desired] | None, observed: Iterable[Lease], now_ms: int
+    desired: Iterable[Desired] | None, observed: Iterable[Lease], *, now_ms: int
 ) -> list[Action]:
     """Actions that bring `observed` closer to `desired`; None: not heard yet, let all run."""
     known = list(observed)
@@ -76,22 +76,24 @@ def reconcile(
     actions: list[Action] = []
     for lease in known:
         want = wanted.get(lease.lease_id)
-        actions += _known(lease, want if want and want.epoch == lease.epoch else None, now_ms)
+        actions += _known(
+            lease, want if want and want.epoch == lease.epoch else None, now_ms=now_ms
+        )
     known_ids = {lease.lease_id for lease in known}
     actions += [_unknown(want) for key, want in wanted.items() if key not in known_ids]
     return actions
 
 
-def _known(lease: Lease, want: Desired | None, now_ms: int) -> list[Action]:
+def _known(lease: Lease, want: Desired | None, *, now_ms: int) -> list[Action]:
     if lease.leaving:
         return []
     if lease.state is State.ENDED:
         forget = want is None and lease.drained
         return [Forget(lease.lease_id, lease.epoch)] if forget else []
     if want is None:
-        return _stop(lease, SHORT_GRACE_MS, now_ms)
+        return _stop(lease, SHORT_GRACE_MS, now_ms=now_ms)
     if not want.run:
-        return _stop(lease, want.grace_ms, now_ms)
+        return _stop(lease, want.grace_ms, now_ms=now_ms)
     return _gang_stops([lease], now_ms)
 
 
@@ -107,11 +109,11 @@ def _gang_stops(leases: Iterable[Lease], now_ms: int) -> list[Action]:
         action
         for lease in leases
         if lease.state is not State.ENDED and first_fault(lease.ranks) is not None
-        for action in _stop(lease, SHORT_GRACE_MS, now_ms)
+        for action in _stop(lease, SHORT_GRACE_MS, now_ms=now_ms)
     ]
 
 
-def _stop(lease: Lease, grace_ms: int, now_ms: int) -> list[Action]:
+def _stop(lease: Lease, grace_ms: int, *, now_ms: int) -> list[Action]:
     if lease.stop_by_ms is not None and now_ms + grace_ms >= lease.stop_by_ms:
         return []
     return [Stop(lease.lease_id, lease.epoch, grace_ms)]

@@ -25,11 +25,6 @@ class ForkPool:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = asyncio.Lock()
 
-    @property
-    def pid(self) -> int | None:
-        """Process id of the fork server, for those who want to see it die."""
-        return self._process.pid if self._process else None
-
     async def open(self) -> None:
         """Starts the server where none is alive."""
         async with self._lock:

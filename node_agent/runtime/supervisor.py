@@ -35,19 +35,15 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-CONTROL = "control"
-STARTED = "started.json"
-EXIT = "exit.json"
+from node_agent.runtime.folder import RankFolder
+
 STARTED_REPLY = b"S"
 HEADER = struct.Struct("!I")
 
 LEFTOVER_GRACE_MS = 2_000  # for what a rank leaves behind when it ends by itself
 SWEEP_MS = 50  # between SIGKILLs of processes that keep forking
-RETRY_S = 1.0  # between tries to write the exit down on a full disk
 MAX_COMMAND_BYTES = 4096
 MAX_GRACE_MS = 1_000_000_000
-STDERR_TAIL_BYTES = 4096
-RESERVE_BYTES = 4096  # size of started.json and exit.json, padded with spaces
 RANK_OOM_SCORE = 500  # the kernel takes a rank before its supervisor
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
@@ -98,18 +94,20 @@ class Supervisor:
     def __init__(self, order: dict[str, Any]) -> None:
         """Takes an order: path, argv, env, cwd, subject (what the program is called), boot."""
         self._order = order
-        self._folder = os.open(order["path"], os.O_RDONLY | os.O_DIRECTORY)
+        self._folder = RankFolder(order["path"])
         self._control = -1
         self._rank = 0
-        self._sweep_due = False
-        self._ended: dict[str, Any] | None = None  # of the rank's first process
+        self._ended: dict[str, Any] = {}  # how the rank's first process did
         self._stopped = False
         self._deadline_ms: int | None = None
+        self._sweep_due = False
         self._commands = b""
 
     def run(self, agent: socket.socket, spare: int) -> None:
         """Starts the rank, tells `agent`, and returns when nothing of the rank is left."""
-        if not self._claim():
+        try:
+            self._control = self._folder.claim()
+        except FileExistsError:
             return
         wakeup, signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
@@ -120,47 +118,33 @@ class Supervisor:
         agent.close()
         os.close(spare)
         self._wait(wakeup)
-        self._write_exit()
-
-    def _claim(self) -> bool:
-        """Makes this process the rank's only supervisor for ever; False where there was one."""
-        draft = f"{CONTROL}.{os.getpid()}"
-        os.mkfifo(draft, 0o600, dir_fd=self._folder)
-        self._control = os.open(draft, os.O_RDWR | os.O_NONBLOCK, dir_fd=self._folder)
-        try:
-            os.link(draft, CONTROL, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(draft, dir_fd=self._folder)
-        return True
+        self._folder.write_exit(self._ended)
+        os.close(self._control)  # tells the agent, who need not wait for the disk
+        self._folder.sync_exit()
 
     def _start(self) -> None:
         try:
-            for name in (STARTED, EXIT):
-                self._put(name, b"")
+            self._folder.reserve()
             self._rank = self._spawn()
         except (OSError, ValueError) as error:
             self._ended = _refusal(self._order["subject"], error)
             return
-        started = {
-            "pid": self._rank,
-            "supervisor_pid": os.getpid(),
-            "started_at_ms": now_at_ms(),
-            "start_ticks": start_ticks(self._rank),
-            "boot": self._order["boot"],
-        }
-        with suppress(OSError):  # then it is not told when the rank began; it runs all the same
-            self._put(STARTED, json.dumps(started).encode())
-            self._publish(STARTED)
+        self._folder.write_started(
+            {
+                "pid": self._rank,
+                "supervisor_pid": os.getpid(),
+                "started_at_ms": now_at_ms(),
+                "start_ticks": start_ticks(self._rank),
+                "boot": self._order["boot"],
+            }
+        )
 
     def _spawn(self) -> int:
         os.chdir(self._order["cwd"])
-        append = os.O_WRONLY | os.O_APPEND
         streams = (
             os.open(os.devnull, os.O_RDONLY),
-            self._open("stdout", append),
-            self._open("stderr", append),
+            self._folder.open_to_append("stdout"),
+            self._folder.open_to_append("stderr"),
         )
         argv = self._order["argv"]
         child = os.posix_spawn(
@@ -216,7 +200,7 @@ class Supervisor:
             "signal": -code if code < 0 else None,
             "ended_at_ms": now_at_ms(),
             "stopped": self._stopped,
-            "stderr_tail": self._stderr_tail() if code else "",
+            "last_line": self._folder.last_line() if code else "",
         }
         if self._deadline_ms is None:
             self._deadline_ms = _now_ms() + LEFTOVER_GRACE_MS
@@ -238,59 +222,11 @@ class Supervisor:
         deadline_ms = _now_ms() + grace_ms
         if self._deadline_ms is None or deadline_ms < self._deadline_ms:
             self._deadline_ms = deadline_ms
-        if not self._stopped and self._ended is None:
+        if not self._stopped and not self._ended:
             self._stopped = True
-            # The process group's leader cannot be somebody else: only this process reaps it.
+            # The id cannot be somebody else's: only this process reaps it.
             _signal_all([self._rank], signal.SIGTERM)
             _signal_all([self._rank], signal.SIGCONT)
-
-    def _stderr_tail(self) -> str:
-        try:
-            fd = self._open("stderr", os.O_RDONLY)
-            size = os.fstat(fd).st_size
-            text = os.pread(fd, STDERR_TAIL_BYTES, max(0, size - STDERR_TAIL_BYTES))
-            os.close(fd)
-        except OSError:
-            return ""
-        lines = text.replace(b"\0", b"").decode("utf-8", "replace").strip().splitlines()
-        return lines[-1].strip()[:300] if lines else ""
-
-    def _write_exit(self) -> None:
-        ended = self._ended or {"exit_code": None, "signal": None, "ended_at_ms": now_at_ms()}
-        while True:
-            try:
-                self._put(EXIT, json.dumps(ended).encode())
-                self._publish(EXIT)
-                os.close(self._control)  # tells the agent, who need not wait for the disk
-                self._sync(EXIT)
-            except FileNotFoundError:
-                return  # the folder was removed: nobody wants to know
-            except OSError:
-                time.sleep(RETRY_S)
-            else:
-                return
-
-    def _put(self, name: str, content: bytes) -> None:
-        """Fills the draft of a file, always to the same size.
-
-        Made at the start, when there is room, it can be filled at the end on a full disk.
-        """
-        fd = self._open(f"{name}.tmp", os.O_WRONLY)
-        try:
-            os.write(fd, content.ljust(RESERVE_BYTES))
-        finally:
-            os.close(fd)
-
-    def _sync(self, name: str) -> None:
-        with suppress(OSError):  # removed already, or a disk that fails; it was told either way
-            os.fsync(self._open(name, os.O_RDONLY))
-
-    def _publish(self, name: str) -> None:
-        os.rename(f"{name}.tmp", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-
-    def _open(self, name: str, flags: int) -> int:
-        create = 0 if flags & os.O_ACCMODE == os.O_RDONLY else os.O_CREAT
-        return os.open(name, flags | create, 0o600, dir_fd=self._folder)
 
 
 def descendants(root: int) -> list[int]:

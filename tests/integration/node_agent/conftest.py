@@ -26,6 +26,7 @@ class Agent:
         self.coordinator = coordinator
         self.data_dir = data_dir
         self.flags: tuple[str, ...] = ("--devices", "sim:8xH100")
+        self.prefix: tuple[str, ...] = ()
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -38,6 +39,7 @@ class Agent:
         """Starts an agent, and waits for its first call."""
         calls = len(self.coordinator.requests)
         self._process = await asyncio.create_subprocess_exec(
+            *self.prefix,
             sys.executable,
             *("-W", "error::ResourceWarning", "-m", "node_agent"),
             *("--data-dir", str(self.data_dir), "--node-id", "n1"),

@@ -42,11 +42,6 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         if self._server is not None:
             await self._server.stop(None)
 
-    async def restart(self) -> None:
-        """Goes away and comes back on the same port."""
-        await self.stop()
-        await self.start()
-
     async def next_call(self) -> agent_pb2.SyncRequest:
         """Has the held call answered, and waits for the one after it."""
         calls = len(self.requests)

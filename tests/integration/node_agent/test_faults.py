@@ -172,7 +172,8 @@ async def test_a_coordinator_that_goes_and_comes_back_finds_all_as_it_was(
 ) -> None:
     await agent.start()
     granted = await _run(coordinator, agent, script("echo up; exec sleep 600"))
-    await coordinator.restart()
+    await coordinator.stop()
+    await coordinator.start()
     calls = len(coordinator.requests)
     await coordinator.until(lambda: len(coordinator.requests) > calls)
     assert coordinator.leases["lease-1"].state == agent_pb2.RUNNING

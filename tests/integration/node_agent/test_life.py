@@ -227,7 +227,8 @@ async def test_an_ended_lease_stays_until_its_output_is_acknowledged(
         await coordinator.next_call()
         assert "lease-1" in coordinator.leases
     coordinator.acknowledges = True
-    await coordinator.restart()
+    await coordinator.stop()
+    await coordinator.start()
     await coordinator.forgotten("lease-1")
 
 
@@ -273,6 +274,31 @@ async def test_fifty_ranks_at_once(coordinator: Coordinator, agent: Agent, scrip
         *(coordinator.reported(f"lease-{n}", agent_pb2.ENDED) for n in range(10))
     )
     assert [[rank.exit_code for rank in lease.ranks] for lease in ended] == [[0] * 5] * 10
+
+
+async def test_a_rank_that_outgrows_its_files_is_ended_and_said_to_and_the_node_goes_on(
+    coordinator: Coordinator, agent: Agent, script: Script
+) -> None:
+    agent.prefix = ("sh", "-c", 'ulimit -f 2048; exec "$0" "$@"')  # in blocks of 512 bytes
+    await agent.start()
+    await coordinator.desire(lease(script("exec cat /dev/zero")))
+    ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
+    assert ended.ranks[0].signal == signal.SIGXFSZ
+    assert "limit" in ended.error.message
+    await coordinator.desire(lease(script("true"), lease_id="lease-2"))
+    assert not (await coordinator.reported("lease-2", agent_pb2.ENDED)).HasField("error")
+
+
+async def test_output_that_is_no_text_does_no_harm(
+    coordinator: Coordinator, agent: Agent, script: Script
+) -> None:
+    await agent.start()
+    garbage = "head -c 300000 /dev/urandom; head -c 300000 /dev/urandom >&2; exit 3"
+    await coordinator.desire(lease(script(garbage)))
+    ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
+    assert ended.error.exit_code == 3
+    await coordinator.desire()
+    await coordinator.forgotten("lease-1")
 
 
 @pytest.mark.parametrize(

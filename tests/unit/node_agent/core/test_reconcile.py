@@ -40,80 +40,82 @@ def lease(*ranks: Rank, epoch: int = 1, **more: object) -> Lease:
 
 
 def test_a_desired_lease_that_is_not_known_is_started() -> None:
-    assert reconcile([want()], [], NOW_MS) == [Start("l", 1)]
+    assert reconcile([want()], [], now_ms=NOW_MS) == [Start("l", 1)]
 
 
 def test_a_desired_lease_that_runs_is_left_alone() -> None:
-    assert reconcile([want()], [lease(RUNNING)], NOW_MS) == []
+    assert reconcile([want()], [lease(RUNNING)], now_ms=NOW_MS) == []
 
 
 def test_an_ended_lease_is_not_started_again() -> None:
-    assert reconcile([want()], [lease(ENDED, drained=True)], NOW_MS) == []
+    assert reconcile([want()], [lease(ENDED, drained=True)], now_ms=NOW_MS) == []
 
 
 def test_a_lease_without_its_spec_that_is_not_known_is_lost() -> None:
-    [action] = reconcile([want(spec=False)], [], NOW_MS)
+    [action] = reconcile([want(spec=False)], [], now_ms=NOW_MS)
     assert isinstance(action, Conclude)
     assert action.fault is not None
     assert action.fault.category is Category.NODE_LOST
 
 
 def test_a_stop_of_an_unknown_lease_is_answered_as_ended_without_a_fault() -> None:
-    assert reconcile([want(run=False)], [], NOW_MS) == [Conclude("l", 1, None)]
+    assert reconcile([want(run=False)], [], now_ms=NOW_MS) == [Conclude("l", 1, None)]
 
 
 def test_a_stop_is_asked_for_with_its_grace_and_once() -> None:
     running = lease(RUNNING)
-    assert reconcile([want(run=False)], [running], NOW_MS) == [Stop("l", 1, 60_000)]
+    assert reconcile([want(run=False)], [running], now_ms=NOW_MS) == [Stop("l", 1, 60_000)]
     asked = replace(running, stop_by_ms=NOW_MS + 60_000)
-    assert reconcile([want(run=False)], [asked], NOW_MS) == []
-    assert reconcile([want(run=False)], [asked], NOW_MS + 70_000) == []
+    assert reconcile([want(run=False)], [asked], now_ms=NOW_MS) == []
+    assert reconcile([want(run=False)], [asked], now_ms=NOW_MS + 70_000) == []
 
 
 def test_a_shorter_grace_is_passed_on() -> None:
     asked = lease(RUNNING, stop_by_ms=NOW_MS + 60_000)
-    assert reconcile([want(run=False, grace_ms=5)], [asked], NOW_MS) == [Stop("l", 1, 5)]
+    assert reconcile([want(run=False, grace_ms=5)], [asked], now_ms=NOW_MS) == [Stop("l", 1, 5)]
 
 
 def test_a_lease_that_is_not_desired_is_stopped_then_forgotten_once_drained() -> None:
-    assert reconcile([], [lease(RUNNING)], NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
-    assert reconcile([], [lease(ENDED)], NOW_MS) == []
-    assert reconcile([], [lease(ENDED, drained=True)], NOW_MS) == [Forget("l", 1)]
-    assert reconcile([], [lease(ENDED, drained=True, leaving=True)], NOW_MS) == []
+    assert reconcile([], [lease(RUNNING)], now_ms=NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
+    assert reconcile([], [lease(ENDED)], now_ms=NOW_MS) == []
+    assert reconcile([], [lease(ENDED, drained=True)], now_ms=NOW_MS) == [Forget("l", 1)]
+    assert reconcile([], [lease(ENDED, drained=True, leaving=True)], now_ms=NOW_MS) == []
 
 
 def test_an_ended_lease_that_is_still_desired_is_kept() -> None:
-    assert reconcile([want(run=False)], [lease(ENDED, drained=True)], NOW_MS) == []
+    assert reconcile([want(run=False)], [lease(ENDED, drained=True)], now_ms=NOW_MS) == []
 
 
 def test_a_higher_epoch_stops_the_lower_one_and_starts_when_that_is_gone() -> None:
     new = want(epoch=2)
-    assert reconcile([new], [lease(RUNNING)], NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
-    assert reconcile([new], [lease(ENDED, drained=True)], NOW_MS) == [Forget("l", 1)]
-    assert reconcile([new], [lease(ENDED, drained=True, leaving=True)], NOW_MS) == []
-    assert reconcile([new], [], NOW_MS) == [Start("l", 2)]
+    assert reconcile([new], [lease(RUNNING)], now_ms=NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
+    assert reconcile([new], [lease(ENDED, drained=True)], now_ms=NOW_MS) == [Forget("l", 1)]
+    assert reconcile([new], [lease(ENDED, drained=True, leaving=True)], now_ms=NOW_MS) == []
+    assert reconcile([new], [], now_ms=NOW_MS) == [Start("l", 2)]
 
 
 def test_of_two_desired_epochs_the_higher_counts() -> None:
-    assert reconcile([want(epoch=2), want(epoch=1)], [], NOW_MS) == [Start("l", 2)]
+    assert reconcile([want(epoch=2), want(epoch=1)], [], now_ms=NOW_MS) == [Start("l", 2)]
 
 
 def test_a_failed_rank_stops_its_gang() -> None:
     gang = lease(RUNNING, FAILED)
-    assert reconcile([want()], [gang], NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
+    assert reconcile([want()], [gang], now_ms=NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
 
 
 def test_a_failed_rank_stops_its_gang_before_anything_was_heard() -> None:
-    assert reconcile(None, [lease(RUNNING, FAILED)], NOW_MS) == [Stop("l", 1, SHORT_GRACE_MS)]
+    assert reconcile(None, [lease(RUNNING, FAILED)], now_ms=NOW_MS) == [
+        Stop("l", 1, SHORT_GRACE_MS)
+    ]
 
 
 def test_before_anything_was_heard_all_is_left_alone() -> None:
     ended = lease(ENDED, drained=True)
-    assert reconcile(None, [lease(RUNNING), replace(ended, lease_id="m")], NOW_MS) == []
+    assert reconcile(None, [lease(RUNNING), replace(ended, lease_id="m")], now_ms=NOW_MS) == []
 
 
 def test_a_rank_that_ended_well_leaves_its_gang_running() -> None:
-    assert reconcile([want()], [lease(ENDED, Rank(1, State.RUNNING))], NOW_MS) == []
+    assert reconcile([want()], [lease(ENDED, Rank(1, State.RUNNING))], now_ms=NOW_MS) == []
 
 
 # A small world: actions are carried out, ranks live and end, the coordinator changes its mind.
@@ -129,9 +131,9 @@ class World:
     now_ms: int = NOW_MS
 
     def step(self) -> None:
-        for action in reconcile(self.desired, self.leases.values(), self.now_ms):
+        for action in reconcile(self.desired, self.leases.values(), now_ms=self.now_ms):
             self.carry_out(action)
-        again = reconcile(self.desired, self.leases.values(), self.now_ms)
+        again = reconcile(self.desired, self.leases.values(), now_ms=self.now_ms)
         assert again == [], "the same was asked for twice"
 
     def carry_out(self, action: Action) -> None:
@@ -219,13 +221,13 @@ def test_no_lease_is_started_twice_or_forgotten_while_it_runs(
 @given(st.lists(DESIRED, max_size=6))
 def test_the_order_of_the_desired_list_does_not_matter(desired: list[Desired]) -> None:
     unique = {(d.lease_id, d.epoch): d for d in desired}.values()
-    forward = reconcile(unique, [], NOW_MS)
-    backward = reconcile(reversed(list(unique)), [], NOW_MS)
+    forward = reconcile(unique, [], now_ms=NOW_MS)
+    backward = reconcile(reversed(list(unique)), [], now_ms=NOW_MS)
     assert sorted(map(repr, forward)) == sorted(map(repr, backward))
 
 
 def test_a_fault_of_the_whole_lease_is_an_end() -> None:
     refused = lease(fault=Fault(Category.CONFIG, "no"), drained=True)
     assert refused.state is State.ENDED
-    assert reconcile([want()], [refused], NOW_MS) == []
-    assert reconcile([], [refused], NOW_MS) == [Forget("l", 1)]
+    assert reconcile([want()], [refused], now_ms=NOW_MS) == []
+    assert reconcile([], [refused], now_ms=NOW_MS) == [Forget("l", 1)]

@@ -1,0 +1,232 @@
+"""One lease of this node, from its grant to the removal of its folder.
+
+A lease is reported from the moment that it is known, so that nothing that runs or is about to is
+ever hidden. `lease.pb` is written before the first rank is started, and flushed once the ranks need
+the disk no more: after a power cut without it the lease is unknown, and answered as lost, which its
+ranks are. A lease of which nothing could be ordered lives in memory alone. An ended lease is
+reported as ended once its findings are settled and it is known whether it left a model, so that
+the coordinator decides on the whole of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from node_agent import files, orders
+from node_agent.command import Refused
+from node_agent.core.leases import Category, Fault, Lease, Rank, State
+from node_agent.environment import folders
+from node_agent.ranks import DetectedDevice, LeaseFindings, SpoolProtocol
+from node_agent.runtime.protocol import RankOrder, Runtime
+from node_agent.runtime.supervisor import now_at_ms
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+
+FLUSH_DELAY_S = 0.05
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What leases are kept with; `changed` is called when anything of a lease has changed."""
+
+    tasks: asyncio.TaskGroup
+    runtime: Runtime
+    spool: SpoolProtocol
+    storage_dir: Path
+    trash_dir: Path
+    devices: Mapping[str, DetectedDevice]
+    changed: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One lease as it is to be reported; `state` is ENDED only when all else is final."""
+
+    lease: Lease
+    state: State
+    findings: LeaseFindings
+    output_uri: str
+
+
+class HeldLease:
+    """One lease in memory. `ranks` maps each local rank to its folder."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        grant: agent_pb2.DesiredLease,
+        *,
+        path: Path,
+        ranks: Mapping[int, Path],
+        fault: Fault | None = None,
+    ) -> None:
+        """Knows a lease; `start` or `adopt` gives its ranks to the runtime."""
+        self.grant = grant
+        self._tools = tools
+        self._path = path
+        self._ranks = dict(ranks)
+        self._fault = fault
+        self._ordered = False  # whether the runtime knows the ranks
+        self._begun = asyncio.Event()  # all of them have started, or ended
+        self._told_ended: set[int] = set()  # ranks of whose end the spool was told
+        self._stop_by_ms: int | None = None
+        self._is_looking = False  # whether it is being found out if there is a model
+        self._output_uri: str | None = None
+        self._farewell: Seen | None = None  # the last report, while the folder is being removed
+
+    def observe(self) -> Lease:
+        """The lease as it is now."""
+        ranks = tuple(map(Rank, sorted(self._ranks)))
+        if self._ordered and not self._farewell:
+            ranks = tuple(
+                replace(self._tools.runtime.observe(path), rank=rank)
+                for rank, path in sorted(self._ranks.items())
+            )
+        drained = not self._is_watched or self._tools.spool.is_drained(self.grant.lease_id)
+        return Lease(
+            self.grant.lease_id,
+            self.grant.epoch,
+            ranks=ranks,
+            fault=self._fault,
+            stop_by_ms=self._stop_by_ms,
+            drained=drained,
+            leaving=self._farewell is not None,
+        )
+
+    def see(self) -> Seen:
+        """The lease as it is to be reported."""
+        if self._farewell:
+            return self._farewell
+        lease = self.observe()
+        state = lease.state
+        if state is State.ENDED and self._ranks and self._output_uri is None:
+            state = State.RUNNING if self._stop_by_ms is None else State.STOPPING
+        return Seen(lease, state, self._findings(), self._output_uri or "")
+
+    def follow(self) -> None:
+        """Tells the spool which ranks write no more; once all is said, looks for the model."""
+        if not self._ordered or self._farewell:
+            return
+        lease = self.observe()
+        if all(rank.state >= State.RUNNING for rank in lease.ranks):
+            self._begun.set()
+        for rank in lease.ranks:
+            if rank.state is State.ENDED and rank.rank not in self._told_ended:
+                self._told_ended.add(rank.rank)
+                if self._is_watched:
+                    self._tools.spool.ended(lease.lease_id, rank.rank)
+        if lease.state is State.ENDED and not self._is_looking and self._findings().settled:
+            self._is_looking = True
+            self._tools.tasks.create_task(self._look_for_model(lease))
+
+    async def start(self) -> None:
+        """Checks the grant, makes its folders, and gives its ranks to the runtime."""
+        ordered: Sequence[RankOrder] = ()
+        try:
+            ordered = await asyncio.to_thread(
+                orders.prepare,
+                self.grant,
+                self._path,
+                storage_dir=self._tools.storage_dir,
+                devices=self._tools.devices,
+                agent_environ=os.environ,
+            )
+        except Refused as refusal:
+            self._fault = refusal.fault
+        except OSError as error:
+            self._fault = Fault(Category.STORAGE, f"the node's folders: {error.strerror}")
+        if self._fault is None and self._stop_by_ms is None:
+            self._order(ordered)
+            await self._flush()
+        else:
+            self._ranks = {}  # nothing was started, and nothing will be
+        self._tools.changed()
+
+    async def adopt(self) -> None:
+        """Finds the ranks again that an earlier agent ordered."""
+        for path in self._ranks.values():
+            path.mkdir(exist_ok=True)
+        runtime = self._tools.runtime
+        await asyncio.gather(*(runtime.adopt(path, rank) for rank, path in self._ranks.items()))
+        self._ordered = True
+        if self._is_watched:
+            for rank in self._ranks:
+                self._watch(rank)
+        log.info("lease_adopted", lease_id=self.grant.lease_id, state=self.observe().state.name)
+
+    def stop(self, grace_ms: int) -> None:
+        """Asks every rank to stop within a grace."""
+        self._stop_by_ms = now_at_ms() + grace_ms
+        if self._ordered:
+            for path in self._ranks.values():
+                self._tools.runtime.stop(path, grace_ms)
+
+    def leave(self) -> None:
+        """From now on the lease is only waiting for `forget`; its report stays as it is."""
+        self._farewell = self.see()
+
+    async def forget(self) -> None:
+        """Removes the lease's folder, and all that others hold of it."""
+        if self._is_watched:
+            self._tools.spool.forget(self.grant.lease_id)
+        if self._ordered:
+            for path in self._ranks.values():
+                self._tools.runtime.forget(path)
+        try:
+            await asyncio.to_thread(files.remove_folder, self._path, self._tools.trash_dir)
+        except OSError as error:
+            log.error("lease_not_removed", lease_id=self.grant.lease_id, reason=error.strerror)
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether the spool reads its ranks; not where its spec was lost."""
+        return self._ordered and bool(self.grant.spec.job_id)
+
+    def _findings(self) -> LeaseFindings:
+        if not self._is_watched:
+            return LeaseFindings()
+        return self._tools.spool.findings(self.grant.lease_id)
+
+    def _order(self, ordered: Sequence[RankOrder]) -> None:
+        for order in ordered:
+            self._watch(order.rank)
+            self._tools.runtime.start(order)
+        self._ordered = True
+
+    def _watch(self, rank: int) -> None:
+        storage_dir = self._tools.storage_dir
+        path = self._ranks[rank]
+        self._tools.spool.watch(
+            orders.rank_files(self.grant, path, rank=rank, storage_dir=storage_dir)
+        )
+
+    async def _flush(self) -> None:
+        """Makes `lease.pb` durable, once the ranks have started and need the disk less."""
+        self._tools.changed()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), FLUSH_DELAY_S)
+        try:
+            await asyncio.to_thread(files.sync, self._path / orders.LEASE_FILE)
+        except OSError as error:
+            if not self._farewell:
+                log.error("lease_not_flushed", lease_id=self.grant.lease_id, reason=error.strerror)
+
+    async def _look_for_model(self, lease: Lease) -> None:
+        """A lease that ended well left a model where its output folder holds anything."""
+        stopped = any(rank.stopped for rank in lease.ranks)
+        well = lease.succeeded and (self._findings().done or not stopped)
+        uri = ""
+        if well and self._is_watched and 0 in self._ranks:
+            output = folders(self.grant.spec, self._tools.storage_dir).output
+            if await asyncio.to_thread(files.has_entries, output):
+                uri = str(output)
+        self._output_uri = uri
+        self._tools.changed()

@@ -1,0 +1,102 @@
+"""A rank's folder as its supervisor writes it.
+
+Only light modules of the standard library are imported here: every supervisor carries them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+CONTROL = "control"
+STARTED = "started.json"
+EXIT = "exit.json"
+
+RETRY_S = 1.0  # between tries to write the exit down on a full disk
+STDERR_TAIL_BYTES = 4096
+STDERR_TAIL_CHARACTERS = 300
+RESERVE_BYTES = 4096  # size of started.json and exit.json, padded with spaces
+
+
+class RankFolder:
+    """Files of one rank, named relative to a descriptor: renaming the folder does no harm."""
+
+    def __init__(self, path: str) -> None:
+        """Opens the folder, which exists."""
+        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def claim(self) -> int:
+        """Makes this process the folder's only supervisor for ever; returns its control FIFO.
+
+        Raises:
+            FileExistsError: there is, or was, another one.
+        """
+        draft = f"{CONTROL}.{os.getpid()}"
+        os.mkfifo(draft, 0o600, dir_fd=self._folder)
+        control = os.open(draft, os.O_RDWR | os.O_NONBLOCK, dir_fd=self._folder)
+        try:
+            os.link(draft, CONTROL, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        finally:
+            os.unlink(draft, dir_fd=self._folder)
+        return control
+
+    def reserve(self) -> None:
+        """Takes the room for started.json and exit.json while there is some."""
+        for name in (STARTED, EXIT):
+            self._fill(name, b"")
+
+    def open_to_append(self, name: str) -> int:
+        """Opens an output file, made where it is missing."""
+        return self._open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def write_started(self, started: dict[str, Any]) -> None:
+        """Publishes started.json, if the disk takes it; the rank runs either way."""
+        with suppress(OSError):
+            self._publish(STARTED, started)
+
+    def write_exit(self, ended: dict[str, Any]) -> None:
+        """Publishes exit.json, however long the disk is full; returns as well where nobody asks."""
+        while True:
+            try:
+                self._publish(EXIT, ended)
+            except FileNotFoundError:
+                return  # the folder was removed
+            except OSError:
+                time.sleep(RETRY_S)
+            else:
+                return
+
+    def sync_exit(self) -> None:
+        """Makes exit.json durable."""
+        with suppress(OSError):  # removed already, or a disk that fails; it was told either way
+            os.fsync(self._open(EXIT, os.O_RDONLY))
+
+    def last_line(self) -> str:
+        """The last line of stderr, as far as it is still there; for messages."""
+        try:
+            fd = self._open("stderr", os.O_RDONLY)
+            size = os.fstat(fd).st_size
+            tail = os.pread(fd, STDERR_TAIL_BYTES, max(0, size - STDERR_TAIL_BYTES))
+            os.close(fd)
+        except OSError:
+            return ""
+        lines = tail.replace(b"\0", b"").decode("utf-8", "replace").strip().splitlines()
+        return lines[-1].strip()[:STDERR_TAIL_CHARACTERS] if lines else ""
+
+    def _publish(self, name: str, content: dict[str, Any]) -> None:
+        self._fill(name, json.dumps(content).encode())
+        os.rename(f"{name}.tmp", name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def _fill(self, name: str, content: bytes) -> None:
+        """Fills the draft of a file, always to the same size: reserved, it fits a full disk."""
+        fd = self._open(f"{name}.tmp", os.O_WRONLY | os.O_CREAT)
+        try:
+            os.write(fd, content.ljust(RESERVE_BYTES))
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600, dir_fd=self._folder)

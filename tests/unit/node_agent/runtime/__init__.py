@@ -1,0 +1,1 @@
+"""Parts of the process runtime, each by itself."""
