@@ -86,14 +86,17 @@ def rounded(value: float) -> str:
     return f"{value:.{DIGITS}g}"
 
 
-def in_turn(measures: Sequence[Callable[[], float]], *, rounds: int) -> list[float]:
-    """The median of each measure, taken in turns: A B C A B C …; the first round only warms up."""
+def in_turn(
+    measures: Sequence[Callable[[], float]], *, rounds: int, warm_up: bool = True
+) -> list[float]:
+    """The median of each measure, taken in turns: A B C A B C …, after a round that only warms up."""
+    if warm_up:
+        for measure in measures:
+            measure()
     taken: list[list[float]] = [[] for _ in measures]
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for measure, values in zip(measures, taken, strict=True):
-            value = measure()
-            if number:
-                values.append(value)
+            values.append(measure())
     return [statistics.median(values) for values in taken]
 
 
