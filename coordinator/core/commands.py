@@ -54,7 +54,6 @@ class CancelJob:
     caller: Caller
     job_id: str
     reason: str = ""
-    finished_status: str = ""  # of a job that the store knows as this tenant's history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,14 +52,16 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
     if known is not None:
         return known
     job = turn.state.jobs.get(command.job_id)
-    if job is None and command.finished_status:
-        return _is_final(command.finished_status)
     if job is None or job.tenant_id != command.caller.tenant_id:
         return Rejected(
             reason=Reason.JOB_NOT_FOUND, message=f"no job {command.job_id}", field="job_id"
         )
     if job.is_final:
-        return _is_final(job.status.value)
+        return Rejected(
+            reason=Reason.WRONG_STATUS,
+            message=f"the job is {job.status} and cannot be cancelled",
+            facts=(("status", job.status.value),),
+        )
     attempt = job.attempt
     if attempt is not None and not attempt.ended_at_ms:
         attempt = replace(attempt, stop=StopCause.CANCELLED)
@@ -74,14 +76,6 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
         reply=Reply(job=job),
         ttl_ms=settings.request_ttl_ms,
         most=settings.max_requests,
-    )
-
-
-def _is_final(status: str) -> Rejected:
-    return Rejected(
-        reason=Reason.WRONG_STATUS,
-        message=f"the job is {status} and cannot be cancelled",
-        facts=(("status", status),),
     )
 
 

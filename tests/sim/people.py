@@ -140,9 +140,6 @@ class People:
                 if job_id in self._coordinator.store.history
             ]
             return replace(command, finished_dependencies=tuple(found))
-        if isinstance(command, CancelJob):
-            job = self._coordinator.store.history.get(command.job_id)
-            return replace(command, finished_status=job.status.value if job else "")
         return command
 
     def _hear(self, wish: Wish, reply: Reply | Rejected, commits: int) -> None:

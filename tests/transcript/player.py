@@ -7,7 +7,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model cp=STEP
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS] …
-    cancel JOB [history=STATUS] | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | key KEY
+    cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | key KEY
     tick SECONDS     time passes; a Tick is given whenever one is due
     crash            the core is lost; another one loads what was stored
 
@@ -222,7 +222,6 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 caller=caller,
                 job_id=names[0],
                 reason=options.get("why", ""),
-                finished_status=options.get("history", ""),
             )
         case "drain":
             after = options.get("deadline")

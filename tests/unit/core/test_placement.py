@@ -1,0 +1,151 @@
+"""Placement finds room exactly where there is room; a slow search says whether there is."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.core.capacity import Capacity, DeviceClass, Room
+from coordinator.core.placement import Placement, misfit, node_share, place, rank_count
+from coordinator.core.records import Demand
+
+ROOMS = st.lists(
+    st.builds(
+        lambda kind, count, cpus, zone: Room(
+            labels=(("zone", zone),),
+            pools=((DeviceClass(kind, 80), tuple(f"d{index}" for index in range(count))),),
+            cpu_count=cpus,
+            memory_bytes=100,
+            disk_bytes=100,
+        ),
+        st.sampled_from(("A100", "H100")),
+        st.integers(1, 8),
+        st.integers(0, 16),
+        st.sampled_from("ab"),
+    ),
+    max_size=5,
+)
+DEMANDS = st.builds(
+    lambda ranks, unit, nodes, kind, cpus, zone: Demand(
+        device_count=ranks * unit,
+        world_size=ranks,
+        node_count=nodes if nodes and ranks % nodes == 0 else 0,
+        device_type=kind,
+        cpu_count=cpus,
+        node_selector=(("zone", zone),) if zone else (),
+    ),
+    st.integers(1, 12),
+    st.integers(1, 3),
+    st.integers(0, 3),
+    st.sampled_from(("", "A100", "H100")),
+    st.sampled_from((0, 0, 5, 12)),
+    st.sampled_from(("", "a")),
+)
+
+
+def capacity_of(rooms: list[Room]) -> Capacity:
+    capacity = Capacity()
+    for number, room in enumerate(rooms):
+        capacity.put(f"n{number}", room)
+    return capacity
+
+
+def most_ranks(room: Room, demand: Demand) -> int:
+    """How many ranks fit on a node, by trying."""
+    if any(label not in room.labels for label in demand.node_selector):
+        return 0
+    devices = len(room.pools[0][1])
+    for ranks in range(devices // demand.devices_per_rank, 0, -1):
+        if node_share(demand, ranks).cpu_count <= room.cpu_count:
+            return ranks
+    return 0
+
+
+def fewest_nodes(rooms: list[Room], demand: Demand) -> int | None:
+    """The least number of nodes that hold the gang, by trying all sets of them; None for none."""
+    total = rank_count(demand)
+    best: int | None = None
+    for kind in ("A100", "H100"):
+        if demand.device_type not in ("", kind):
+            continue
+        most = [most_ranks(r, demand) for r in rooms if r.pools[0][0].type == kind]
+        for size in range(1, len(most) + 1):
+            if demand.node_count not in (0, size):
+                continue
+            each = total // size
+            for chosen in combinations(most, size):
+                least = each if demand.node_count else 1
+                enough = min(chosen) >= least and sum(chosen) >= total
+                if enough and (best is None or size < best):
+                    best = size
+    return best
+
+
+@settings(max_examples=400)
+@given(ROOMS, DEMANDS)
+def test_a_gang_is_placed_exactly_where_a_slow_search_finds_room(
+    rooms: list[Room], demand: Demand
+) -> None:
+    found = place(capacity_of(rooms), demand)
+    assert (None if found is None else len(found)) == fewest_nodes(rooms, demand)
+    if found is not None:
+        check(found, rooms, demand=demand)
+
+
+def check(found: Placement, rooms: list[Room], *, demand: Demand) -> None:
+    """All devices, whole ranks, one type, each node once and with room enough."""
+    assert sum(len(spot.device_ids) for spot in found) == demand.device_count
+    assert sum(spot.rank_count for spot in found) == rank_count(demand)
+    assert len({spot.device_type for spot in found}) == 1
+    assert [spot.node_id for spot in found] == sorted({spot.node_id for spot in found})
+    if demand.node_count:
+        assert len({spot.rank_count for spot in found}) == 1
+    for spot in found:
+        room = rooms[int(spot.node_id[1:])]
+        assert set(spot.device_ids) <= set(room.pools[0][1])
+        assert len(spot.device_ids) == spot.rank_count * demand.devices_per_rank
+        assert node_share(demand, spot.rank_count).cpu_count <= room.cpu_count
+
+
+@given(ROOMS, DEMANDS)
+def test_what_never_fits_is_told_which_field_is_at_fault(rooms: list[Room], demand: Demand) -> None:
+    fault = misfit(capacity_of(rooms), demand)
+    assert (fault is not None) == (bool(rooms) and fewest_nodes(rooms, demand) is None)
+    if fault is not None:
+        assert fault.field.startswith("resource_config.")
+        assert fault.message
+
+
+@given(ROOMS, ROOMS)
+def test_rooms_that_come_and_go_leave_no_trace(rooms: list[Room], others: list[Room]) -> None:
+    capacity = capacity_of(rooms)
+    for number, room in enumerate(others):
+        capacity.put(f"n{number}", room)
+    for number in range(max(len(rooms), len(others))):
+        capacity.put(f"n{number}", None)
+    assert not capacity.shelves
+    assert not capacity.classes
+    assert not capacity.devices_by_type
+    assert not capacity.rooms
+
+
+def test_the_node_to_avoid_is_taken_only_when_nothing_else_fits() -> None:
+    room = Room((), ((DeviceClass("H100", 80), ("d0", "d1")),), 0, 0, 0)
+    capacity = capacity_of([room, room])
+    one, all_of_them = Demand(device_count=2), Demand(device_count=4)
+    assert [s.node_id for s in place(capacity, one, avoid="n0") or ()] == ["n1"]
+    assert [s.node_id for s in place(capacity, all_of_them, avoid="n0") or ()] == ["n0", "n1"]
+
+
+def test_the_smallest_memory_that_is_enough_is_taken_first() -> None:
+    small = Room((), ((DeviceClass("A100", 40), ("s0",)),), 0, 0, 0)
+    large = Room((), ((DeviceClass("A100", 80), ("l0",)),), 0, 0, 0)
+    capacity = capacity_of([large, small])
+    found = place(capacity, Demand(device_count=1))
+    assert found is not None
+    assert found[0].device_ids == ("s0",)
+    found = place(capacity, Demand(device_count=1, device_memory_bytes=60))
+    assert found is not None
+    assert found[0].device_ids == ("l0",)
