@@ -84,11 +84,11 @@ class FakeAgent:
         return answer
 
     async def until(self, condition: Answered) -> agent_api.SyncResponse:
-        """Calls, held, until an answer is as wanted."""
+        """Calls, held, until what is desired is as wanted."""
         async with asyncio.timeout(WITHIN_S):
-            while not condition(answer := await self.sync(hold_ms=HOLD_MS)):
-                pass
-        return answer
+            while not condition(self.desired):
+                await self.sync(hold_ms=HOLD_MS)
+        return self.desired
 
     async def granted(self, count: int = 1) -> list[str]:
         """Waits until so many leases are desired to run; their ids."""
