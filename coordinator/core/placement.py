@@ -2,7 +2,9 @@
 
 All devices at once or nothing; one device type for the whole gang; a rank's devices on one node. With
 `node_count` an equal share on each of so many nodes, without it as few nodes as fit. Among nodes that
-fit the tightest is taken, so that large holes stay whole; ties go to the lower node id.
+fit the tightest is taken, so that large holes stay whole; ties go to the lower node id. How full a node
+is counts by its devices: where CPU, memory or disk run out first, a gang still finds room wherever there
+is room, but perhaps on more nodes than the fewest.
 """
 
 from __future__ import annotations
