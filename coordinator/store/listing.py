@@ -11,7 +11,7 @@ import sqlite3
 from typing import Any
 
 from coordinator.core.records import Job
-from coordinator.sqlite import transaction
+from coordinator.sqlite.database import transaction
 from coordinator.store.codec import decode_jobs
 from coordinator.store.protocol import JobFilter, JobPage
 from coordinator.store.rows import ORDERS

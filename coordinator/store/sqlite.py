@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from coordinator.core.records import Job, Kind, Record
-from coordinator.sqlite import Database, Schema, Work, insert_rows, transaction
+from coordinator.sqlite.database import Database, Work, insert_rows, transaction
+from coordinator.sqlite.files import Schema
 from coordinator.store.codec import CodecError, decode, decode_job, encode
 from coordinator.store.listing import Listing, counts
 from coordinator.store.protocol import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.sqlite import transaction
+from coordinator.sqlite.database import transaction
 from coordinator.streams.chunk import Chunk, unpack_point, unpack_points
 from coordinator.streams.intake import spread
 from coordinator.streams.protocol import Bounds, Latest, Line, Placed, Point

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from coordinator.sqlite import Database, Schema
+from coordinator.sqlite.database import Database
+from coordinator.sqlite.files import Schema
 from coordinator.streams import reading
 from coordinator.streams.bell import Bell, Bells
 from coordinator.streams.intake import check

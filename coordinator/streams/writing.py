@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordinator.sqlite import insert_rows
+from coordinator.sqlite.database import insert_rows
 from coordinator.streams.chunk import Chunk, pack_point, place, unpack_point
 from coordinator.streams.intake import Accepted, take
 from coordinator.streams.protocol import Append, Bounds, Latest, Placed, Source
@@ -142,7 +142,7 @@ class Writer:
                 group.add(batch, job, accepted)
             offsets.append(job.offsets.get(key, 0))
         for job in group.jobs.values():
-            self._trim(connection, job, group)
+            self._trim(connection, job)
         self._write(connection, group)
         while len(self._known) > JOBS_KNOWN_MAX:
             self._known.popitem(last=False)
@@ -180,7 +180,7 @@ class Writer:
             " point = excluded.point, progress = excluded.progress, eta_s = excluded.eta_s",
         )
 
-    def _trim(self, connection: sqlite3.Connection, job: _Job, group: _Group) -> None:
+    def _trim(self, connection: sqlite3.Connection, job: _Job) -> None:
         """Lets the oldest go beyond the budgets. What is newest always stays."""
         excess = job.metrics_last - job.metrics_first + 1 - POINTS_MAX
         if excess > POINTS_SLACK:

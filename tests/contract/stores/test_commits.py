@@ -1,5 +1,7 @@
 """What a store promises about batches: whole or not at all, once, by the leader, on the right version."""
 
+import asyncio
+
 import pytest
 
 from coordinator.core.decision import Retired
@@ -190,3 +192,23 @@ async def test_asking_again_after_a_failure_of_unknown_effect_lands_the_batch_on
     assert await faulty.commit(one, epoch=epoch, expected_version=0) == 1
     assert (await store.load()).version == 1
     assert len(await store.events()) == 1
+
+
+async def test_a_commit_that_takes_long_changes_nothing_before_it_lands(store: Store) -> None:
+    faulty = FaultyStore(store)
+    epoch = await store.acquire("me")
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await go.wait()
+
+    faulty.before_commit = hold
+    committing = asyncio.create_task(
+        faulty.commit(batch("a", job(1)), epoch=epoch, expected_version=0)
+    )
+    await reached.wait()
+    assert await faulty.job("job_0001") is None
+    go.set()
+    assert await committing == 1
+    assert await faulty.job("job_0001") == job(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.sqlite import FileTrouble, Schema, prepare
+from coordinator.sqlite.files import FileTrouble, Schema, prepare
 from coordinator.store.protocol import StoreUnavailable
 from coordinator.store.sqlite import SCHEMA, SqliteStore
 from coordinator.streams.sqlite import SCHEMA as STREAMS_SCHEMA
