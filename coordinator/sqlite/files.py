@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+SQLITE_LEAST = (3, 38, 0)  # JSON built in, RETURNING, upserts of many rows
 BUSY_TIMEOUT_S = 5.0
 SETTINGS = ("synchronous = FULL", "foreign_keys = ON", "temp_store = MEMORY")
 WRITER_SETTINGS = (
@@ -103,6 +104,11 @@ def prepare(path: Path, schema: Schema) -> None:
     Raises:
         FileTrouble: it cannot be used.
     """
+    if sqlite3.sqlite_version_info < SQLITE_LEAST:
+        raise FileTrouble(
+            f"this Python comes with SQLite {sqlite3.sqlite_version}; at least "
+            f"{'.'.join(map(str, SQLITE_LEAST))} is needed"
+        )
     if not path.exists():
         log = beside(path, "-wal")
         if log.exists() and log.stat().st_size > 0:

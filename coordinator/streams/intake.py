@@ -36,7 +36,7 @@ def check(batch: Append) -> None:
     for ends in (batch.ends, batch.point_ends):
         rising = list(ends)
         if rising and (
-            rising[0] <= batch.begin or rising[-1] > batch.end or rising != sorted(rising)
+            rising[0] < batch.begin or rising[-1] > batch.end or rising != sorted(rising)
         ):
             raise ValueError("offsets must rise from the begin to the end of the batch")
 

@@ -139,7 +139,7 @@ async def test_levels_that_are_not_known_are_kept_in_bounds(streams: Streams) ->
         {"ends": [2]},
         {"times_ms": [1, 2, 3]},
         {"ends": [4, 2]},
-        {"ends": [0, 4]},
+        {"begin": 3},
         {"end": 3},
         {"begin": -1},
         {"end": -1},

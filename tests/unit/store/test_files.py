@@ -159,6 +159,13 @@ async def test_a_file_that_was_half_made_is_made_again(tmp_path: Path) -> None:
     assert not (tmp_path / "store.db.new").exists()
 
 
+async def test_a_sqlite_that_is_too_old_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    await refused(tmp_path / "store.db", r"at least 3\.38\.0 is needed")
+
+
 READ_ONLY = """
 import asyncio, os, sys
 from coordinator.store.sqlite import SqliteStore
