@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,15 @@ class Caller:
 async def first(call: Any) -> Any:
     """The answer of a unary call, the first message of a stream."""
     return await (call.read() if hasattr(call, "read") else call)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Waits until a condition is true."""
+    async with asyncio.timeout(CALL_S):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
 
 
 def a_submit(change: dict[str, Any] | None = None, **resources: Any) -> api.SubmitJobRequest:

@@ -254,7 +254,7 @@ async def test_an_unknown_order_is_refused(admin: Caller, order: str) -> None:
 
 
 async def test_bytes_that_are_no_message_are_refused(house: House, admin: Caller) -> None:
-    method = house.channel.unary_unary("/scaimind.v1.MindCoordinator/GetJob")
+    method: Any = house.channel.unary_unary("/scaimind.v1.MindCoordinator/GetJob")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await method(b"\xff\xff", metadata=admin.metadata)
     fault = Fault.of(caught.value)

@@ -1,0 +1,203 @@
+"""Nodes, drains, queues and totals."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from scaimind.agent.v1 import agent_service_pb2 as agent_api
+from scaimind.v1 import job_pb2, node_pb2
+from scaimind.v1 import mind_coordinator_pb2 as api
+from tests.integration.coordinator.agent import FakeAgent
+from tests.integration.coordinator.house import Caller, House
+from tests.support.jobs import body
+
+Job, Node = job_pb2.Job, node_pb2.Node
+
+
+def drain(node_id: str = "n1", **fields: object) -> api.DrainNodeRequest:
+    return api.DrainNodeRequest(node_id=node_id, **fields)  # type: ignore[arg-type]
+
+
+async def node(admin: Caller, node_id: str = "n1") -> node_pb2.Node:
+    found = await admin.call("GetNode", api.GetNodeRequest(node_id=node_id))
+    assert isinstance(found, node_pb2.Node)
+    return found
+
+
+async def test_a_node_is_shown_as_its_agent_offers_it(agent: FakeAgent, admin: Caller) -> None:
+    shown = await node(admin)
+    assert (shown.status, shown.simulated, shown.address) == (Node.READY, True, "127.0.0.1")
+    assert (shown.device_count, shown.free_device_count, shown.cpu_count) == (4, 4, 64)
+    assert [device.device_id for device in shown.devices] == [f"n1-d{n}" for n in range(4)]
+    assert shown.health.state == node_pb2.NodeHealth.HEALTHY
+    assert shown.last_seen_at.seconds
+    assert shown.joined_at.seconds
+
+
+async def test_a_sick_device_is_shown_and_not_given_away(agent: FakeAgent, admin: Caller) -> None:
+    agent.offer.devices[0].healthy = False
+    await agent.sync()
+    shown = await node(admin)
+    assert shown.health.state == node_pb2.NodeHealth.SUSPECT
+    assert "n1-d0" in shown.health.reasons[0]
+    cluster = await admin.call("GetCluster", api.GetClusterRequest())
+    assert (cluster.total_devices, cluster.free_devices) == (4, 3)
+
+
+async def test_telemetry_is_shown_with_its_node(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    request = agent_api.ReportTelemetryRequest(
+        node_id="n1",
+        host=node_pb2.HostTelemetry(cpu_percent=50.0),
+        devices={"n1-d1": node_pb2.DeviceTelemetry(power_watts=300.0)},
+    )
+    await house.agents.call("ReportTelemetry", request)
+    shown = await node(admin)
+    assert shown.host.cpu_percent == 50.0
+    assert [device.HasField("telemetry") for device in shown.devices] == [False, True, False, False]
+    assert shown.devices[1].telemetry.power_watts == 300.0
+
+
+async def test_totals_count_nodes_devices_and_jobs(house: House, agent: FakeAgent) -> None:
+    big = FakeAgent(house.agents, "n2", devices=2)
+    await big.sync()
+    for _ in range(3):
+        await house.admin.submit(gpu_count=2)
+    await house.admin.submit(gpu_count=2)
+    cluster = await house.admin.call("GetCluster", api.GetClusterRequest())
+    assert (cluster.total_nodes, cluster.ready_nodes) == (2, 2)
+    assert (cluster.total_devices, cluster.free_devices) == (6, 0)
+    assert dict(cluster.jobs_by_status) == {"SCHEDULING": 3, "QUEUED": 1}
+    assert (cluster.queue_depth, cluster.simulated) == (1, True)
+    (cpus,) = cluster.accelerators
+    assert (cpus.type, cpus.total, cpus.free, cpus.simulated) == ("CPU", 6, 0, True)
+
+
+async def test_nodes_are_listed_by_id_in_pages_and_by_status(house: House) -> None:
+    for name in ("n3", "n1", "n2"):
+        await FakeAgent(house.agents, name).sync()
+    await house.admin.call("DrainNode", drain("n2"))
+    request = api.ListNodesRequest(page_size=2)
+    first = await house.admin.call("ListNodes", request)
+    request.page_token = first.next_page_token
+    second = await house.admin.call("ListNodes", request)
+    assert [one.node_id for one in [*first.nodes, *second.nodes]] == ["n1", "n2", "n3"]
+    assert (first.total_count, second.next_page_token) == (3, "")
+    drained = await house.admin.call("ListNodes", api.ListNodesRequest(status_filter="drained"))
+    assert [one.node_id for one in drained.nodes] == ["n2"]
+    request.status_filter = "READY"
+    fault = await house.admin.refused("ListNodes", request)
+    assert fault.fields == ("page_token",)
+
+
+@pytest.mark.parametrize("text", ["nope", "STATUS_UNSPECIFIED", "0", "\0"])
+async def test_an_unknown_status_of_nodes_is_refused_and_the_known_ones_are_named(
+    admin: Caller, text: str
+) -> None:
+    fault = await admin.refused("ListNodes", api.ListNodesRequest(status_filter=text))
+    assert (fault.fields, "UNREACHABLE" in fault.text) == (("status_filter",), True)
+
+
+async def test_a_drained_node_gets_nothing_new_until_it_is_enabled(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    running = await admin.submit(gpu_count=1)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    answer = await admin.call("DrainNode", drain(reason="new disks"))
+    assert (answer.status, list(answer.running_job_ids)) == (Node.DRAINING, [running])
+    waiting = await admin.submit(gpu_count=1)
+    shown = await node(admin)
+    assert (shown.status, shown.status_reason.message) == (Node.DRAINING, "new disks")
+    assert (await admin.job(waiting)).status == Job.QUEUED
+    await agent.ends(lease_id)
+    assert (await node(admin)).status == Node.DRAINED
+    assert (await admin.job(running)).status == Job.COMPLETED
+    enabled = await admin.call("EnableNode", api.EnableNodeRequest(node_id="n1"))
+    assert (enabled.status, enabled.drain_requested) == (Node.READY, False)
+    assert (await admin.job(waiting)).status == Job.SCHEDULING
+
+
+async def test_a_forced_drain_stops_what_runs_and_queues_it_again(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    job_id = await admin.submit()
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    await admin.call("DrainNode", drain(force=True))
+    (lease,) = (await agent.sync()).leases
+    assert lease.action == agent_api.DesiredLease.STOP
+    agent.observe(lease_id, agent_api.ENDED)
+    await agent.sync()
+    job = await admin.job(job_id)
+    assert (job.status, job.attempts_count) == (Job.QUEUED, 1)
+
+
+async def test_to_validate_a_drain_changes_nothing(agent: FakeAgent, admin: Caller) -> None:
+    job_id = await admin.submit()
+    await agent.granted()
+    answer = await admin.call("DrainNode", drain(force=True, validate_only=True))
+    assert list(answer.running_job_ids) == [job_id]
+    assert (await node(admin)).status == Node.READY
+
+
+@pytest.mark.parametrize(
+    ("method", "request_of"),
+    [
+        ("GetNode", api.GetNodeRequest),
+        ("DrainNode", api.DrainNodeRequest),
+        ("EnableNode", api.EnableNodeRequest),
+    ],
+)
+async def test_an_unknown_node_is_not_found(
+    admin: Caller, method: str, request_of: type[api.GetNodeRequest]
+) -> None:
+    fault = await admin.refused(method, request_of(node_id="nowhere"))
+    assert (fault.code, fault.reason) == (grpc.StatusCode.NOT_FOUND, "NODE_NOT_FOUND")
+
+
+async def test_the_queue_is_told_in_the_order_in_which_jobs_would_start(
+    house: House, agent: FakeAgent
+) -> None:
+    ann, other = await house.caller("acme"), await house.caller("other")
+    await ann.submit(gpu_count=4)
+    low = await ann.submit(priority(1), gpu_count=4)
+    await other.submit(priority(9), gpu_count=4)
+    high = await ann.submit(priority(8), gpu_count=4)
+    answer = await ann.call("GetQueue", api.GetQueueRequest())
+    (queue,) = answer.queues
+    assert (answer.depth, answer.running, queue.queue_name) == (3, 1, "default")
+    assert [(job.job_id, job.position) for job in queue.jobs] == [(high, 2), (low, 3)]
+    assert queue.jobs[0].status_reason.code == "WAITING_FOR_CAPACITY"
+
+
+def priority(value: int) -> dict[str, object]:
+    """A training config of this priority."""
+    return {"training_config": {**body("/t.py")["training_config"], "priority": value}}
+
+
+async def test_an_unknown_queue_is_empty(admin: Caller) -> None:
+    answer = await admin.call("GetQueue", api.GetQueueRequest(queue_name="none"))
+    assert [(one.queue_name, one.depth) for one in answer.queues] == [("none", 0)]
+
+
+async def test_a_node_that_fell_silent_is_unreachable_and_comes_back(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    job_id = await admin.submit()
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    clock = house.now.parts.clock
+    clock._latest_ms = clock.now_ms() + 25_000
+    await admin.submit()  # wakes the driver, which then sees the time
+    async with asyncio.timeout(10):
+        while (await node(admin)).status != Node.UNREACHABLE:
+            pass
+    assert (await admin.job(job_id)).status == Job.TRAINING
+    await agent.sync()
+    assert (await node(admin)).status == Node.READY
+    assert (await admin.job(job_id)).status == Job.TRAINING

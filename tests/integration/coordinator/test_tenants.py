@@ -1,0 +1,219 @@
+"""Who may do what: every method, for its owner, for others, without permission, without credential."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+
+from coordinator.rpc.server import SERVICES
+from scaimind.agent.v1 import agent_service_pb2 as agent_api
+from scaimind.v1 import job_pb2, key_service_pb2, options_pb2
+from scaimind.v1 import mind_coordinator_pb2 as api
+from tests.integration.coordinator.agent import FakeAgent
+from tests.integration.coordinator.house import ALL, Caller, House, a_submit, first
+
+CODE = grpc.StatusCode
+METHODS = {method.name: method for service in SERVICES for method in service.methods}
+RULES = {name: method.GetOptions().Extensions[options_pb2.rule] for name, method in METHODS.items()}
+PUBLIC = sorted(name for name, rule in RULES.items() if not rule.internal)
+INTERNAL = sorted(name for name, rule in RULES.items() if rule.internal)
+OF_A_JOB = {
+    "GetJob": api.GetJobRequest,
+    "CancelJob": api.CancelJobRequest,
+    "GetJobMetrics": api.GetJobMetricsRequest,
+    "StreamJobLogs": api.StreamJobLogsRequest,
+    "StreamJobMetrics": api.StreamJobMetricsRequest,
+}
+
+
+def any_request(name: str) -> Any:
+    """A request of a method with nothing in it."""
+    return message_factory.GetMessageClass(METHODS[name].input_type)()
+
+
+async def test_without_a_credential_every_method_says_only_that(house: House) -> None:
+    wrong = Caller(house.channel, "sgk_wrong")
+    for name in PUBLIC:
+        fault = await house.nobody.refused(name, any_request(name))
+        assert (fault.code, fault.reason) == (CODE.UNAUTHENTICATED, "AUTH_TOKEN_MISSING"), name
+        fault = await wrong.refused(name, any_request(name))
+        assert (fault.code, fault.reason) == (CODE.UNAUTHENTICATED, "AUTH_TOKEN_INVALID"), name
+
+
+async def test_without_the_permission_every_method_is_denied_whatever_is_asked(
+    house: House,
+) -> None:
+    for name in PUBLIC:
+        needed = {options_pb2.Permission.Name(number) for number in RULES[name].any_of}
+        caller = await house.caller("acme", *sorted(set(ALL) - needed))
+        fault = await caller.refused(name, any_request(name))
+        assert (fault.code, fault.reason) == (CODE.PERMISSION_DENIED, "AUTHZ_PERMISSION_DENIED")
+        assert all(f"scaimind:{one.lower()}" in fault.text for one in needed), name
+
+
+async def test_internal_methods_are_for_programs_of_the_installation(house: House) -> None:
+    for name in INTERNAL:
+        for caller in (house.nobody, house.admin):
+            request = any_request(name)
+            call = caller.start(name, iter([request]) if name == "Push" else request)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await first(call)
+            assert caught.value.code() in (CODE.UNAUTHENTICATED, CODE.PERMISSION_DENIED), name
+
+
+async def test_an_agent_may_not_call_what_is_for_users(house: House) -> None:
+    for name in PUBLIC:
+        fault = await house.agents.refused(name, any_request(name))
+        assert fault.code is CODE.PERMISSION_DENIED, name
+
+
+@pytest.mark.parametrize("name", OF_A_JOB)
+async def test_a_job_of_another_tenant_is_as_unknown_as_one_that_never_was(
+    house: House, name: str
+) -> None:
+    owner, other = await house.caller("acme"), await house.caller("other")
+    job_id = await owner.submit()
+    unknown_id = "x" * len(job_id)
+    foreign = await other.refused(name, OF_A_JOB[name](job_id=job_id))
+    unknown = await other.refused(name, OF_A_JOB[name](job_id=unknown_id))
+    assert (foreign.code, foreign.reason) == (CODE.NOT_FOUND, "JOB_NOT_FOUND")
+    assert foreign == replace(unknown, text=unknown.text.replace(unknown_id, job_id))
+    call = owner.start(name, OF_A_JOB[name](job_id=job_id))
+    if "Stream" in name:
+        assert ("x-stream", "open") in tuple(await call.initial_metadata())
+        call.cancel()
+    else:
+        await call
+
+
+async def test_a_cancel_of_another_tenant_changes_nothing(house: House) -> None:
+    owner, other = await house.caller("acme"), await house.caller("other")
+    job_id = await owner.submit()
+    for request_id in ("", "r1"):
+        request = api.CancelJobRequest(job_id=job_id, request_id=request_id)
+        assert (await other.refused("CancelJob", request)).code is CODE.NOT_FOUND
+    assert (await owner.job(job_id)).status == job_pb2.Job.QUEUED
+
+
+async def test_lists_and_totals_show_a_tenant_only_its_own(house: House) -> None:
+    owner, other = await house.caller("acme", "VIEW", "MANAGE"), await house.caller("other", "VIEW")
+    await owner.submit({"scheduling_config": {"queue_name": "secret-project"}})
+    page = await other.call("ListJobs", api.ListJobsRequest())
+    assert (page.total_count, len(page.jobs)) == (0, 0)
+    cluster = await other.call("GetCluster", api.GetClusterRequest())
+    assert (cluster.queue_depth, dict(cluster.jobs_by_status)) == (0, {})
+    queue = await other.call("GetQueue", api.GetQueueRequest())
+    assert "secret" not in str(queue)
+    mine = await owner.call("GetQueue", api.GetQueueRequest())
+    assert [one.queue_name for one in mine.queues] == ["secret-project"]
+
+
+async def test_a_node_shows_its_jobs_to_their_tenant_and_to_admins_only(
+    house: House, agent: FakeAgent
+) -> None:
+    owner, other = await house.caller("acme", "VIEW", "MANAGE"), await house.caller("other", "VIEW")
+    job_id = await owner.submit()
+    await agent.granted()
+    request = api.GetNodeRequest(node_id="n1")
+    for caller, shown in ((owner, [job_id]), (other, []), (house.admin, [job_id])):
+        node = await caller.call("GetNode", request)
+        assert list(node.running_job_ids) == shown
+        assert [one.job_id for one in node.devices if one.job_id] == shown
+        assert node.free_device_count == 3
+
+
+async def test_a_gateway_speaks_for_its_caller_and_for_nobody_else(house: House) -> None:
+    secret = (house.folder / "gateway.secret").read_text().strip()
+    speaks = {"x_api_secret": secret, "x_user_id": "ann"}
+    owner = Caller(
+        house.channel,
+        "",
+        x_tenant_id="acme",
+        x_permissions="scaimind:view,scaimind:manage",
+        **speaks,
+    )
+    job_id = await owner.submit()
+    job = await owner.job(job_id)
+    assert (job.tenant_id, job.user_id) == ("acme", "ann")
+    viewer = Caller(house.channel, "", x_tenant_id="acme", x_permissions="scaimind:view", **speaks)
+    assert (await viewer.job(job_id)).job_id == job_id
+    denied = await viewer.refused("CancelJob", api.CancelJobRequest(job_id=job_id))
+    assert denied.code is CODE.PERMISSION_DENIED
+    other = Caller(house.channel, "", x_tenant_id="other", x_permissions="scaimind:view", **speaks)
+    assert (await other.refused("GetJob", api.GetJobRequest(job_id=job_id))).code is CODE.NOT_FOUND
+    itself = Caller(house.channel, "", x_api_secret=secret)
+    assert (await itself.refused("SubmitJob", a_submit())).code is CODE.PERMISSION_DENIED
+
+
+async def test_keys_are_made_resolved_listed_and_revoked(house: House) -> None:
+    secret = (house.folder / "gateway.secret").read_text().strip()
+    gateway = Caller(house.channel, "", x_api_secret=secret)
+    keys = key_service_pb2
+    request = keys.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
+    made = await house.admin.call("CreateKey", request)
+    assert made.key.startswith("sgk_")
+    caller = Caller(house.channel, made.key)
+    await caller.call("ListJobs", api.ListJobsRequest())
+    digest = hashlib.sha256(made.key.encode()).hexdigest()
+    resolve = keys.ResolveCredentialRequest(key_sha256=digest)
+    identity = await gateway.call("ResolveCredential", resolve)
+    assert (identity.tenant_id, list(identity.permissions)) == ("acme", [options_pb2.VIEW])
+    assert identity.user_id == f"key:{made.info.key_id}"
+    listed = await house.admin.call("ListKeys", keys.ListKeysRequest(tenant_id="acme"))
+    assert [one.key_id for one in listed.keys] == [made.info.key_id]
+    assert made.key not in str(listed)
+    revoke = keys.RevokeKeyRequest(key_id=made.info.key_id)
+    revoked = await house.admin.call("RevokeKey", revoke)
+    assert await house.admin.call("RevokeKey", revoke) == revoked
+    fault = await caller.refused("ListJobs", api.ListJobsRequest())
+    assert fault.reason == "AUTH_TOKEN_INVALID"
+    fault = await gateway.refused("ResolveCredential", resolve)
+    assert fault.code is CODE.UNAUTHENTICATED
+    unknown = await house.admin.refused("RevokeKey", keys.RevokeKeyRequest(key_id="key_x"))
+    assert unknown.reason == "KEY_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"tenant_id": ""}, "tenant_id"),
+        ({"tenant_id": "../x"}, "tenant_id"),
+        ({"permissions": []}, "permissions"),
+        ({"permissions": [0]}, "permissions[0]"),
+        ({"permissions": [99]}, "permissions[0]"),
+        ({"permissions": [1, 1]}, "permissions"),
+        ({"expires_at": {"seconds": 1}}, "expires_at"),
+        ({"expires_at": {"seconds": 1 << 60}}, "expires_at"),
+        ({"expires_at": {"seconds": -1}}, "expires_at"),
+    ],
+    ids=str,
+)
+async def test_a_key_that_makes_no_sense_is_refused(
+    admin: Caller, fields: dict[str, Any], field: str
+) -> None:
+    values: dict[str, Any] = {"tenant_id": "acme", "permissions": [1], **fields}
+    fault = await admin.refused("CreateKey", key_service_pb2.CreateKeyRequest(**values))
+    assert (fault.code, set(fault.fields)) == (CODE.INVALID_ARGUMENT, {field})
+
+
+async def test_a_key_ends_by_itself(house: House) -> None:
+    request = key_service_pb2.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
+    now_ms = house.now.parts.clock.now_ms()
+    request.expires_at.FromMilliseconds(now_ms + 60_000)
+    made = await house.admin.call("CreateKey", request)
+    caller = Caller(house.channel, made.key)
+    await caller.call("ListJobs", api.ListJobsRequest())
+    house.now.parts.clock._latest_ms = now_ms + 60_000
+    fault = await caller.refused("ListJobs", api.ListJobsRequest())
+    assert fault.reason == "AUTH_TOKEN_INVALID"
+
+
+async def test_an_unknown_node_cannot_send_telemetry(house: House) -> None:
+    request = agent_api.ReportTelemetryRequest(node_id="nowhere")
+    fault = await house.agents.refused("ReportTelemetry", request)
+    assert (fault.code, fault.reason) == (CODE.NOT_FOUND, "NODE_NOT_FOUND")
