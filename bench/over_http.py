@@ -52,7 +52,7 @@ class Gateway(Program):
         self.address = str(self._port)
         log = coordinator.folder / "gateway.log"
         secret = str(coordinator.folder / "gateway.secret")
-        words = ("--http", self.address, "--coordinator", coordinator.address)
+        words = ("--http", self.address, "--coordinator", coordinator.address, "--no-rate-limits")
         super().__init__("gateway", *words, "--api-secret-file", secret, log=log)
         until(
             lambda: "gateway_started" in log.read_text(),

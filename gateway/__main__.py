@@ -6,11 +6,9 @@ import sys
 
 import structlog
 
-from gateway.app import create_app
-from gateway.endpoint import Limits
+from gateway.program import assemble
 from gateway.server import listen, server
 from gateway.settings import GatewaySettings
-from gateway.upstream import Upstream
 from scaimind.service.log import configure
 from scaimind.service.settings import split_address
 
@@ -22,24 +20,11 @@ def main() -> int:
     log = structlog.get_logger("gateway")
     host, port = split_address(settings.http)
     try:
-        upstream = Upstream(
-            settings.coordinator, secret=settings.secret(), timeout_s=settings.timeout_s
-        )
+        gateway = assemble(settings)
         sock = listen(host, port, send_timeout_s=settings.send_timeout_s)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         log.error("gateway_cannot_start", http=settings.http, error=str(error))
         return 1
-    gateway = create_app(
-        upstream,
-        prefix=settings.prefix,
-        limits=Limits(
-            body_bytes=settings.max_body_bytes,
-            heartbeat_s=settings.heartbeat_s,
-            send_timeout_s=settings.send_timeout_s,
-            streams=settings.max_streams,
-        ),
-        access_log=settings.access_log,
-    )
     address = "{}:{}".format(*sock.getsockname()[:2])
     log.info("gateway_started", http=address, coordinator=settings.coordinator)
     server(gateway, shutdown_s=settings.shutdown_s).run(sockets=[sock])

@@ -34,6 +34,8 @@ from gateway.middleware import (
     respond,
 )
 from gateway.openapi import describe
+from gateway.places import Places
+from gateway.rates import Limiter
 from gateway.routes import build
 from gateway.status import Failure
 from gateway.upstream import Upstream
@@ -53,6 +55,7 @@ class Gateway:
         services: Services,
         *,
         authenticator: Authenticator,
+        limiter: Limiter | None,
         prefix: str,
         operational: bool,
         access_log: bool,
@@ -60,7 +63,7 @@ class Gateway:
         """Compiles every route; see create_app."""
         self.catalog = catalog
         self._services, self.authenticator, self._prefix = services, authenticator, prefix
-        self._draining = False
+        self._limiter, self._draining = limiter, False
         self._table = build(catalog)
         reader, writer = JsonReader(), JsonWriter()
         self._endpoints = {
@@ -92,16 +95,23 @@ class Gateway:
         else:
             await send({"type": "websocket.close", "code": 1003})
 
+    @property
+    def open_streams(self) -> int:
+        """How many streams are being sent."""
+        return len(self._services.places.open)
+
     def end_streams(self) -> None:
         """Ends open streams and says not ready from now on; the first step of going down."""
         self._draining = True
-        for stream in tuple(self._services.streams):
+        for stream in tuple(self._services.places.open):
             stream.stop()
 
     async def close(self) -> None:
         """Ends open streams and closes the channel. A host that mounts the application calls it."""
         self.end_streams()
         await self._services.upstream.close()
+        if self._limiter is not None:
+            await self._limiter.window.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -139,6 +149,8 @@ class Gateway:
         except grpc.RpcError as error:
             raise refusal(error, context, metrics=self._services.metrics) from None
         context.tenant_id = identity.tenant_id
+        if self._limiter is not None:
+            await self._limiter.admit(identity, context.told)
         require(identity, match.route.method.any_of)
         await endpoint.serve(match, identity=identity, scope=scope, receive=receive, send=send)
 
@@ -168,6 +180,7 @@ def create_app(
     *,
     catalog: Catalog | None = None,
     authenticator: Authenticator | None = None,
+    limiter: Limiter | None = None,
     prefix: str = PREFIX,
     operational: bool = True,
     limits: Limits | None = None,
@@ -175,7 +188,8 @@ def create_app(
 ) -> Gateway:
     """Makes the application.
 
-    Without an authenticator it takes API keys that the coordinator knows. `prefix` is where the
+    Without an authenticator it takes API keys that the coordinator knows; without a limiter it
+    bounds no rates. `prefix` is where the
     API stands below the place where the application is mounted; `operational` adds /livez,
     /healthz, /readyz and /metrics.
 
@@ -188,10 +202,13 @@ def create_app(
         if method is None:
             raise BadCatalog("no method is marked `authenticates`, and no authenticator is given")
         authenticator = ApiKeys(resolver(upstream, method))
+    limits = limits or Limits()
+    places = Places(total=limits.streams, per_user=limits.user_streams)
     return Gateway(
         catalog,
-        Services(upstream, Metrics(), limits or Limits(), set()),
+        Services(upstream, Metrics(), limits, places),
         authenticator=authenticator,
+        limiter=limiter,
         prefix="/" + prefix.strip("/") if prefix.strip("/") else "",
         operational=operational,
         access_log=access_log,

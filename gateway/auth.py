@@ -46,6 +46,8 @@ class Identity:
     user_id: str
     permissions: frozenset[str]
     """Names such as `scaimind:view`."""
+    key_sha256: str = field(default="", repr=False)
+    """Of the API key that was presented; empty for other credentials."""
     metadata: Metadata = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +160,7 @@ def resolver(upstream: Upstream, method: Method) -> Callable[[str], Awaitable[Id
         except grpc.aio.AioRpcError as error:
             raise _refusal(error) from error
         granted = frozenset(permission_name(number) for number in answer.permissions)
-        return Identity(answer.tenant_id, answer.user_id, granted)
+        return Identity(answer.tenant_id, answer.user_id, granted, digest)
 
     return resolve
 

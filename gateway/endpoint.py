@@ -17,6 +17,7 @@ from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
 from gateway.metrics import Metrics
 from gateway.middleware import Context, Receive, Scope, Send, respond
+from gateway.places import Places
 from gateway.routes import Match, Route
 from gateway.sse import Stream, batch_printer
 from gateway.status import STREAM_ENDED, Failure, translate
@@ -39,6 +40,7 @@ class Limits:
     heartbeat_s: float = 15.0
     send_timeout_s: float = 30.0
     streams: int = 10_000
+    user_streams: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Services:
     upstream: Upstream
     metrics: Metrics
     limits: Limits
-    streams: set[Stream]
-    """The open ones."""
+    places: Places
+    """For streams."""
 
 
 class Endpoint:
@@ -99,11 +101,13 @@ class Endpoint:
         # A large body takes tens of milliseconds, in which streams would stand still.
         request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
         metadata = self._upstream.metadata(*identity.metadata, ("x-request-id", context.request_id))
-        call = self._upstream.start(self.method, request, metadata=metadata)
         try:
             if self.method.streaming:
-                await self._stream(call, receive=receive, send=send)
+                with self._services.places.place(identity):
+                    call = self._upstream.start(self.method, request, metadata=metadata)
+                    await self._stream(call, receive=receive, send=send)
             else:
+                call = self._upstream.start(self.method, request, metadata=metadata)
                 await self._unary(call, context, receive=receive, send=send)
         except grpc.RpcError as error:
             raise refusal(error, context, metrics=self._metrics) from None
@@ -123,7 +127,7 @@ class Endpoint:
         await respond(send, self.method.http_status, body=body, headers=headers)
 
     async def _stream(self, call: Any, *, receive: Receive, send: Send) -> None:
-        limits, streams = self._services.limits, self._services.streams
+        limits, streams = self._services.limits, self._services.places.open
         stream = Stream(
             call,
             self._print_batch,
@@ -133,10 +137,6 @@ class Endpoint:
             send_timeout_s=limits.send_timeout_s,
         )
         try:
-            if len(streams) >= limits.streams:
-                raise Failure(
-                    429, "RATE_LIMITED", message="Too many open streams.", retry_after_s=5
-                )
             if not await stream.accepted(within_s=self._upstream.timeout_s):
                 raise ClientGone
             streams.add(stream)

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -42,10 +42,13 @@ class Context:
     tenant_id: str = ""
     http_status: int = 0
     """0 until the answer has begun."""
+    told: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Headers that the answer has whatever becomes of the request."""
 
 
 class RequestIds:
-    """Takes the caller's `X-Request-Id` where it is valid, else makes one; echoes it."""
+    """Takes the caller's `X-Request-Id` where it is valid, else makes one; echoes it, with all
+    else that the layers within tell."""
 
     def __init__(self, app: App) -> None:
         """Wraps an application."""
@@ -62,7 +65,8 @@ class RequestIds:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.http_status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", given)]
+                own = ((b"x-request-id", given), *context.told)
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         await self.app(scope, receive, send_with_id)

@@ -31,6 +31,18 @@ class GatewaySettings(ServiceSettings):
         default=4 << 20, ge=1024, le=64 << 20, description="largest body of a request"
     )
     max_streams: int = Field(default=10_000, ge=1, description="open SSE streams at most")
+    max_user_streams: int = Field(default=10, ge=1, description="open SSE streams of one user")
+    rate_limits: bool = Field(default=True, description="bound the requests in a minute")
+    rate_key: int = Field(default=60, ge=0, description="requests of a key in a minute; 0: any")
+    rate_user: int = Field(default=120, ge=0, description="requests of a user in a minute; 0: any")
+    rate_tenant: int = Field(
+        default=1000, ge=0, description="requests of a tenant in a minute; 0: any"
+    )
+    rate_store: str = Field(
+        default="",
+        description="redis:// URL of the counters that several gateways share; empty for this one's own",
+        repr=False,
+    )
     heartbeat_s: float = Field(
         default=15.0, gt=0, le=300, description="time between comments on a stream"
     )

@@ -1,6 +1,7 @@
 """What `scaimind up` starts, with which arguments; nothing here starts anything."""
 
 import errno
+import os
 import random
 import re
 import socket
@@ -67,6 +68,8 @@ class Plan:
         """The gateway."""
         arguments = ["--http", str(self.http), "--coordinator", str(self.grpc.reached_at())]
         arguments += ["--api-secret-file", str(self.data_dir / "gateway.secret")]
+        if "MIND_RATE_LIMITS" not in os.environ:
+            arguments += ["--no-rate-limits"]
         return _start("gateway", "gateway", arguments)
 
     def agents(self) -> list[Start]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,14 +135,18 @@ class World:
 
 @asynccontextmanager
 async def world(
-    *, catalog: Catalog | None = None, limits: Limits | None = None, timeout_s: float = 5.0
+    *,
+    catalog: Catalog | None = None,
+    limits: Limits | None = None,
+    timeout_s: float = 5.0,
+    **parts: Any,
 ) -> AsyncIterator[World]:
-    """Both programs on free ports, in this loop."""
+    """Both programs on free ports, in this loop; `parts` go to create_app."""
     catalog = catalog or Catalog.default()
     coordinator = Coordinator()
     await coordinator.start(catalog)
     upstream = Upstream(f"127.0.0.1:{coordinator.port}", secret=SECRET, timeout_s=timeout_s)
-    gateway = create_app(upstream, catalog=catalog, limits=limits, access_log=False)
+    gateway = create_app(upstream, catalog=catalog, limits=limits, access_log=False, **parts)
     limits = limits or Limits()
     sock = listen("127.0.0.1", 0, send_timeout_s=limits.send_timeout_s)
     http = server(gateway, shutdown_s=1)
@@ -161,6 +165,19 @@ async def world(
         await serving
         sock.close()
         await coordinator.stop()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+    """Waits until a condition holds.
+
+    Raises:
+        TimeoutError: it did not in time.
+    """
+    async with asyncio.timeout(within_s):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.02)
 
 
 async def refuse(
