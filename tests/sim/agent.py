@@ -233,7 +233,8 @@ class SimNode:
         if held.state is LeaseState.ENDED:
             self.loop.after(self._rng.randint(1, 500), drained)
         elif held.state < LeaseState.RUNNING:
-            held.state = LeaseState.PREPARING
+            if self._rng.random() < 0.7:
+                held.state = LeaseState.PREPARING
             self.loop.after(self._rng.randint(1, 2000), prepared)
 
     def _plan(self, lease: Lease) -> Plan:
@@ -250,7 +251,7 @@ class SimNode:
         held.started_ms = self.loop.now_ms
         self.truth.start(held.lease, now_ms=held.started_ms, told_at_commit=held.told_at_commit)
         if plan.checkpoints and held.lease.node_rank == 0:
-            self._in(plan.duration_ms // 2, held, lambda: self._checkpoint(held))
+            self._in(plan.duration_ms // 4, held, lambda: self._checkpoint(held))
         if not plan.hangs:
             self._in(plan.duration_ms, held, lambda: self._finish(held, fails=fails))
         self._changed()
@@ -268,11 +269,13 @@ class SimNode:
     def _checkpoint(self, held: Held) -> None:
         held.checkpointing = True
         self._changed()
+        assert held.lease is not None
+        pause_ms = max(5 * SECOND, self._plan(held.lease).duration_ms // 4)
 
         def proven() -> None:
             assert held.lease is not None
             held.checkpointing = False
-            id = f"{held.lease_id}-c"
+            id = f"{held.lease_id}-c{len(held.checkpoints)}"
             held.checkpoints.append(
                 Checkpoint(
                     checkpoint_id=id,
@@ -284,9 +287,11 @@ class SimNode:
                     attempt=held.lease.attempt,
                 )
             )
+            del held.checkpoints[:-2]
             self._changed()
+            self._in(pause_ms, held, lambda: self._checkpoint(held))
 
-        self._in(self._rng.randint(1, 3000), held, proven)
+        self._in(self._rng.randint(1, 1 + pause_ms), held, proven)
 
     def _finish(self, held: Held, *, fails: bool) -> None:
         assert held.lease is not None

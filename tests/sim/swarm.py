@@ -63,7 +63,7 @@ def draw(rng: Random) -> Swarm:
         commit_fails=maybe(0.03, 0.4),
         commit_lands_but_fails=maybe(0.03, 0.4),
         agent_dies_every_ms=every(20, 120),
-        node_cycles_every_ms=every(40, 200),
+        node_cycles_every_ms=every(20, 100),
         long_outage=rng.random() < 0.1,
         effects_dropped=rng.random() < 0.25,
         drain_every_ms=every(30, 150),

@@ -18,6 +18,7 @@ from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
 from tests.sim.people import People
 from tests.sim.plans import Plan, draw_plan
+from tests.sim.situations import Situations
 from tests.sim.swarm import draw
 from tests.sim.truth import Checker, SimFailure, Truth
 
@@ -48,7 +49,8 @@ class World:
         )
         self.plans = self._draw_plans()
         self.nodes = [self._node(index) for index in range(len(self.swarm.node_devices))]
-        self.truth.checkers += self._checkers()
+        self.situations = Situations()
+        self.truth.checkers += [*self._checkers(), self.situations]
         self._fate = self._rng("fate")
         self._storm = True
 
