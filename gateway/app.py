@@ -14,10 +14,11 @@ from urllib.parse import quote, unquote
 import grpc
 
 from gateway import metrics as counters
-from gateway.auth import ApiKeys, Authenticator, require, resolver
+from gateway import tickets
+from gateway.auth import ApiKeys, Authenticator, Identity, require, resolver
 from gateway.catalog import BadCatalog, Catalog
 from gateway.docs_page import render
-from gateway.endpoint import Endpoint, Limits, Services, refusal
+from gateway.endpoint import Endpoint, Limits, Services, read_body, refusal
 from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
 from gateway.metrics import Metrics
@@ -36,7 +37,7 @@ from gateway.middleware import (
 from gateway.openapi import describe
 from gateway.places import Places
 from gateway.rates import Limiter
-from gateway.routes import build
+from gateway.routes import Match, build
 from gateway.status import Failure
 from gateway.upstream import Upstream
 
@@ -64,6 +65,7 @@ class Gateway:
         self.catalog = catalog
         self._services, self.authenticator, self._prefix = services, authenticator, prefix
         self._limiter, self._draining = limiter, False
+        self._tickets = tickets.Tickets()
         self._table = build(catalog)
         reader, writer = JsonReader(), JsonWriter()
         self._endpoints = {
@@ -136,6 +138,12 @@ class Gateway:
             await page(send)
             return
         inside = path.removeprefix(self._prefix) if path.startswith(self._prefix + "/") else ""
+        if inside == tickets.PATH:
+            context.route = inside
+            if verb != "POST":
+                raise _wrong_method(("POST",))
+            await self._give_ticket(scope, receive, send)
+            return
         match = self._table.find(verb, inside)
         if match is None:
             allowed = self._table.allowed(inside)
@@ -144,15 +152,40 @@ class Gateway:
             raise Failure(404, "NOT_FOUND", message="There is no such path.")
         endpoint = self._endpoints[match.route]
         context.route = endpoint.label
-        try:
-            identity = await self.authenticator.identify(scope, context.headers)
-        except grpc.RpcError as error:
-            raise refusal(error, context, metrics=self._services.metrics) from None
+        identity = await self._admit(scope, match)
+        require(identity, match.route.method.any_of)
+        await endpoint.serve(match, identity=identity, scope=scope, receive=receive, send=send)
+
+    async def _admit(self, scope: Scope, match: Match | None = None) -> Identity:
+        """Who calls, counted against their limits. A ticket for the stream that was matched is
+        taken out of the query."""
+        context: Context = scope[KEY]
+        ticket = None
+        if match is not None and match.route.method.streaming:
+            ticket, scope["query_string"] = tickets.split_query(scope.get("query_string", b""))
+        if match is not None and ticket is not None:
+            identity = self._tickets.redeem(ticket, match)
+        else:
+            try:
+                identity = await self.authenticator.identify(scope, context.headers)
+            except grpc.RpcError as error:
+                raise refusal(error, context, metrics=self._services.metrics) from None
         context.tenant_id = identity.tenant_id
         if self._limiter is not None:
             await self._limiter.admit(identity, context.told)
-        require(identity, match.route.method.any_of)
-        await endpoint.serve(match, identity=identity, scope=scope, receive=receive, send=send)
+        return identity
+
+    async def _give_ticket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context: Context = scope[KEY]
+        identity = await self._admit(scope)
+        body = await read_body(context.headers, receive, limits=self._services.limits, takes=True)
+        root = scope.get("root_path", "").rstrip("/")
+        places = (quote(root) + self._prefix, self._prefix)
+        match = tickets.stream_asked_for(body, table=self._table, places=places)
+        given = tickets.answer(
+            self._tickets, match, identity=identity, request_id=context.request_id
+        )
+        await respond(send, 201, body=given)
 
     async def _alive(self, send: Send) -> None:
         await respond(send, 200, body=b'{"status":"ok"}')

@@ -169,7 +169,7 @@ def _refusal(error: grpc.aio.AioRpcError) -> Exception:
     """A bad key is the caller's fault, a coordinator out of reach is told as such; anything else
     means that the gateway itself may not ask, which is nothing to tell a caller."""
     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-        return _unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
+        return unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
     if error.code() in _PASSING:
         return error
     log.error("gateway_may_not_ask", grpc_code=error.code().name, raw_detail=error.details())
@@ -179,13 +179,14 @@ def _refusal(error: grpc.aio.AioRpcError) -> Exception:
 def _bearer(headers: Headers) -> bytes:
     value = headers.get(b"authorization")
     if value is None or not value.strip():
-        raise _unauthenticated("AUTH_TOKEN_MISSING", "Send an API key as a bearer token.")
+        raise unauthenticated("AUTH_TOKEN_MISSING", "Send an API key as a bearer token.")
     scheme, _, key = value.partition(b" ")
     key = key.strip()
     if scheme.lower() != b"bearer" or not key.startswith(PREFIX.encode()) or len(key) > MAX_KEY:
-        raise _unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
+        raise unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
     return key
 
 
-def _unauthenticated(code: str, message: str) -> Failure:
+def unauthenticated(code: str, message: str) -> Failure:
+    """The answer to a caller without a good credential."""
     return Failure(401, code, message=message, headers=((b"www-authenticate", b"Bearer"),))

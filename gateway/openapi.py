@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from gateway import openapi_own as own
+from gateway import tickets
 from gateway.bind import IDEMPOTENCY_HEADER, RESUME_HEADER, Leaf
 from gateway.catalog import Catalog
 from gateway.endpoint import Endpoint
@@ -45,22 +47,17 @@ def describe(catalog: Catalog, endpoints: Iterable[Endpoint], *, prefix: str) ->
         binding = endpoint.route.binding
         operations = paths.setdefault(_path(endpoint), {})
         operations[binding.verb.lower()] = _operation(endpoint, schemas)
+    paths[tickets.PATH] = {"post": own.ticket_operation(_errors())}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "MindCoordinator", "version": _version()},
         "servers": [{"url": prefix or "/"}],
-        "security": [{"apiKey": []}],
+        "security": own.ANY_CREDENTIAL,
         "paths": dict(sorted(paths.items())),
         "components": {
-            "securitySchemes": {
-                "apiKey": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An API key, `sgk_…`.",
-                }
-            },
+            "securitySchemes": own.SECURITY,
             "responses": {code: _error(text) for code, text in _ERRORS.items()},
-            "schemas": {**schemas.made, "Meta": _META, "Error": _ERROR},
+            "schemas": {**schemas.made, **own.SCHEMAS, "Meta": _META, "Error": _ERROR},
         },
     }
     return Described(document, msgspec.json.encode(document))
@@ -125,6 +122,8 @@ def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
         "parameters": _parameters(endpoint, schemas),
         "responses": _responses(endpoint, schemas),
     }
+    if method.streaming:
+        operation["security"] = own.OR_A_TICKET
     if binder.takes_body:
         field = endpoint.route.binding.body
         whole = field == "*"
@@ -182,20 +181,16 @@ def _header(name: str, text: str) -> dict[str, Any]:
 
 def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     method = endpoint.method
-    errors = {code: {"$ref": f"#/components/responses/{code}"} for code in _ERRORS}
     if method.streaming:
-        return {"200": _events(endpoint, schemas), "204": {"description": "It is over."}} | errors
-    envelope = {
-        "type": "object",
-        "required": ["status", "data", "meta"],
-        "properties": {
-            "status": {"const": "ok"},
-            "data": schemas.reference(method.response),
-            "meta": {"$ref": "#/components/schemas/Meta"},
-        },
-    }
-    content = {"application/json": {"schema": envelope}}
-    return {str(method.http_status): {"description": "Done.", "content": content}} | errors
+        over = {"description": "It is over."}
+        return {"200": _events(endpoint, schemas), "204": over} | _errors()
+    schema = own.envelope(schemas.reference(method.response))
+    content = {"application/json": {"schema": schema}}
+    return {str(method.http_status): {"description": "Done.", "content": content}} | _errors()
+
+
+def _errors() -> dict[str, Any]:
+    return {code: {"$ref": f"#/components/responses/{code}"} for code in _ERRORS}
 
 
 def _events(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:

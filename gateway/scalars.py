@@ -200,7 +200,12 @@ def _second_text(seconds: int) -> str:
 
 def write_time(stamp: Any) -> str:
     """RFC 3339 text in UTC of a Timestamp, with 0, 3, 6 or 9 digits after the second."""
-    text, nanos = _second_text(stamp.seconds), stamp.nanos
+    return _time_text(stamp.seconds, stamp.nanos)
+
+
+@lru_cache(maxsize=8192)
+def _time_text(seconds: int, nanos: int) -> str:
+    text = _second_text(seconds)
     if not nanos:
         return text + "Z"
     if nanos % 1_000_000 == 0:
