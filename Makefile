@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := scaimind coordinator gateway node_agent
+NEEDED := redis-server
 SEED ?= 1
 COUNT ?= 20
 
@@ -29,9 +30,11 @@ up: $(READY) ## Starts coordinator, gateway and a node agent here, until Ctrl-C
 	@$(BIN)/scaimind up
 
 test: $(READY) ## Runs the whole test suite
+	@$(BIN)/python tools/need.py $(NEEDED)
 	$(BIN)/python -m pytest -q
 
 check: $(READY) lint types ## Format, lint, types, imports, protos, unit, contract, 20 seeds
+	@$(BIN)/python tools/need.py $(NEEDED)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest -q -n 2 tests/unit tests/transcript tests/contract tests/proto tests/architecture
 	$(BIN)/python -m tests.sim --seed 1 --count 20

@@ -8,6 +8,7 @@ from itertools import islice
 
 from coordinator.core.records import Job, Kind, Record
 from coordinator.store.protocol import (
+    LEASE_TTL_S,
     Batch,
     Conflict,
     Fenced,
@@ -44,10 +45,15 @@ class MemoryStore:
     async def close(self) -> None:
         self._is_open = False
 
-    async def acquire(self, holder: str) -> int:
+    async def acquire(self, holder: str, *, address: str = "", ttl_s: float = LEASE_TTL_S) -> int:
         self._check_open()
         self._epoch += 1
         return self._epoch
+
+    async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
+        self._check_open()
+        if epoch != self._epoch:
+            raise Fenced(f"epoch {epoch} is over; the leader's is {self._epoch}")
 
     async def load(self) -> Snapshot:
         self._check_open()

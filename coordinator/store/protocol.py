@@ -15,6 +15,8 @@ from typing import Protocol
 from coordinator.core.decision import Changed, Retired
 from coordinator.core.records import Job, Record
 
+LEASE_TTL_S = 3.0
+
 
 class StoreError(Exception):
     """Base of the only errors that a store raises."""
@@ -30,6 +32,24 @@ class Conflict(StoreError):
 
 class StoreUnavailable(StoreError):
     """It is not known whether the call had its effect; ask again, or reload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    """Who leads, under which epoch, and where it answers (HOST:PORT; "" where that is not known)."""
+
+    epoch: int
+    holder: str
+    address: str
+
+
+class Led(StoreError):
+    """Another one leads, for some seconds more unless it renews."""
+
+    def __init__(self, leader: Leader, *, for_s: float) -> None:
+        super().__init__(f"{leader.holder} leads at {leader.address or 'an unknown address'}")
+        self.leader = leader
+        self.for_s = for_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +111,15 @@ class Store(Protocol):
     async def close(self) -> None:
         """Closes it; safe to call twice."""
 
-    async def acquire(self, holder: str) -> int:
-        """Takes leadership; answers a fencing epoch, higher than every one before."""
+    async def acquire(self, holder: str, *, address: str = "", ttl_s: float = LEASE_TTL_S) -> int:
+        """Takes leadership for some seconds; answers a fencing epoch, higher than every one before.
+
+        Who leads already is given a new epoch. In a store that only one process can open, nobody else
+        leads, and leadership has no end. Raises Led.
+        """
+
+    async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
+        """Leads on for some seconds from now; with 0, lets go. Raises Fenced."""
 
     async def load(self) -> Snapshot:
         """All live records."""

@@ -20,6 +20,7 @@ from coordinator.sqlite.files import Schema
 from coordinator.store.codec import CodecError, decode, decode_job, encode
 from coordinator.store.listing import Listing, counts
 from coordinator.store.protocol import (
+    LEASE_TTL_S,
     Batch,
     Conflict,
     Fenced,
@@ -45,6 +46,7 @@ ON_KNOWN_JOB = """ON CONFLICT (job_id) DO UPDATE SET tenant_id = excluded.tenant
     created_at = excluded.created_at, updated_at = excluded.updated_at,
     sequence = excluded.sequence, live = excluded.live, labels = excluded.labels,
     body = excluded.body"""
+LEADER = "SELECT epoch FROM leadership"
 ON_KNOWN_RECORD = "ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body"
 
 
@@ -60,7 +62,7 @@ class SqliteStore:
     async def close(self) -> None:
         await self._database.close()
 
-    async def acquire(self, holder: str) -> int:
+    async def acquire(self, holder: str, *, address: str = "", ttl_s: float = LEASE_TTL_S) -> int:
         def work(connection: sqlite3.Connection) -> int:
             rows = connection.execute(
                 "UPDATE leadership SET epoch = epoch + 1, holder = ? RETURNING epoch", (holder,)
@@ -68,6 +70,12 @@ class SqliteStore:
             return int(rows[0][0])
 
         return await self._database.write(work)
+
+    async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
+        """The lock on the file is the leadership; here is only looked whether the epoch is the last."""
+        (leader,) = await self._read(lambda one: one.execute(LEADER).fetchone())
+        if epoch != leader:
+            raise Fenced(f"epoch {epoch} is over; the leader's is {leader}")
 
     async def load(self) -> Snapshot:
         return await self._read(_load)

@@ -7,7 +7,9 @@ import pytest
 
 from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Store
+from coordinator.store.redis import RedisStore
 from coordinator.store.sqlite import SqliteStore
+from tests.support.redis_server import shared
 
 Home = Callable[[], Store]  # a store object on the same content each time
 
@@ -15,10 +17,14 @@ Home = Callable[[], Store]  # a store object on the same content each time
 def homes(path: Path) -> dict[str, Home]:
     """Every kind of store."""
     memory = MemoryStore()
-    return {"memory": lambda: memory, "sqlite": lambda: SqliteStore(path / "store.db")}
+    return {
+        "memory": lambda: memory,
+        "sqlite": lambda: SqliteStore(path / "store.db"),
+        "redis": lambda: RedisStore(shared().url, path / "store.id", prefix=str(path)),
+    }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     return homes(tmp_path)[request.param]
 

@@ -1,0 +1,29 @@
+-- Takes leadership, where nobody has it.
+--
+-- KEYS[1] state    hash: identity of this store; epoch, holder, address, until (ms UTC) of the leader;
+--                  version and events: how many batches and audit lines there are
+-- ARGV    holder, address, ttl in ms, the identity that the caller knows ('' for none), a new identity
+--
+-- Answers {'led', identity, epoch}, {'by', epoch, holder, address, ms until it ends}, or {'lost'} where
+-- the store that the caller knows is not here.
+--
+-- An epoch is never given twice, not even after the server lost its last writes: it is the time in ms
+-- where that is more than the last epoch + 1.
+local holder, address, ttl, known, new = unpack(ARGV)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local identity, epoch, leader, at, till =
+    unpack(redis.call('HMGET', KEYS[1], 'identity', 'epoch', 'holder', 'address', 'until'))
+if known ~= '' and identity ~= known then
+  return {'lost'}
+end
+if not identity then
+  identity, epoch = new, 0
+  redis.call('HSET', KEYS[1], 'identity', new, 'version', 0, 'events', 0)
+elseif leader ~= holder and tonumber(till) > now then
+  return {'by', tonumber(epoch), leader, at, tonumber(till) - now}
+end
+epoch = math.max(epoch + 1, now)
+redis.call('HSET', KEYS[1], 'epoch', string.format('%d', epoch), 'holder', holder, 'address', address,
+    'until', string.format('%d', now + ttl))
+return {'led', identity, epoch}

@@ -1,0 +1,276 @@
+"""The shared store: one Redis, for several coordinators of which one leads.
+
+Every change is one script (lua/), which checks epoch and version itself: what a deposed leader sends
+changes nothing. What Redis promises to keep depends on how it is run; docs/reliability.md says what.
+
+A store has an identity, made when it is founded. A coordinator remembers it in a file beside its other
+state, so a Redis that was emptied, or another one, is a fault for a person to look at and not a reason to
+start anew.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from coordinator.core.records import Job, Kind, Record
+from coordinator.redis import Argument, Script, Server
+from coordinator.store.codec import CodecError, decode, decode_job, encode
+from coordinator.store.lexical import part
+from coordinator.store.protocol import (
+    LEASE_TTL_S,
+    Batch,
+    Conflict,
+    Fenced,
+    JobFilter,
+    JobPage,
+    Leader,
+    Led,
+    Snapshot,
+    StoredEvent,
+    StoreUnavailable,
+)
+from coordinator.store.redis_index import INDEXES, Listing, counts, mark
+from coordinator.store.rows import BEFORE_JOBS, audit, outcome
+
+PREFIX = "mind"
+EVENTS_KEPT = 1_000_000
+EVENTS_MAX = 10_000  # of one answer
+LOADS = 3
+
+ACQUIRE, RENEW, COMMIT = (
+    Script.of("coordinator.store", name) for name in ("acquire", "renew", "commit")
+)
+KEYS = (
+    *("state", "batches", "jobs", "live", "records", "documents", "marks", "counts", "labels"),
+    *INDEXES,
+    *("events", "events_of"),
+)
+
+_line_decoder = msgspec.json.Decoder(tuple[int, str, str, str, str, str, int])
+
+
+class RedisStore:
+    """A Store in a Redis.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        known: file that remembers which store this is; made when it is founded or first met.
+        prefix: tells installations in one database apart.
+        events_kept: lines of the audit, about; the oldest go.
+
+    Attributes:
+        epoch: what `acquire` answered last; 0 before.
+    """
+
+    def __init__(
+        self, url: str, known: Path, *, prefix: str = PREFIX, events_kept: int = EVENTS_KEPT
+    ) -> None:
+        self.epoch = 0
+        self._server = Server(url, prefix=prefix, trouble=StoreUnavailable)
+        self._known = known
+        self._events_kept = events_kept
+        self._keys = tuple(self._server.key(name) for name in KEYS)
+        self._state = self._keys[:1]
+
+    async def open(self) -> None:
+        await self._server.open()
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    async def acquire(self, holder: str, *, address: str = "", ttl_s: float = LEASE_TTL_S) -> int:
+        known = _read(self._known)
+        arguments = (holder, address, int(ttl_s * 1000), known, uuid.uuid4().hex)
+        said, *facts = await self._server.run(ACQUIRE, self._state, arguments)
+        if said == b"lost":
+            raise StoreUnavailable(
+                f"{self._server.name} is not the store that this coordinator has led from "
+                f"({known}): it was emptied, or it is another one. Restore its backup; "
+                f"or remove {self._known.name} to start without what is lost"
+            )
+        if said == b"by":
+            epoch, leader, at, left_ms = facts
+            raise Led(
+                Leader(epoch=epoch, holder=leader.decode(), address=at.decode()),
+                for_s=left_ms / 1000,
+            )
+        identity, self.epoch = facts
+        if not known:
+            _write(self._known, identity.decode())
+        return self.epoch
+
+    async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
+        arguments = (epoch, int(ttl_s * 1000))
+        if not await self._server.run(RENEW, self._state, arguments, durably=False):
+            raise Fenced(f"epoch {epoch} is over")
+
+    async def load(self) -> Snapshot:
+        for _ in range(LOADS):
+            before = await self._version()
+            records = await self._records()
+            if await self._version() == before:
+                return Snapshot(records=tuple(records), version=before)
+        raise StoreUnavailable(
+            f"{self._server.name}: another coordinator writes while this one reads"
+        )
+
+    async def commit(self, batch: Batch, *, epoch: int, expected_version: int) -> int:
+        arguments = (epoch, batch.id, expected_version, self._events_kept, *_arguments(batch))
+        said, fact = await self._server.run(COMMIT, self._keys, arguments)
+        if said == b"fenced":
+            raise Fenced(f"epoch {epoch} is over; the leader's is {int(fact)}")
+        if said == b"conflict":
+            raise Conflict(
+                f"the store is at version {fact}, the batch was made on {expected_version}"
+            )
+        return int(fact)
+
+    async def job(self, job_id: str) -> Job | None:
+        (body,) = await self._server.fields("jobs", [job_id])
+        with self._readable():
+            return None if body is None else decode_job(body)
+
+    async def document(self, job_id: str) -> bytes | None:
+        return (await self.documents((job_id,))).get(job_id)
+
+    async def documents(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        bodies = await self._server.fields("documents", job_ids)
+        return {id: body for id, body in zip(job_ids, bodies, strict=True) if body is not None}
+
+    async def list_jobs(
+        self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None
+    ) -> JobPage:
+        listing = Listing(where, limit=limit, after=after)
+        with self._readable():
+            return await listing.page(self._server)
+
+    async def count_jobs(self, tenant_id: str) -> dict[str, int]:
+        return await counts(self._server, tenant_id)
+
+    async def events(
+        self, *, id: str | None = None, after: int = 0, limit: int = 100
+    ) -> tuple[StoredEvent, ...]:
+        first, limit = max(0, after) + 1, max(0, min(limit, EVENTS_MAX))
+        stream = self._server.key("events")
+        if not limit:
+            return ()
+        questions: list[tuple[Argument, ...]] = [("XRANGE", stream, first, "+", "COUNT", limit)]
+        if id is not None:
+            run = part(id)
+            low, high = b"[%b%016d" % (run, first), b"(%b:" % run
+            key = self._server.key("events_of")
+            (found,) = await self._server.each([("ZRANGEBYLEX", key, low, high, "LIMIT", 0, limit)])
+            questions = [("XRANGE", stream, at, at) for at in (int(one[-16:]) for one in found)]
+        answers = await self._server.each(questions)
+        return tuple(_stored_event(entry) for entries in answers for entry in entries)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except CodecError as error:
+            raise StoreUnavailable(f"{self._server.name}: {error}") from error
+
+    async def _version(self) -> int:
+        (version,) = await self._server.fields("state", ["version"])
+        return int(version or 0)
+
+    async def _records(self) -> list[Record]:
+        """All live records, in the order of Snapshot."""
+        small, live = await self._server.each(
+            [("HGETALL", self._server.key("records")), ("SMEMBERS", self._server.key("live"))]
+        )
+        bodies = await self._server.fields("jobs", sorted(live))
+        with self._readable():
+            jobs = [decode_job(body or b"") for body in bodies]
+            records = _by_kind(small)
+        jobs.sort(key=lambda job: (job.sequence, job.job_id))
+        before = [record for kind in BEFORE_JOBS for record in records.get(kind, ())]
+        return [*before, *jobs, *records.get(Kind.LEASE, ())]
+
+
+def _by_kind(fields: dict[bytes, bytes]) -> dict[Kind, list[Record]]:
+    """Records out of the hash, by kind and sorted by id."""
+    found: dict[Kind, list[Record]] = {}
+    for field, body in fields.items():
+        kind = Kind(field.partition(b"/")[0].decode())
+        found.setdefault(kind, []).append(decode(kind, body))
+    for records in found.values():
+        records.sort(key=lambda record: record.id)
+    return found
+
+
+def _arguments(batch: Batch) -> list[Argument]:
+    """A batch as commit.lua reads it: lists, each after its length."""
+    what = outcome(batch.events)
+    retired = [job_id for job_id in what.jobs_retired if job_id not in what.jobs]
+    lists: list[list[tuple[Argument, ...]]] = [
+        [
+            (job_id, encode(job), int(job_id not in what.jobs_retired), mark(job))
+            for job_id, job in what.jobs.items()
+        ],
+        [(job_id,) for job_id in retired],
+        [(_field(kind, id),) for kind, id in what.records_deleted],
+        [(_field(kind, id), encode(record)) for (kind, id), record in what.records.items()],
+        [(job_id,) for job_id in what.documents_deleted],
+        list(what.documents.items()),
+        [(part(line.id), _line(line)) for line in audit(batch.events, 0)],
+    ]
+    words: list[Argument] = []
+    for entries in lists:
+        words.append(len(entries))
+        for entry in entries:
+            words += entry
+    return words
+
+
+def _field(kind: Kind, id: str) -> str:
+    return f"{kind}/{id}"
+
+
+def _line(line: StoredEvent) -> bytes:
+    return msgspec.json.encode(
+        (line.at_ms, line.kind, line.id, line.cause, line.actor, line.status, line.attempt)
+    )
+
+
+def _stored_event(entry: tuple[bytes, dict[bytes, bytes]]) -> StoredEvent:
+    sequence, fields = entry
+    at_ms, kind, id, cause, actor, status, attempt = _line_decoder.decode(fields[b"line"])
+    return StoredEvent(
+        sequence=int(sequence.partition(b"-")[0]),
+        at_ms=at_ms,
+        kind=kind,
+        id=id,
+        cause=cause,
+        actor=actor,
+        status=status,
+        attempt=attempt,
+    )
+
+
+def _read(known: Path) -> str:
+    try:
+        return known.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreUnavailable(f"{known} cannot be read: {error}") from error
+
+
+def _write(known: Path, identity: str) -> None:
+    """Whole or not at all."""
+    draft = known.with_name(f"{known.name}.{os.getpid()}.new")
+    try:
+        draft.write_text(identity + "\n", encoding="ascii")
+        draft.replace(known)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise StoreUnavailable(f"{known} cannot be written: {error}") from error

@@ -1,0 +1,48 @@
+"""Installs programs of the system that the tests need and that are missing.
+
+    python tools/need.py redis-server …
+
+Each name is a program and its Debian package. Nothing is asked and nothing is said where all are there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+EXIT_MISSING = 3
+INSTALL = ("apt-get", "install", "-y", "-q", "--no-install-recommends")
+
+
+def main(names: list[str]) -> int:
+    """Installs what is missing of the named programs; 3 where that cannot be done here."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if not missing:
+        return 0
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return _give_up(missing, "only root can install them here, and only by apt-get")
+    print(f"installing {' '.join(missing)}", flush=True)
+    said = ""
+    for command in (("apt-get", "update", "-q"), (*INSTALL, *missing)):
+        done = subprocess.run(
+            command,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = f"{done.stdout[-1000:]}{done.stderr[-1000:]}"
+    still = [name for name in missing if shutil.which(name) is None]
+    return _give_up(still, said) if still else 0
+
+
+def _give_up(missing: list[str], why: str) -> int:
+    print(f"missing: {' '.join(missing)}. Install them and try again ({why})", file=sys.stderr)
+    return EXIT_MISSING
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
