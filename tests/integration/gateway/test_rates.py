@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,43 @@ import structlog
 
 from gateway.endpoint import Limits
 from gateway.rates import Limiter, LocalWindow, Rates, Subject, Window
-from gateway.rates_redis import RedisWindow
+from gateway.rates_redis import PREFIX, RedisWindow
 from scaimind.v1 import job_pb2
-from tests.integration.gateway.redis_program import Redis
 from tests.integration.gateway.scripted import OPEN, World, eventually, world
+from tests.support.redis_server import RedisServer
+from tests.support.redis_server import shared as shared_server
 from tests.unit.gateway.windows import CONTRACT
 
 LIMIT = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis of this module."""
-    with Redis(tmp_path_factory.mktemp("redis")) as made:
-        yield made
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A Redis in which nothing was counted."""
+    server = shared_server()
+    with closing(server.client()) as client:
+        for key in counters(client):
+            client.delete(key)
+    yield server
+
+
+def counters(client: Any) -> list[bytes]:
+    return list(client.scan_iter(f"{PREFIX}*"))
 
 
 @pytest.fixture
-async def shared(redis: Redis) -> AsyncIterator[RedisWindow]:
-    """A shared window in which nothing was counted."""
-    redis.empty()
+async def shared(redis: RedisServer) -> AsyncIterator[RedisWindow]:
+    """A shared window."""
     window = RedisWindow(redis.url, answers_within_s=10)
     yield window
     await window.close()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose name leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(prefix="redis-") as made:
+        yield Path(made)
 
 
 async def found(request: Any, context: Any) -> Any:
@@ -110,7 +125,7 @@ async def test_the_contract_of_windows_in_redis(
     await rule(shared)
 
 
-async def test_gateways_count_together(redis: Redis, shared: RedisWindow) -> None:
+async def test_gateways_count_together(redis: RedisServer, shared: RedisWindow) -> None:
     async with aclosing_window(redis.url) as other:
         verdicts = await asyncio.gather(
             *(one.take([Subject("{a}:s", 10)]) for one in (shared, other) * 10)
@@ -118,7 +133,7 @@ async def test_gateways_count_together(redis: Redis, shared: RedisWindow) -> Non
     assert sum(verdict.allowed for verdict in verdicts) == 10
 
 
-async def test_a_place_in_redis_is_free_again_when_the_window_has_slid(redis: Redis) -> None:
+async def test_a_place_in_redis_is_free_again_when_the_window_has_slid(redis: RedisServer) -> None:
     redis.empty()
     async with aclosing_window(redis.url, window_s=1) as window:
         began = time.monotonic()
@@ -131,18 +146,19 @@ async def test_a_place_in_redis_is_free_again_when_the_window_has_slid(redis: Re
         assert time.monotonic() - began >= 1
 
 
-async def test_counters_expire_by_themselves(redis: Redis, shared: RedisWindow) -> None:
+async def test_counters_expire_by_themselves(redis: RedisServer, shared: RedisWindow) -> None:
     await shared.take([Subject("{a}:s", 1)])
-    lives = redis.lives()
+    with closing(redis.client()) as client:
+        lives = [client.ttl(key) for key in counters(client)]
     assert lives
     assert all(0 < seconds <= 62 for seconds in lives)
 
 
-async def test_each_gateway_counts_by_itself_while_redis_is_away(tmp_path: Path) -> None:
-    with Redis(tmp_path) as mine:
+async def test_each_gateway_counts_by_itself_while_redis_is_away(short_folder: Path) -> None:
+    with RedisServer(short_folder) as mine:
         async with aclosing_window(mine.url) as window:
             assert (await window.take([Subject("{a}:s", 2)])).allowed
-            mine.stop()
+            mine.kill()
             with structlog.testing.capture_logs() as logs:
                 verdicts = [await window.take([Subject("{a}:s", 2)]) for _ in range(4)]
             assert [verdict.allowed for verdict in verdicts] == [True, True, False, False]
