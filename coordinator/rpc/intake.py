@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from coordinator.core.reasons import Reason
@@ -128,8 +128,8 @@ def append_of(request: api.PushRequest) -> Append:
         end=request.end,
         texts=list(request.texts),
         ends=list(request.ends),
-        times_ms=[min(max(time_ms, 0), TIME_MAX_MS) for time_ms in request.times_ms],
-        levels=[_level(level) for level in request.levels],
+        times_ms=_times_ms(request.times_ms),
+        levels=_severities(request.levels),
         points=[_point(one, request.attempt) for one in request.metrics],
         point_ends=list(request.metric_ends),
         gap_before=request.gap_before,
@@ -145,7 +145,7 @@ def _check(request: api.PushRequest) -> None:
         raise _fault("texts", "the columns differ in length")
     if len(request.metrics) != len(request.metric_ends):
         raise _fault("metrics", "the columns differ in length")
-    if any(len(text) > TEXT_MAX for text in request.texts):
+    if max(map(len, request.texts), default=0) > TEXT_MAX:
         raise _fault("texts", f"a line has more than {TEXT_MAX} characters")
     if any(len(point.values) > VALUES_MAX for point in request.metrics):
         raise _fault("metrics", f"a point has more than {VALUES_MAX} values")
@@ -164,8 +164,18 @@ def _fault(field: str, text: str) -> Refusal:
     return Refusal(Reason.INVALID_ARGUMENT, f"{field}: {text}", violations=((field, text),))
 
 
-def _level(level: int) -> int:
-    return level if level in _LEVELS else stream_pb2.INFO
+def _times_ms(times_ms: Iterable[int]) -> list[int]:
+    taken = list(times_ms)
+    if taken and min(taken) >= 0 and max(taken) <= TIME_MAX_MS:
+        return taken
+    return [min(max(time_ms, 0), TIME_MAX_MS) for time_ms in taken]
+
+
+def _severities(levels: Iterable[int]) -> list[int]:
+    taken = list(levels)
+    if _LEVELS.issuperset(taken):
+        return taken
+    return [level if level in _LEVELS else stream_pb2.INFO for level in taken]
 
 
 _LEVELS = frozenset(number for number in stream_pb2.LogLevel.values() if number)
