@@ -42,6 +42,8 @@ def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
     job = turn.move(job, Reason.PLACED, attempt=attempt)
     first_rank = 0
     for node_rank, spot in enumerate(placement):
+        node = turn.state.nodes[spot.node_id]
+        ensure(node.drain is None and not node.unreachable_since_ms, "the node takes jobs", node)
         part = node_share(job.demand, spot.rank_count)
         lease = Lease(
             lease_id=f"{job.job_id}.{number}.{node_rank}",

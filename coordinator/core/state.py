@@ -170,11 +170,19 @@ class ClusterState:
         ensure(
             before is None or before.state <= lease.state, "a lease never goes back", lease.lease_id
         )
+        if before is None and not lease.is_ended:
+            self._check_free(lease)
         self.leases[lease.lease_id] = lease
         self.leases_of_node.setdefault(lease.node_id, {})[lease.lease_id] = None
         self.leases_of_job.setdefault(lease.job_id, {})[lease.lease_id] = None
         if before is None or before.is_ended != lease.is_ended:
             self._refresh(lease.node_id)
+
+    def _check_free(self, lease: Lease) -> None:
+        for lease_id in self.leases_of_node.get(lease.node_id, ()):
+            other = self.leases[lease_id]
+            shared = not other.is_ended and not set(other.device_ids).isdisjoint(lease.device_ids)
+            ensure(not shared, "a device is in one lease", lease_id, lease.lease_id)
 
     def _drop_lease(self, lease: Lease) -> None:
         ensure(lease.is_ended, "only an ended lease retires", lease.lease_id)

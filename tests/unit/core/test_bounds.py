@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.core.commands import Recover, Tick
@@ -139,12 +141,19 @@ def test_the_order_in_which_records_are_loaded_means_nothing(bench: Bench) -> No
         assert again.digest() == bench.core.digest()
 
 
-def test_the_check_finds_a_device_that_was_given_twice(bench: Bench) -> None:
+def test_a_device_is_not_given_twice_whatever_a_store_says(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.submit("j1")
+    lease = bench.lease("j1.1.0")
+    other = replace(lease, lease_id="j2.1.0", job_id="j2")
+    with pytest.raises(InvariantViolation, match="a device is in one lease"):
+        Core().load([*bench.core.state.records(), other])
+
+
+def test_the_check_finds_an_index_that_has_lost_a_lease(bench: Bench) -> None:
     bench.node("n1", 1)
     bench.submit("j1")
     state = bench.core.state
-    room = state.free_room("n1")
-    assert room is None
     state.leases_of_node.pop("n1")
     with pytest.raises(InvariantViolation):
         bench.core.check_invariants()
