@@ -12,6 +12,7 @@ it as UNKNOWN with the exception's text.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -103,9 +104,10 @@ class _Border:
         )
 
     async def _unary(self, request: _Request, context: Any) -> Message | None:
-        request_id = _request_id(context)
+        metadata = context.invocation_metadata() or ()
+        request_id = _request_id(metadata)
         try:
-            call = self._admit(context, request_id)
+            call = self._admit(metadata, request_id)
             answer: Message = await self._function(self._checked(request), call)
             if call.trailing:
                 context.set_trailing_metadata(tuple(call.trailing))
@@ -115,9 +117,10 @@ class _Border:
         return answer
 
     async def _stream(self, request: _Request, context: Any) -> AsyncIterator[Message]:
-        request_id = _request_id(context)
+        metadata = context.invocation_metadata() or ()
+        request_id = _request_id(metadata)
         try:
-            call = self._admit(context, request_id)
+            call = self._admit(metadata, request_id)
             # The first step of the generator judges the call; only a good one gets past it, so
             # that a client can tell a refusal from a stream that broke.
             opened = False
@@ -134,9 +137,10 @@ class _Border:
     async def _two_way(
         self, requests: AsyncIterator[_Request], context: Any
     ) -> AsyncIterator[Message]:
-        request_id = _request_id(context)
+        metadata = context.invocation_metadata() or ()
+        request_id = _request_id(metadata)
         try:
-            call = self._admit(context, request_id)
+            call = self._admit(metadata, request_id)
             await context.send_initial_metadata(OPEN)
             async with aclosing(self._function(self._all_checked(requests), call)) as responses:
                 async for response in responses:
@@ -144,8 +148,8 @@ class _Border:
         except (Exception, asyncio.CancelledError) as error:
             await self._abort(context, error, request_id)
 
-    def _admit(self, context: Any, request_id: str) -> Call:
-        identity = self._authenticator.identify(context.invocation_metadata() or ())
+    def _admit(self, metadata: Metadata, request_id: str) -> Call:
+        identity = self._authenticator.identify(metadata)
         open_to_all = self._internal or not self._any_of
         if identity.internal != self._internal or not (
             open_to_all or self._any_of & identity.permissions
@@ -203,11 +207,16 @@ class _Border:
         return Refusal(Reason.INTERNAL, f"internal error (request {request_id})")
 
 
-def _request_id(context: Any) -> str:
-    for key, value in context.invocation_metadata() or ():
+def _request_id(metadata: Metadata) -> str:
+    for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and 0 < len(value) <= REQUEST_ID_MAX:
             return value
-    return f"req_{secrets.token_hex(8)}"
+    return f"req_{_START}{next(_numbers):08x}"
+
+
+# Ids of requests that come without one: random per start of the program, then counted.
+_START = secrets.token_hex(4)
+_numbers = itertools.count(1)
 
 
 def _parsed(message: type[Message], data: bytes) -> _Request:
