@@ -22,6 +22,7 @@ from coordinator.rpc.server import Parts, Server
 from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.metrics import metrics_served
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.settings import CoordinatorSettings
 from coordinator.runtime.telemetry import Telemetry
@@ -112,6 +113,7 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         server = Server(parts)
         port = await server.start(settings.grpc)
         stack.push_async_callback(server.stop, settings.stop_grace_s)
+        await stack.enter_async_context(metrics_served(driver, settings.metrics))
         await server.set_serving(True)
         yield Running(parts=parts, server=server, port=port, deciding=deciding)
 

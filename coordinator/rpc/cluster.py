@@ -16,6 +16,7 @@ from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Telemetry
+from coordinator.runtime.view import node_status
 from coordinator.store.protocol import Store
 from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1 import node_pb2
@@ -239,7 +240,7 @@ class ClusterMethods:
         return ADMIN in identity.permissions or identity.tenant_id in queue.tenants
 
     def _status(self, node: Node) -> str:
-        return convert.node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))
+        return node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))
 
     def _count_devices(self, node: Node, types: dict[str, _Type], *, usable: bool) -> None:
         leases = self._view.desired_of_node(node.node_id)

@@ -19,6 +19,7 @@ from coordinator.core.records import (
     Lease,
     Node,
 )
+from coordinator.runtime.view import node_status
 from coordinator.streams.protocol import Latest, Point
 from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
@@ -192,15 +193,6 @@ def point_message(point: Point) -> job_pb2.MetricPoint:
         attempt=point.attempt,
         progress=point.progress,
     )
-
-
-def node_status(node: Node, *, busy: bool) -> str:
-    """Name of the public status of a node."""
-    if node.unreachable_since_ms:
-        return "UNREACHABLE"
-    if node.drain is None:
-        return "READY"
-    return "DRAINING" if busy else "DRAINED"
 
 
 def node_message(

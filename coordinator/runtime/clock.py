@@ -15,3 +15,7 @@ class Clock:
         """The present, or the latest present there was."""
         self._latest_ms = max(self._latest_ms, time.time_ns() // 1_000_000)
         return self._latest_ms
+
+    def elapsed_s(self) -> float:
+        """Seconds since some moment; for measuring."""
+        return time.perf_counter()

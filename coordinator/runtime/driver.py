@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ COMMIT_TRIES = 4
 RETRY_DELAY_S = 0.05
 RELOAD_DELAY_MAX_S = 5.0
 RETRY_AFTER_S = 1.0
+COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 log = structlog.get_logger("coordinator.driver")
 
@@ -52,6 +54,15 @@ class Figures:
     events_total: int = 0
     reloads_total: int = 0
     rejected_total: dict[str, int] = field(default_factory=dict)
+    commit_seconds: float = 0.0
+    commit_buckets: list[int] = field(default_factory=lambda: [0] * (len(COMMIT_BUCKETS_S) + 1))
+
+    def committed(self, events: int, seconds: float) -> None:
+        """Counts a commit."""
+        self.commits_total += 1
+        self.events_total += events
+        self.commit_seconds += seconds
+        self.commit_buckets[bisect_left(COMMIT_BUCKETS_S, seconds)] += 1
 
 
 class Driver:
@@ -80,6 +91,11 @@ class Driver:
         self._wake = asyncio.Event()
         self._epoch = 0
         self._version = 0
+
+    @property
+    def waiting(self) -> int:
+        """Commands in the queue."""
+        return len(self._queue)
 
     async def lead(self, holder: str) -> None:
         """Takes leadership and loads the state. Raises StoreUnavailable."""
@@ -172,6 +188,7 @@ class Driver:
         if not durable:
             return
         batch = Batch(id=uuid.uuid4().hex, events=durable)
+        began_s = self._clock.elapsed_s()
         for attempt in range(COMMIT_TRIES):
             try:
                 self._version = await self._store.commit(
@@ -182,8 +199,7 @@ class Driver:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * 2**attempt)
             else:
-                self.figures.commits_total += 1
-                self.figures.events_total += len(durable)
+                self.figures.committed(len(durable), self._clock.elapsed_s() - began_s)
                 return
 
     async def _reload(self) -> None:

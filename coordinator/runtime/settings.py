@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from scaimind.service.settings import ServiceSettings
+from scaimind.service.settings import ServiceSettings, split_address
 
 
 class CoordinatorSettings(ServiceSettings):
@@ -28,6 +28,9 @@ class CoordinatorSettings(ServiceSettings):
         default=None,
         description="token that agents present; default DATA_DIR/join.token, made when missing",
     )
+    metrics: str | None = Field(
+        default=None, description="HOST:PORT to serve Prometheus metrics on; nowhere by default"
+    )
     queue_limit: int = Field(
         default=10_000, ge=1, description="commands that may wait; more are refused as OVERLOADED"
     )
@@ -43,3 +46,10 @@ class CoordinatorSettings(ServiceSettings):
     stop_grace_s: float = Field(
         default=3.0, ge=0, description="time that open calls get when the coordinator stops"
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value

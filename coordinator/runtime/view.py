@@ -192,3 +192,12 @@ def _desired(lease: Lease | None) -> tuple[object, ...] | None:
     if lease is None or lease.is_ended:
         return None
     return lease.epoch, lease.action, lease.grace_ms
+
+
+def node_status(node: Node, *, busy: bool) -> str:
+    """Name of the public status of a node; `busy` when leases are desired on it."""
+    if node.unreachable_since_ms:
+        return "UNREACHABLE"
+    if node.drain is None:
+        return "READY"
+    return "DRAINING" if busy else "DRAINED"

@@ -77,13 +77,15 @@ async def running(driver: Driver) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.wait([task])
 
 
-def a_command(job_id: str, *, request_id: str = "", start_after_ms: int = 0) -> SubmitJob:
+def a_command(
+    job_id: str, *, request_id: str = "", start_after_ms: int = 0, gpus: int = 1
+) -> SubmitJob:
     """A submit that waits for devices."""
     return SubmitJob(
         caller=Caller(tenant_id="acme", user_id="ann", request_id=request_id, digest="d"),
         job_id=job_id,
         name=job_id,
-        demand=Demand(device_count=1),
+        demand=Demand(device_count=gpus),
         policy=Policy(start_after_ms=start_after_ms),
         document=b"body",
     )
