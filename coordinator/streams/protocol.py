@@ -14,6 +14,8 @@ from typing import Protocol
 
 import msgspec
 
+LOG_BYTES_MAX = 1 << 30  # of one job
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
