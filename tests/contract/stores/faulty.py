@@ -7,6 +7,7 @@ from enum import Enum
 
 from coordinator.core.records import Job
 from coordinator.store.protocol import (
+    LEASE_TTL_S,
     Batch,
     JobFilter,
     JobPage,
@@ -61,8 +62,11 @@ class FaultyStore:
     async def close(self) -> None:
         await self._inner.close()
 
-    async def acquire(self, holder: str) -> int:
-        return await self._inner.acquire(holder)
+    async def acquire(self, holder: str, *, address: str = "", ttl_s: float = LEASE_TTL_S) -> int:
+        return await self._inner.acquire(holder, address=address, ttl_s=ttl_s)
+
+    async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
+        await self._inner.renew(epoch, ttl_s=ttl_s)
 
     async def job(self, job_id: str) -> Job | None:
         return await self._inner.job(job_id)

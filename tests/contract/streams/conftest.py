@@ -7,7 +7,9 @@ import pytest
 
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Streams
+from coordinator.streams.redis import RedisStreams
 from coordinator.streams.sqlite import SqliteStreams
+from tests.support.redis_server import shared
 
 Home = Callable[[], Streams]  # a streams object on the same content each time
 
@@ -20,10 +22,11 @@ def homes(path: Path) -> dict[str, Home]:
     return {
         "memory": lambda: memory,
         "sqlite": lambda: SqliteStreams(path / "streams.db", log_bytes_max=LOG_BYTES_MAX),
+        "redis": lambda: RedisStreams(shared().url, prefix=str(path), log_bytes_max=LOG_BYTES_MAX),
     }
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     return homes(tmp_path)[request.param]
 
