@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 import grpc
 
 from gateway import metrics as counters
-from gateway import tickets
+from gateway import tickets as stream_tickets
 from gateway.auth import ApiKeys, Authenticator, Identity, require, resolver
 from gateway.catalog import BadCatalog, Catalog
 from gateway.docs_page import render
@@ -39,6 +39,7 @@ from gateway.places import Places
 from gateway.rates import Limiter
 from gateway.routes import Match, build
 from gateway.status import Failure
+from gateway.tokens import Credentials, Tokens
 from gateway.upstream import Upstream
 
 PREFIX = "/v1/modules/scaimind"
@@ -65,7 +66,7 @@ class Gateway:
         self.catalog = catalog
         self._services, self.authenticator, self._prefix = services, authenticator, prefix
         self._limiter, self._draining = limiter, False
-        self._tickets = tickets.Tickets()
+        self._tickets = stream_tickets.Tickets()
         self._table = build(catalog)
         reader, writer = JsonReader(), JsonWriter()
         self._endpoints = {
@@ -138,7 +139,7 @@ class Gateway:
             await page(send)
             return
         inside = path.removeprefix(self._prefix) if path.startswith(self._prefix + "/") else ""
-        if inside == tickets.PATH:
+        if inside == stream_tickets.PATH:
             context.route = inside
             if verb != "POST":
                 raise _wrong_method(("POST",))
@@ -162,7 +163,9 @@ class Gateway:
         context: Context = scope[KEY]
         ticket = None
         if match is not None and match.route.method.streaming:
-            ticket, scope["query_string"] = tickets.split_query(scope.get("query_string", b""))
+            ticket, scope["query_string"] = stream_tickets.split_query(
+                scope.get("query_string", b"")
+            )
         if match is not None and ticket is not None:
             identity = self._tickets.redeem(ticket, match)
         else:
@@ -181,8 +184,8 @@ class Gateway:
         body = await read_body(context.headers, receive, limits=self._services.limits, takes=True)
         root = scope.get("root_path", "").rstrip("/")
         places = (quote(root) + self._prefix, self._prefix)
-        match = tickets.stream_asked_for(body, table=self._table, places=places)
-        given = tickets.answer(
+        match = stream_tickets.stream_asked_for(body, table=self._table, places=places)
+        given = stream_tickets.answer(
             self._tickets, match, identity=identity, request_id=context.request_id
         )
         await respond(send, 201, body=given)
@@ -213,6 +216,7 @@ def create_app(
     *,
     catalog: Catalog | None = None,
     authenticator: Authenticator | None = None,
+    tokens: Tokens | None = None,
     limiter: Limiter | None = None,
     prefix: str = PREFIX,
     operational: bool = True,
@@ -221,8 +225,8 @@ def create_app(
 ) -> Gateway:
     """Makes the application.
 
-    Without an authenticator it takes API keys that the coordinator knows; without a limiter it
-    bounds no rates. `prefix` is where the
+    Without an authenticator it takes API keys that the coordinator knows, and `tokens` where given;
+    without a limiter it bounds no rates. `prefix` is where the
     API stands below the place where the application is mounted; `operational` adds /livez,
     /healthz, /readyz and /metrics.
 
@@ -235,6 +239,8 @@ def create_app(
         if method is None:
             raise BadCatalog("no method is marked `authenticates`, and no authenticator is given")
         authenticator = ApiKeys(resolver(upstream, method))
+        if tokens is not None:
+            authenticator = Credentials(authenticator, tokens)
     limits = limits or Limits()
     places = Places(total=limits.streams, per_user=limits.user_streams)
     return Gateway(

@@ -1,7 +1,8 @@
 """Who calls, and what they may do.
 
 The gateway by itself takes API keys (`Authorization: Bearer sgk_…`) and has the coordinator tell
-whose they are; a host application brings an Authenticator of its own instead.
+whose they are, and the JWTs of an identity provider (see gateway.tokens); a host application brings
+an Authenticator of its own instead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway.catalog import BadCatalog, Method, permission_name
 from gateway.status import Failure, internal
 from gateway.upstream import Metadata, Upstream
 
-PREFIX = "sgk_"
+PREFIX = b"sgk_"
 MAX_KEY = 512
 _PASSING = (
     grpc.StatusCode.UNAVAILABLE,
@@ -36,10 +37,11 @@ log = structlog.get_logger("gateway")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. Texts must be printable ASCII, because they travel as gRPC metadata.
+    """A caller. Texts must be printable ASCII, because they travel as gRPC metadata, and there
+    must be a tenant: who has none is another program of the installation.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they are not, or there is none.
     """
 
     tenant_id: str
@@ -48,6 +50,8 @@ class Identity:
     """Names such as `scaimind:view`."""
     key_sha256: str = field(default="", repr=False)
     """Of the API key that was presented; empty for other credentials."""
+    subject_token: str = field(default="", repr=False)
+    """The caller's own token, where tokens of downstream services can be had for it."""
     metadata: Metadata = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +59,8 @@ class Identity:
         for text in (self.tenant_id, self.user_id, granted):
             if not (text.isascii() and text.isprintable()):
                 raise ValueError("an identity must be printable ASCII")
+        if not self.tenant_id.strip():
+            raise ValueError("an identity must have a tenant")
         object.__setattr__(
             self,
             "metadata",
@@ -112,7 +118,10 @@ class ApiKeys:
 
     async def identify(self, scope: Mapping[str, Any], headers: Headers) -> Identity:
         """Tells whose key the request carries; see Authenticator."""
-        digest = hashlib.sha256(_bearer(headers)).hexdigest()
+        key = bearer(headers)
+        if not key.startswith(PREFIX) or len(key) > MAX_KEY:
+            raise unauthenticated()
+        digest = hashlib.sha256(key).hexdigest()
         known = self._known.get(digest)
         if known is not None and self._clock() < known[0]:
             return known[1]
@@ -169,24 +178,30 @@ def _refusal(error: grpc.aio.AioRpcError) -> Exception:
     """A bad key is the caller's fault, a coordinator out of reach is told as such; anything else
     means that the gateway itself may not ask, which is nothing to tell a caller."""
     if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-        return unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
+        return unauthenticated()
     if error.code() in _PASSING:
         return error
     log.error("gateway_may_not_ask", grpc_code=error.code().name, raw_detail=error.details())
     return internal()
 
 
-def _bearer(headers: Headers) -> bytes:
+def bearer(headers: Headers) -> bytes:
+    """The credential that a request presents.
+
+    Raises:
+        Failure: 401, where it presents none.
+    """
     value = headers.get(b"authorization")
     if value is None or not value.strip():
-        raise unauthenticated("AUTH_TOKEN_MISSING", "Send an API key as a bearer token.")
-    scheme, _, key = value.partition(b" ")
-    key = key.strip()
-    if scheme.lower() != b"bearer" or not key.startswith(PREFIX.encode()) or len(key) > MAX_KEY:
-        raise unauthenticated("AUTH_TOKEN_INVALID", "The API key is not valid.")
-    return key
+        raise unauthenticated("AUTH_TOKEN_MISSING", "Send a credential as a bearer token.")
+    scheme, _, credential = value.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise unauthenticated()
+    return credential.strip()
 
 
-def unauthenticated(code: str, message: str) -> Failure:
+def unauthenticated(
+    code: str = "AUTH_TOKEN_INVALID", message: str = "The credential is not valid."
+) -> Failure:
     """The answer to a caller without a good credential."""
     return Failure(401, code, message=message, headers=((b"www-authenticate", b"Bearer"),))

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from gateway.app import PREFIX
 from scaimind.service.settings import ServiceSettings, split_address
+
+
+def require_tls(url: str) -> None:
+    """Lets a URL pass to which secrets may be sent, or from which keys may come.
+
+    Raises:
+        ValueError: it is not https, nor http on this machine.
+    """
+    parts = urlsplit(url)
+    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
+        raise ValueError("must be an https:// URL")
 
 
 class GatewaySettings(ServiceSettings):
@@ -32,6 +45,19 @@ class GatewaySettings(ServiceSettings):
     )
     max_streams: int = Field(default=10_000, ge=1, description="open SSE streams at most")
     max_user_streams: int = Field(default=10, ge=1, description="open SSE streams of one user")
+    jwt_issuer: str = Field(default="", description="`iss` of tokens; empty takes no tokens")
+    jwt_audience: str = Field(default="", description="`aud` of tokens")
+    jwt_jwks_url: str = Field(default="", description="where the issuer's keys are, as JWKS")
+    jwt_jwks_file: Path | None = Field(default=None, description="file of the issuer's keys")
+    jwt_tenant_claim: str = Field(default="tenant_id", description="claim that names the tenant")
+    jwt_user_claim: str = Field(default="sub", description="claim that names the user")
+    jwt_roles_claim: str = Field(default="roles", description="claim that lists roles")
+    jwt_permissions_claim: str = Field(
+        default="module_permissions", description="claim that lists permissions"
+    )
+    jwt_roles: dict[str, list[str]] = Field(
+        default={}, description="permissions of roles, beside the usual ones"
+    )
     rate_limits: bool = Field(default=True, description="bound the requests in a minute")
     rate_key: int = Field(default=60, ge=0, description="requests of a key in a minute; 0: any")
     rate_user: int = Field(default=120, ge=0, description="requests of a user in a minute; 0: any")
@@ -53,6 +79,13 @@ class GatewaySettings(ServiceSettings):
         default=5.0, ge=0, le=300, description="time for open requests when going down"
     )
     access_log: bool = Field(default=True, description="log every request")
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _is_safe(cls, value: str) -> str:
+        if value:
+            require_tls(value)
+        return value
 
     @field_validator("http", "coordinator")
     @classmethod

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,7 +70,7 @@ class Tickets:
             Failure: 429, where there are too many that were not used.
         """
         self._expire()
-        ticket = _Ticket(self._clock() + self._ttl_s, match, identity)
+        ticket = _Ticket(self._clock() + self._ttl_s, match, replace(identity, subject_token=""))
         if len(self._kept) >= self._capacity or self._of_user[ticket.user] >= self._per_user:
             message = "Too many tickets that were not used."
             raise Failure(429, "RATE_LIMITED", message=message, retry_after_s=round(self._ttl_s))
@@ -91,7 +91,7 @@ class Tickets:
             match.route,
             match.variables,
         ):
-            raise unauthenticated("AUTH_TOKEN_INVALID", "The ticket is not valid.")
+            raise unauthenticated()
         return ticket.identity
 
     def _expire(self) -> None:

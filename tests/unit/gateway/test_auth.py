@@ -93,6 +93,12 @@ def test_an_identity_that_cannot_travel_is_refused(user: str) -> None:
         Identity("acme", user, frozenset())
 
 
+@pytest.mark.parametrize("tenant", ["", " ", "  "])
+def test_an_identity_without_a_tenant_is_refused(tenant: str) -> None:
+    with pytest.raises(ValueError, match="tenant"):
+        Identity(tenant, "ann", frozenset())
+
+
 def test_permissions() -> None:
     require(ANN, frozenset())
     require(ANN, frozenset({"scaimind:view", "scaimind:manage"}))

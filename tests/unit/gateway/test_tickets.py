@@ -26,14 +26,14 @@ LOGS = stream("/jobs/a/logs")
 def refused(tickets: Tickets, text: str, match: Match = LOGS) -> bool:
     with pytest.raises(Failure) as failure:
         tickets.redeem(text.encode(), match)
-    assert failure.value.message == "The ticket is not valid."
+    assert failure.value.message == "The credential is not valid."
     return failure.value.http_status == 401
 
 
 def test_a_ticket_opens_its_stream_once() -> None:
     tickets = Tickets()
     text, _ = tickets.issue(ANN, LOGS)
-    assert tickets.redeem(text.encode(), LOGS) is ANN
+    assert tickets.redeem(text.encode(), LOGS) == ANN
     assert refused(tickets, text)
 
 
@@ -51,7 +51,7 @@ def test_a_ticket_ends_after_its_time() -> None:
     early, _ = tickets.issue(ANN, LOGS)
     now[0] = 59.9
     late, _ = tickets.issue(ANN, LOGS)
-    assert tickets.redeem(late.encode(), LOGS) is ANN
+    assert tickets.redeem(late.encode(), LOGS) == ANN
     now[0] = 60.0
     assert refused(tickets, early)
 

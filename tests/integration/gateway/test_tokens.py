@@ -1,0 +1,252 @@
+"""Tokens of an identity provider over HTTP: the good, and a fixed set of bad ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import structlog
+from cryptography.hazmat.primitives import hashes, hmac, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from gateway.jwks import KeySet, from_url
+from gateway.roles import Claims
+from gateway.tokens import Tokens
+from scaimind.v1 import job_pb2
+from tests.integration.gateway.provider import (
+    AUDIENCE,
+    EC_KEY,
+    ISSUER,
+    OTHER_RSA_KEY,
+    RSA_KEY,
+    Provider,
+    claims,
+    jwk,
+    provider,
+    token,
+    unsigned,
+)
+from tests.integration.gateway.scripted import World, world
+
+NOW = int(time.time())
+HEAD = {"alg": "RS256", "kid": "rsa-1", "typ": "JWT"}
+PEM = RSA_KEY.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+GOOD = token()
+BODY, SIGNATURE = GOOD.rsplit(".", 1)
+
+
+def confused() -> str:
+    """HS256 with the public key's PEM as its secret."""
+    head = unsigned({"alg": "HS256", "kid": "rsa-1", "typ": "JWT"}, claims())[:-1]
+    code = hmac.HMAC(PEM, hashes.SHA256())
+    code.update(head.encode())
+    return f"{head}.{jwt.utils.base64url_encode(code.finalize()).decode()}"
+
+
+def signed(**changes: Any) -> str:
+    return token(claims(**changes))
+
+
+ADDRESS = "http://127.0.0.1:1/jwks"
+OWN = jwk(OTHER_RSA_KEY, "rsa-1")
+
+BAD: dict[str, str] = {
+    "no dots": "abc",
+    "two parts": "a.b",
+    "five parts, as an encrypted token": "a.b.c.d.e",
+    "empty parts": "..",
+    "not base64": "!!.??.**",
+    "not JSON": unsigned(b"{", b"{", b"x"),
+    "a header that is a list": unsigned([], claims(), b"x"),
+    "a header that is deep": unsigned(b"[" * 5000, claims(), b"x"),
+    "too large": signed(padding="x" * 20_000),
+    "no signature": BODY + ".",
+    "a signature cut short": GOOD[:-8],
+    "a changed signature": f"{BODY}.{'A' * len(SIGNATURE)}",
+    "a changed body": ".".join((GOOD.split(".")[0], signed(sub="eve").split(".")[1], SIGNATURE)),
+    "alg none": unsigned({"alg": "none", "kid": "rsa-1", "typ": "JWT"}, claims()),
+    "alg None": unsigned({"alg": "None", "kid": "rsa-1", "typ": "JWT"}, claims()),
+    "alg nOnE with a signature": unsigned(
+        {"alg": "nOnE", "kid": "rsa-1", "typ": "JWT"}, claims(), b"x"
+    ),
+    "alg empty": unsigned({"alg": "", "kid": "rsa-1", "typ": "JWT"}, claims(), b"x"),
+    "alg missing": unsigned({"kid": "rsa-1", "typ": "JWT"}, claims(), b"x"),
+    "alg a list": unsigned({"alg": ["RS256"], "kid": "rsa-1", "typ": "JWT"}, claims(), b"x"),
+    "HS256 with the public key": confused(),
+    "HS256 with an empty secret": unsigned(
+        {"alg": "HS256", "kid": "rsa-1", "typ": "JWT"}, claims(), b"\0" * 32
+    ),
+    "RS512 with the right key": token(algorithm="RS512"),
+    "PS256 with the right key": token(algorithm="PS256"),
+    "ES256 claimed for the RSA key": token(key=EC_KEY, algorithm="ES256", kid="rsa-1"),
+    "RS256 claimed for the EC key": token(kid="ec-1"),
+    "ES256 with a signature of zeros": unsigned(
+        {"alg": "ES256", "kid": "ec-1", "typ": "JWT"}, claims(), b"\0" * 64
+    ),
+    "another curve": token(
+        key=ec.generate_private_key(ec.SECP384R1()), algorithm="ES384", kid="ec-1"
+    ),
+    "another key under a known id": token(key=OTHER_RSA_KEY),
+    "a weak key under a known id": token(
+        key=rsa.generate_private_key(public_exponent=65537, key_size=2048), kid="rsa-1"
+    ),
+    "an unknown id": token(key=OTHER_RSA_KEY, kid="rsa-9"),
+    "no id": token(kid=None),
+    "an empty id": unsigned(HEAD | {"kid": ""}, claims(), b"x"),
+    "an id that is a path": token(key=OTHER_RSA_KEY, kid="../../../../dev/null"),
+    "an id that is SQL": token(key=OTHER_RSA_KEY, kid="x' UNION SELECT 'k"),
+    "an id that is an address": token(key=OTHER_RSA_KEY, kid="http://127.0.0.1:1/jwks"),
+    "an id that is a number": unsigned(HEAD | {"kid": 1}, claims(), b"x"),
+    "an id that is long": token(key=OTHER_RSA_KEY, kid="k" * 300),
+    "jku": token(key=OTHER_RSA_KEY, jku=ADDRESS),
+    "jku with the right key": token(jku=ADDRESS),
+    "x5u": token(key=OTHER_RSA_KEY, x5u=ADDRESS),
+    "jwk": token(key=OTHER_RSA_KEY, jwk=OWN),
+    "jwk with the right key": token(jwk=OWN),
+    "x5c": token(key=OTHER_RSA_KEY, x5c=["MIIB"]),
+    "crit": token(crit=["exp"]),
+    "typ missing": token(typ=None),
+    "typ of another token": token(typ="secevent+jwt"),
+    "typ a number": unsigned(HEAD | {"typ": 1}, claims(), b"x"),
+    "an id token": signed(nonce="n", at_hash="h"),
+    "expired": signed(exp=NOW - 60),
+    "no exp": signed(exp=None),
+    "exp a text": signed(exp=str(NOW + 3600)),
+    "exp true": signed(exp=True),
+    "exp a list": signed(exp=[NOW + 3600]),
+    "exp infinite": token(claims(exp=float("inf"))),
+    "not yet": signed(nbf=NOW + 120),
+    "nbf a text": signed(nbf=str(NOW)),
+    "issued in the future": signed(iat=NOW + 120),
+    "no iat": signed(iat=None),
+    "another issuer": signed(iss=f"{ISSUER}.evil.example"),
+    "an issuer with a slash": signed(iss=f"{ISSUER}/"),
+    "an issuer in a list": signed(iss=[ISSUER]),
+    "no issuer": signed(iss=None),
+    "another audience": signed(aud="mind2"),
+    "no audience": signed(aud=None),
+    "an empty audience": signed(aud=[]),
+    "an audience that is an object": signed(aud={AUDIENCE: 1}),
+    "no user": signed(sub=None),
+    "an empty user": signed(sub=""),
+    "a user with a line end": signed(sub="ann\nx-tenant-id: other"),
+    "a user that is long": signed(sub="a" * 300),
+    "no tenant": signed(tenant_id=None),
+    "an empty tenant": signed(tenant_id=""),
+    "a tenant of blanks": signed(tenant_id="  "),
+    "a tenant that is a number": signed(tenant_id=7),
+    "roles that are an object": signed(roles={"super_admin": True}),
+    "roles that are numbers": signed(roles=[1]),
+    "claims that are a list": unsigned(HEAD, [], b"x"),
+}
+
+
+async def found(request: Any, context: Any) -> Any:
+    return job_pb2.Job(job_id=request.job_id)
+
+
+@asynccontextmanager
+async def guarded(made: Provider) -> AsyncIterator[World]:
+    """A gateway that takes the provider's tokens beside API keys."""
+    keys = KeySet(from_url(f"{made.url}/jwks"))
+    tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, claims=Claims())
+    async with world(tokens=tokens) as running:
+        running.coordinator.scripts["GetJob"] = found
+        running.coordinator.scripts["CancelJob"] = found
+        yield running
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {text}"}
+
+
+def test_the_set_of_bad_tokens_is_large() -> None:
+    assert len(BAD) >= 60
+
+
+async def test_every_bad_token_has_the_same_answer_and_reaches_nobody() -> None:
+    async with provider() as made, guarded(made) as running:
+        assert (await running.client.get("/jobs/a", headers=bearer(GOOD))).status_code == 200
+        answers = set()
+        with structlog.testing.capture_logs() as logs:
+            for name, text in BAD.items():
+                headers = bearer(text) | {"x-request-id": "r"}
+                answer = await running.client.get("/jobs/a", headers=headers)
+                assert answer.status_code == 401, name
+                assert answer.headers["www-authenticate"] == "Bearer"
+                answers.add(answer.content)
+        assert len(answers) == 1
+        assert b"AUTH_TOKEN_INVALID" in answers.pop()
+        assert len(running.coordinator.requests) == 1
+        assert not any(
+            part in repr(logs) for text in BAD.values() if (part := text[:40]) and len(text) > 60
+        )
+        assert made.fetched <= 2
+
+
+async def test_a_key_that_is_none_has_that_answer_too() -> None:
+    async with provider() as made, guarded(made) as running:
+        bodies = set()
+        for text in ("sgk_unknown", BAD["expired"], "x y"):
+            headers = {"authorization": f"Bearer {text}", "x-request-id": "r"}
+            answer = await running.client.get("/jobs/a", headers=headers)
+            bodies.add((answer.status_code, answer.json()["error"]["code"]))
+        assert bodies == {(401, "AUTH_TOKEN_INVALID")}
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        GOOD,
+        token(typ="at+jwt"),
+        token(typ="application/at+jwt"),
+        token(key=EC_KEY, algorithm="ES256", kid="ec-1"),
+        signed(aud=["other", AUDIENCE]),
+        signed(exp=NOW - 10),
+        signed(nbf=NOW + 10, iat=NOW + 10),
+        signed(nbf=None),
+        signed(roles="tenant_user tenant_viewer"),
+        signed(roles=None, module_permissions=["scaimind:view", "other:all"]),
+    ],
+)
+async def test_a_good_token_says_who_calls(good: str) -> None:
+    async with provider() as made, guarded(made) as running:
+        assert (await running.client.get("/jobs/a", headers=bearer(good))).status_code == 200
+        assert (
+            await running.client.post("/jobs/a/cancel", headers=bearer(good))
+        ).status_code == 403
+        sent = running.coordinator.metadata[0]
+        assert (sent["x-tenant-id"], sent["x-user-id"]) == ("acme", "ann")
+        assert sent["x-permissions"] == "scaimind:view"
+        assert good not in repr(sent)
+
+
+async def test_api_keys_go_on_being_good_beside_tokens() -> None:
+    async with provider() as made, guarded(made) as running:
+        assert (await running.client.get("/jobs/a")).status_code == 200
+        assert made.fetched == 0
+
+
+async def test_a_new_key_is_found_and_a_provider_that_is_away_is_told_as_such() -> None:
+    async with provider() as made, guarded(made) as running:
+        made.status = 500
+        with structlog.testing.capture_logs() as logs:
+            answer = await running.client.get("/jobs/a", headers=bearer(GOOD))
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "IDENTITY_PROVIDER_UNAVAILABLE"
+        assert answer.headers["retry-after"] == "5"
+        assert made.url not in answer.text + repr(logs)
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async with provider() as made:
+        made.status = 302
+        with pytest.raises((ValueError, httpx.HTTPError)):
+            await from_url(f"{made.url}/jwks")()
