@@ -97,9 +97,9 @@ class Driver:
         """Commands in the queue."""
         return len(self._queue)
 
-    async def lead(self, holder: str) -> None:
-        """Takes leadership and loads the state. Raises StoreUnavailable."""
-        self._epoch = await self._store.acquire(holder)
+    async def lead(self, epoch: int) -> None:
+        """Loads the state, as the leader of an epoch. Raises StoreUnavailable, Conflict, Fenced."""
+        self._epoch = epoch
         await self._reload()
 
     async def submit(self, command: Command) -> Reply:
@@ -188,7 +188,8 @@ class Driver:
         if not durable:
             return
         batch = Batch(id=uuid.uuid4().hex, events=durable)
-        began_s = self._clock.elapsed_s()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         for attempt in range(COMMIT_TRIES):
             try:
                 self._version = await self._store.commit(
@@ -199,7 +200,7 @@ class Driver:
                     raise
                 await asyncio.sleep(RETRY_DELAY_S * 2**attempt)
             else:
-                self.figures.committed(len(durable), self._clock.elapsed_s() - began_s)
+                self.figures.committed(len(durable), loop.time() - began_s)
                 return
 
     async def _reload(self) -> None:
