@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
+import math
 import secrets
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from coordinator.core.commands import Caller, PutKey
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.records import Key
+from coordinator.data_dir import STORE, STREAMS, check_whole
 from coordinator.rpc.server import Parts, Server
 from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.metrics import metrics_served
 from coordinator.runtime.refusal import Refusal
-from coordinator.runtime.settings import CoordinatorSettings
+from coordinator.runtime.settings import CoordinatorSettings, is_shared
 from coordinator.runtime.telemetry import Telemetry
+from coordinator.sqlite.files import FileTrouble
 from coordinator.store.memory import MemoryStore
-from coordinator.store.protocol import Store, StoreError
+from coordinator.store.protocol import Fenced, Store, StoreError, StoreUnavailable
+from coordinator.store.redis import RedisStore
 from coordinator.store.sqlite import SqliteStore
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Streams, StreamsUnavailable
+from coordinator.streams.redis import RedisStreams
 from coordinator.streams.sqlite import SqliteStreams
 from scaimind.service import log as service_log
 from scaimind.v1 import options_pb2
@@ -44,12 +49,13 @@ log = structlog.get_logger("coordinator")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A coordinator that leads and serves. `deciding` ends when it must not go on."""
+    """A coordinator that leads and serves, for one term: until `deciding` or `keeping` ends."""
 
     parts: Parts
     server: Server
     port: int
     deciding: asyncio.Task[None]
+    keeping: asyncio.Task[None]
 
 
 async def serve(settings: CoordinatorSettings) -> int:
@@ -58,69 +64,110 @@ async def serve(settings: CoordinatorSettings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    stopping = asyncio.create_task(stop.wait())
+    status: int | None = None
+    while status is None:
+        term = asyncio.create_task(_term(settings))
+        await asyncio.wait({term, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            await _end(term)
+            status = 0
+        else:
+            status = term.result()
+    stopping.cancel()
+    return status
+
+
+async def _term(settings: CoordinatorSettings) -> int | None:
+    """Stands by, leads, and ends; answers an exit status, or None to stand by again.
+
+    A deposed leader forgets all it held: the next term begins like the start of a process.
+    """
     try:
         async with running(settings) as now:
             jobs = len(now.parts.driver.view.jobs)
             log.info("serving", grpc=settings.grpc, port=now.port, jobs=jobs)
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({now.deciding, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-    except (StoreError, StreamsUnavailable, Refusal, OSError) as error:
-        log.error("cannot_run", error=str(error))
+            await asyncio.wait({now.deciding, now.keeping}, return_when=asyncio.FIRST_COMPLETED)
+            ended = now.deciding if now.deciding.done() else now.keeping
+            error = ended.exception()
+    except Fenced as fenced:
+        error = fenced
+    except (StoreError, StreamsUnavailable, Refusal, OSError) as trouble:
+        log.error("cannot_run", error=str(trouble))
         return EXIT_CANNOT_START
-    if now.deciding.cancelled():
-        return 0
-    # The loop ended by itself: it was fenced, or the core doubts its state. Stop handing out devices.
-    log.error("driver_stopped", exc_info=now.deciding.exception())
+    if isinstance(error, Fenced):
+        log.warning("deposed", error=str(error))
+        return None
+    # The core doubts its state. Stop handing out devices.
+    log.error("driver_stopped", exc_info=error)
     return EXIT_FAULT
 
 
 @asynccontextmanager
 async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
-    """Builds the coordinator, leads and serves; takes it down in the order in which it was built.
+    """Builds the coordinator, stands by until it leads, and serves.
+
+    It is taken down in the order in which it was built.
 
     Raises:
         StoreError, StreamsUnavailable, Refusal, OSError: it cannot be started; the text says why.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
-        store, streams = _stores(settings)
-        for one in (store, streams):
-            stack.push_async_callback(one.close)
-            await one.open()
-        clock = Clock()
-        driver = Driver(
-            lambda: Core(core_settings(settings)),
-            store,
-            clock=clock,
-            queue_limit=settings.queue_limit,
-            batch_limit=settings.batch_limit,
-        )
-        await driver.lead(f"{socket.gethostname()}:{os.getpid()}")
-        deciding = asyncio.create_task(driver.run())
-        stack.push_async_callback(_end, deciding)
-        directory = settings.data_dir
-        await _ensure_admin_key(driver, clock, directory / "admin.key")
-        parts = Parts(
-            driver=driver,
-            store=store,
-            streams=streams,
-            clock=clock,
-            telemetry=Telemetry(),
-            api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
-            join_token=_secret(settings.join_token_file, directory / "join.token"),
-        )
+        parts = await _parts(settings, stack)
         server = Server(parts)
         port = await server.start(settings.grpc)
         stack.push_async_callback(server.stop, settings.stop_grace_s)
+        driver, leadership = parts.driver, parts.leadership
+        stack.push_async_callback(leadership.resign)
+        epoch = await leadership.win()
+        keeping = asyncio.create_task(leadership.keep(server.set_serving))
+        stack.push_async_callback(_end, keeping)
+        await driver.lead(epoch)
+        deciding = asyncio.create_task(driver.run())
+        stack.push_async_callback(_end, deciding)
+        stack.push_async_callback(server.stop, settings.stop_grace_s)  # while it still decides
+        await _ensure_admin_key(driver, parts.clock, settings.data_dir / "admin.key")
         await stack.enter_async_context(metrics_served(driver, settings.metrics))
         await server.set_serving(True)
-        yield Running(parts=parts, server=server, port=port, deciding=deciding)
+        yield Running(parts=parts, server=server, port=port, deciding=deciding, keeping=keeping)
 
 
-async def _end(deciding: asyncio.Task[None]) -> None:
-    deciding.cancel()
-    await asyncio.wait({deciding})
+async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
+    """Everything but the server; the stack closes the stores."""
+    store, streams = _stores(settings)
+    for one in (store, streams):
+        stack.push_async_callback(one.close)
+        await one.open()
+    clock = Clock()
+    driver = Driver(
+        lambda: Core(core_settings(settings)),
+        store,
+        clock=clock,
+        queue_limit=settings.queue_limit,
+        batch_limit=settings.batch_limit,
+    )
+    leadership = Leadership(
+        store,
+        address=settings.advertise or settings.grpc,
+        ttl_s=settings.lease_ttl_s if is_shared(settings.store) else math.inf,
+    )
+    directory = settings.data_dir
+    return Parts(
+        driver=driver,
+        leadership=leadership,
+        store=store,
+        streams=streams,
+        clock=clock,
+        telemetry=Telemetry(),
+        api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
+        join_token=_secret(settings.join_token_file, directory / "join.token"),
+    )
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def core_settings(settings: CoordinatorSettings) -> CoreSettings:
@@ -134,10 +181,14 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
 def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
     if settings.store == "memory":
         return MemoryStore(), MemoryStreams()
-    return (
-        SqliteStore(settings.data_dir / "coordinator.db"),
-        SqliteStreams(settings.data_dir / "streams.db"),
-    )
+    if is_shared(settings.store):
+        shared = RedisStore(settings.store, settings.data_dir / "store.id")
+        return shared, RedisStreams(settings.store, lambda: shared.epoch)
+    try:
+        check_whole(settings.data_dir)
+    except FileTrouble as error:
+        raise StoreUnavailable(str(error)) from error
+    return SqliteStore(settings.data_dir / STORE), SqliteStreams(settings.data_dir / STREAMS)
 
 
 def _secret(given: Path | None, default: Path) -> str:

@@ -1,0 +1,1 @@
+"""Storage that fails, is lost, is restored: the real program on it."""
