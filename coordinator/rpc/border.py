@@ -57,15 +57,24 @@ _Request = Message | DecodeError
 
 
 def handlers(
-    service: ServiceDescriptor, servicers: Sequence[object], authenticator: Authenticator
+    service: ServiceDescriptor,
+    servicers: Sequence[object],
+    *,
+    authenticator: Authenticator,
+    gate: Callable[[], None],
 ) -> grpc.GenericRpcHandler:
-    """The gRPC handlers of a service whose methods are those of the servicers, by name."""
+    """The gRPC handlers of a service whose methods are those of the servicers, by name.
+
+    `gate` raises the Refusal of a coordinator that may not answer now; it is asked at both ends of a call.
+    """
 
     def find(name: str) -> Any:
         return next((getattr(one, name) for one in servicers if hasattr(one, name)), None)
 
     built = {
-        method.name: _Border(method, find(method.name), authenticator).handler()
+        method.name: _Border(
+            method, find(method.name), authenticator=authenticator, gate=gate
+        ).handler()
         for method in service.methods
     }
     generic: grpc.GenericRpcHandler = grpc.method_handlers_generic_handler(service.full_name, built)
@@ -76,12 +85,18 @@ class _Border:
     """The border of one method."""
 
     def __init__(
-        self, method: MethodDescriptor, function: Any, authenticator: Authenticator
+        self,
+        method: MethodDescriptor,
+        function: Any,
+        *,
+        authenticator: Authenticator,
+        gate: Callable[[], None],
     ) -> None:
         self._name = method.full_name
         self._method = method
         self._function = function
         self._authenticator = authenticator
+        self._gate = gate
         rule = method.GetOptions().Extensions[options_pb2.rule]
         self._any_of = frozenset(NAMES[number] for number in rule.any_of)
         self._internal = rule.internal
@@ -109,6 +124,7 @@ class _Border:
         try:
             call = self._admit(metadata, request_id)
             answer: Message = await self._function(self._checked(request), call)
+            self._gate()
             if call.trailing:
                 context.set_trailing_metadata(tuple(call.trailing))
         except (Exception, asyncio.CancelledError) as error:
@@ -126,6 +142,7 @@ class _Border:
             opened = False
             async with aclosing(self._function(self._checked(request), call)) as responses:
                 async for response in responses:
+                    self._gate()
                     if not opened:
                         await context.send_initial_metadata(OPEN)
                         opened = True
@@ -144,11 +161,13 @@ class _Border:
             await context.send_initial_metadata(OPEN)
             async with aclosing(self._function(self._all_checked(requests), call)) as responses:
                 async for response in responses:
+                    self._gate()
                     yield response
         except (Exception, asyncio.CancelledError) as error:
             await self._abort(context, error, request_id)
 
     def _admit(self, metadata: Metadata, request_id: str) -> Call:
+        self._gate()
         identity = self._authenticator.identify(metadata)
         open_to_all = self._internal or not self._any_of
         if identity.internal != self._internal or not (

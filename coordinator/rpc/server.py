@@ -21,6 +21,7 @@ from coordinator.rpc.keys import KeyMethods
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
@@ -52,6 +53,7 @@ class Parts:
     """What the servicers are made of."""
 
     driver: Driver
+    leadership: Leadership
     store: Store
     streams: Streams
     clock: Clock
@@ -127,4 +129,13 @@ class Server:
             ),
         )
         for service, servicers in zip(SERVICES, (public, keys, agents), strict=True):
-            self._server.add_generic_rpc_handlers((handlers(service, servicers, authenticator),))
+            self._server.add_generic_rpc_handlers(
+                (
+                    handlers(
+                        service,
+                        servicers,
+                        authenticator=authenticator,
+                        gate=parts.leadership.check,
+                    ),
+                )
+            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -17,8 +16,21 @@ class CoordinatorSettings(ServiceSettings):
     data_dir: Path = Field(
         default=Path(".mind"), description="directory of the embedded store, keys and secrets"
     )
-    store: Literal["sqlite", "memory"] = Field(
-        default="sqlite", description="sqlite (in the data directory) or memory (nothing is kept)"
+    store: str = Field(
+        default="sqlite",
+        pattern=r"^(sqlite|memory|(redis|rediss|unix)://.+)$",
+        description="sqlite (in the data directory), the URL of a Redis that several coordinators "
+        "share (redis://, rediss://, unix://), or memory (nothing is kept)",
+    )
+    lease_ttl_s: float = Field(
+        default=3.0,
+        ge=0.5,
+        le=600,
+        description="with a shared store: silence of a leader after which another one takes over",
+    )
+    advertise: str = Field(
+        default="",
+        description="with a shared store: HOST:PORT where others reach this one; default: `grpc`",
     )
     api_secret_file: Path | None = Field(
         default=None,
@@ -53,3 +65,8 @@ class CoordinatorSettings(ServiceSettings):
         if value is not None:
             split_address(value)
         return value
+
+
+def is_shared(store: str) -> bool:
+    """Whether several coordinators may open this store, of which one leads."""
+    return "://" in store

@@ -91,7 +91,7 @@ def handler(method: str, *servicers: object, service: Any = PUBLIC) -> Any:
     key = a_key(digest_of(KEY))
     view.apply([Changed(record=key, cause=Reason.KEY_CHANGED, actor="", at_ms=1)])
     authenticator = Authenticator(view, Clock(), api_secret="gateway", join_token=JOIN)
-    generic = handlers(service, servicers, authenticator)
+    generic = handlers(service, servicers, authenticator=authenticator, gate=lambda: None)
     found = generic.service(Details(f"/{service.full_name}/{method}"))  # type: ignore[arg-type]
     assert found is not None
     return found

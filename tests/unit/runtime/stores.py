@@ -65,10 +65,15 @@ def a_driver(
     return Driver(make_core, store, clock=Clock(), queue_limit=queue_limit, batch_limit=batch_limit)
 
 
+async def lead(driver: Driver) -> None:
+    """Has the driver lead under a new epoch of its store."""
+    await driver.lead(await driver._store.acquire("test"))
+
+
 @asynccontextmanager
 async def running(driver: Driver) -> AsyncIterator[asyncio.Task[None]]:
     """Has the driver lead and decide."""
-    await driver.lead("test")
+    await lead(driver)
     task = asyncio.create_task(driver.run())
     try:
         yield task

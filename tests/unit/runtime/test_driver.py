@@ -19,7 +19,15 @@ from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Fenced
-from tests.unit.runtime.stores import LANDED, LOST, FaultyStore, a_command, a_driver, running
+from tests.unit.runtime.stores import (
+    LANDED,
+    LOST,
+    FaultyStore,
+    a_command,
+    a_driver,
+    lead,
+    running,
+)
 
 
 @pytest.fixture
