@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from gateway.app import PREFIX
-from scaimind.service.settings import ServiceSettings, split_address
+from scaimind.service.settings import ServiceSettings, check_server, split_address
 
 
 def require_tls(url: str) -> None:
@@ -28,7 +28,8 @@ class GatewaySettings(ServiceSettings):
 
     http: str = Field(default="127.0.0.1:8080", description="HOST:PORT to serve HTTP on")
     coordinator: str = Field(
-        default="127.0.0.1:50051", description="HOST:PORT of the coordinator's gRPC"
+        default="127.0.0.1:50051",
+        description="HOST:PORT of the coordinator's gRPC; of several, parted by commas",
     )
     api_secret: str = Field(
         default="", description="the installation's secret; better given by a file", repr=False
@@ -87,11 +88,16 @@ class GatewaySettings(ServiceSettings):
             require_tls(value)
         return value
 
-    @field_validator("http", "coordinator")
+    @field_validator("http")
     @classmethod
     def _is_address(cls, value: str) -> str:
         split_address(value)
         return value
+
+    @field_validator("coordinator")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        return check_server(value)
 
     def secret(self) -> str:
         """The installation's secret; empty where none is set.

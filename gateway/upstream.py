@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.catalog import Method
+from scaimind import leader
 
 Metadata = tuple[tuple[str, str], ...]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,8 +45,8 @@ class Upstream:
     """Calls of the coordinator. The channel opens with the first call, in the running loop."""
 
     def __init__(self, target: str, *, secret: str = "", timeout_s: float = 15.0) -> None:
-        """Keeps where the coordinator is (`HOST:PORT`), the installation's secret, and the
-        deadline of a unary call."""
+        """Keeps where the coordinator is (`HOST:PORT`, or several parted by commas), the
+        installation's secret, and the deadline of a unary call."""
         self.timeout_s = timeout_s
         self._target = target
         self._secret: Metadata = ((SECRET_KEY, secret),) if secret else ()
@@ -92,7 +93,9 @@ class Upstream:
 
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options=OPTIONS)
+            self._channel = grpc.aio.insecure_channel(
+                leader.target(self._target), options=leader.options(self._target, OPTIONS)
+            )
         return self._channel
 
 

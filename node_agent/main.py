@@ -29,6 +29,7 @@ from node_agent.settings import Settings
 from node_agent.spool import Spool
 from node_agent.telemetry import TelemetryReporter, open_probe
 from node_agent.telemetry.probe import Probe
+from scaimind import leader
 from scaimind.agent.v1.agent_service_pb2 import NodeOffer
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from scaimind.service import log as service_log
@@ -70,7 +71,10 @@ async def _serve(
         runtime = ProcessRuntime(tasks)
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
-        channel = grpc.aio.insecure_channel(settings.coordinator, options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(
+            leader.target(settings.coordinator),
+            options=leader.options(settings.coordinator, CHANNEL_OPTIONS),
+        )
         stack.push_async_callback(channel.close)
         stub = AgentServiceStub(channel)
         metadata = (("authorization", f"Bearer {token}"),) if token else ()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from scaimind.service.settings import ServiceSettings, split_address
+from scaimind.service.settings import ServiceSettings, check_server
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -22,7 +22,10 @@ def _default_node_id() -> str:
 class Settings(ServiceSettings):
     """Everything that an agent can be told."""
 
-    coordinator: str = Field(default="127.0.0.1:50051", description="coordinator, as HOST:PORT")
+    coordinator: str = Field(
+        default="127.0.0.1:50051",
+        description="coordinator, as HOST:PORT; several parted by commas",
+    )
     data_dir: Path = Field(
         default=Path(".mind/node"), description="where leases and unsent output are kept; local"
     )
@@ -52,8 +55,7 @@ class Settings(ServiceSettings):
     @field_validator("coordinator")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        split_address(value)
-        return value
+        return check_server(value)
 
     @field_validator("node_id")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc.aio
 
+from scaimind import leader
 from scaimind.client import calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
@@ -41,7 +42,9 @@ class _Connection(Caller):
     def _channel(self) -> grpc.aio.Channel:
         """Opened by the first call, because it belongs to the event loop that runs then."""
         if self._opened is None:
-            self._opened = grpc.aio.insecure_channel(self.server, options=CHANNEL_OPTIONS)
+            self._opened = grpc.aio.insecure_channel(
+                leader.target(self.server), options=leader.options(self.server, CHANNEL_OPTIONS)
+            )
         return self._opened
 
     async def _unary(self, call: Call[A], *, retry_s: float | None = None) -> A:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaimind import leader
+
 DEFAULT_SERVER = "127.0.0.1:50051"
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -27,7 +29,10 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 
 def find_server(server: str | None = None) -> str:
-    """The coordinator's HOST:PORT: the argument, else MIND_GRPC, else 127.0.0.1:50051."""
+    """The coordinator's HOST:PORT, or those of several parted by commas.
+
+    The argument, else MIND_GRPC, else 127.0.0.1:50051.
+    """
     return server or os.environ.get("MIND_GRPC") or DEFAULT_SERVER
 
 
@@ -65,7 +70,9 @@ def read_key_file(path: Path) -> str | None:
 
 
 def is_local(server: str) -> bool:
-    """Whether `server` names this machine."""
+    """Whether `server` names this machine, and no other."""
+    if "," in server:
+        return all(map(is_local, leader.split(server)))
     if server.startswith("unix:"):
         return True
     host = server.rpartition(":")[0].strip("[]") or server

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc
 
+from scaimind import leader
 from scaimind.client import calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
@@ -24,7 +25,9 @@ class _Connection(Caller):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._channel = grpc.insecure_channel(self.server, options=CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(
+            leader.target(self.server), options=leader.options(self.server, CHANNEL_OPTIONS)
+        )
 
     def __enter__(self) -> Self:
         return self

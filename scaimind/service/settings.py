@@ -16,6 +16,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from scaimind import leader
+
 FLAG = "--settings"
 
 
@@ -85,6 +87,19 @@ def split_address(address: str) -> tuple[str, int]:
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def check_server(server: str) -> str:
+    """Looks at HOST:PORT of a coordinator, or at several parted by commas; answers it as it is.
+
+    Raises:
+        ValueError: an address is none.
+    """
+    for one in leader.split(server):
+        split_address(one.removeprefix(leader.NAME_OF_ALL))
+    if not leader.split(server):
+        raise ValueError("no address is given")
+    return server
 
 
 def _option(argv: Sequence[str], name: str) -> str | None:

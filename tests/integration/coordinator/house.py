@@ -25,6 +25,7 @@ from coordinator.main import Running, running
 from coordinator.runtime.bootstrap import digest_of
 from coordinator.runtime.settings import CoordinatorSettings
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from scaimind.leader import SERVING_ONLY
 from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1.key_service_pb2_grpc import KeyServiceStub
 from scaimind.v1.mind_coordinator_pb2_grpc import MindCoordinatorStub
@@ -39,6 +40,7 @@ CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
+    SERVING_ONLY,
 )
 
 
