@@ -80,6 +80,7 @@ class Driver:
         self.view = View()
         self.figures = Figures()
         self.leading = False
+        self._store_is_lost = False
         self._make_core = make_core
         self._core = make_core()
         self._store = store
@@ -109,9 +110,10 @@ class Driver:
             Refusal: the core's, OVERLOADED when the queue is full, NOT_LEADER, STORE_UNAVAILABLE.
         """
         if not self.leading:
+            lost = self._store_is_lost
             raise Refusal(
-                Reason.NOT_LEADER,
-                "the coordinator is not ready",
+                Reason.STORE_UNAVAILABLE if lost else Reason.NOT_LEADER,
+                "the store does not answer" if lost else "the coordinator is not ready",
                 retry_after_s=RETRY_AFTER_S,
             )
         if len(self._queue) >= self._queue_limit:
@@ -219,6 +221,7 @@ class Driver:
 
     async def _reload_until_it_works(self) -> None:
         self.leading = False
+        self._store_is_lost = True
         delay_s = RETRY_DELAY_S
         while True:
             try:
@@ -231,6 +234,7 @@ class Driver:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RELOAD_DELAY_MAX_S)
             else:
+                self._store_is_lost = False
                 return
 
     def _fail_waiting(self) -> None:

@@ -1,4 +1,11 @@
-"""One open SQLite file: transactions in its writing thread, questions in its reading threads."""
+"""One open SQLite file: transactions in its writing thread, questions in its reading threads.
+
+What faults come to. A write that fails (full disk, failed fsync, a disk that turned read-only) leaves the
+file as it was or with the whole transaction; it is not known which. Trying again is safe: a transaction
+writes each of its pages anew, so nothing relies on what an fsync that failed may have thrown away.
+A file that was deleted or replaced under this process could be written for ever and all be lost at its
+end; each transaction first looks whether it still has the file of that name.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +61,10 @@ class _Lane:
         self._writes = writes
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._serve, name=f"{path.name}-{number}", daemon=True)
-            for number in range(threads)
+            threading.Thread(
+                target=self._serve, args=[_opened(path, writes)], name=path.name, daemon=True
+            )
+            for _ in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -73,12 +82,12 @@ class _Lane:
         for thread in self._threads:
             thread.join()
 
-    def _serve(self) -> None:
-        connection: sqlite3.Connection | None = None
+    def _serve(self, first: sqlite3.Connection) -> None:
+        connection: sqlite3.Connection | None = first
         while (call := self._calls.get()) is not None:
             try:
                 if connection is None:
-                    connection = connect(self._path, writes=self._writes)
+                    connection = _opened(self._path, self._writes)
                 call.settle(call.work(connection), None)
             except sqlite3.Error as error:
                 # what the connection holds after a fault is in doubt; the next work gets a new one
@@ -88,6 +97,13 @@ class _Lane:
             except BaseException as error:
                 call.settle(None, error)
         _discard(connection)
+
+
+def _opened(path: Path, writes: bool) -> sqlite3.Connection:
+    """A connection that has its files open, whatever becomes of their names."""
+    connection = connect(path, writes=writes, shared=True)
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return connection
 
 
 def _discard(connection: sqlite3.Connection | None) -> None:
@@ -109,11 +125,44 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN") -> Iterato
     connection.execute("COMMIT")
 
 
+class _Anchor:
+    """A connection that only stays open, so that the log and its index stay the same files; knows
+    whether they still have their names."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = [beside(path, suffix) for suffix in ("", "-wal", "-shm")]
+        self._connection = _opened(path, True)
+        self._files = [_identity(one) for one in self._paths]
+
+    def check(self) -> None:
+        """Raises FileTrouble when a file was deleted or replaced."""
+        for path, known in zip(self._paths, self._files, strict=True):
+            if _identity(path) != known:
+                raise FileTrouble(
+                    f"{path} was deleted or replaced while in use; nothing more is written: "
+                    "stop this coordinator, and restore a backup"
+                )
+
+    def close(self) -> None:
+        _discard(self._connection)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Database:
     """One file, open: transactions in its writing thread, questions in its reading threads.
 
     Whatever goes wrong with the file is raised as `trouble`; what the work itself raises comes
     through, and its transaction is rolled back.
+
+    Attributes:
+        in_doubt: whether the newest transaction met a fault of the file.
     """
 
     def __init__(
@@ -126,6 +175,8 @@ class Database:
         self._lock = FileLock(beside(path, ".lock"))
         self._writer: _Lane | None = None
         self._readers: _Lane | None = None
+        self._anchor: _Anchor | None = None
+        self.in_doubt = False
 
     async def open(self) -> None:
         """Locks, creates or checks, and migrates the file. Raises `trouble`, with what to do."""
@@ -138,8 +189,6 @@ class Database:
                 f"{self.path} cannot be used ({error}); it was left as it is: "
                 "check the disk and the permissions, or restore a backup"
             ) from error
-        self._writer = _Lane(self.path, writes=True, threads=1)
-        self._readers = _Lane(self.path, writes=False, threads=self._readers_count)
 
     async def close(self) -> None:
         """Finishes what was begun; safe to call twice."""
@@ -148,16 +197,36 @@ class Database:
         if writer is not None and readers is not None:
             await asyncio.to_thread(readers.stop)
             await asyncio.to_thread(writer.stop)
+        anchor, self._anchor = self._anchor, None
+        if anchor is not None:
+            await asyncio.to_thread(anchor.close)
         self._lock.release()
 
     async def write(self, work: Work[T]) -> T:
         """Does work in a transaction of its own, durable on return."""
+        anchor = self._anchor
 
         def durable(connection: sqlite3.Connection) -> T:
+            if anchor is not None:
+                anchor.check()
             with transaction(connection, "BEGIN IMMEDIATE"):
                 return work(connection)
 
-        return await self._do(self._writer, durable)
+        try:
+            result = await self._do(self._writer, durable)
+        except self._trouble:
+            self.in_doubt = True
+            raise
+        self.in_doubt = False
+        return result
+
+    async def fold(self) -> None:
+        """Brings what the log holds into the file itself, as far as nobody reads older states."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+        await self._do(self._writer, work)
 
     async def read(self, work: Work[T]) -> T:
         """Asks; sees everything that `write` has returned from."""
@@ -180,6 +249,9 @@ class Database:
         self._lock.take()
         try:
             prepare(self.path, self._schema)
+            self._anchor = _Anchor(self.path)
+            self._writer = _Lane(self.path, writes=True, threads=1)
+            self._readers = _Lane(self.path, writes=False, threads=self._readers_count)
         except BaseException:
             self._lock.release()
             raise

@@ -80,13 +80,14 @@ class FileLock:
             self._descriptor = None
 
 
-def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
-    """A connection of the calling thread; transactions are begun and ended by hand."""
+def connect(path: Path, *, writes: bool, shared: bool = False) -> sqlite3.Connection:
+    """A connection of the calling thread, or of any; transactions are begun and ended by hand."""
     connection = sqlite3.connect(
         f"file:{quote(str(path))}?mode={'rw' if writes else 'ro'}",
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
+        check_same_thread=not shared,
         cached_statements=STATEMENTS_KEPT,
     )
     try:

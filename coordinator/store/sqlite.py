@@ -69,7 +69,9 @@ class SqliteStore:
             ).fetchall()
             return int(rows[0][0])
 
-        return await self._database.write(work)
+        epoch = await self._database.write(work)
+        await self._database.fold()  # whatever becomes of the log, no epoch is ever given twice
+        return epoch
 
     async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
         """The lock on the file is the leadership; here is only looked whether the epoch is the last."""
@@ -78,6 +80,9 @@ class SqliteStore:
             raise Fenced(f"epoch {epoch} is over; the leader's is {leader}")
 
     async def load(self) -> Snapshot:
+        """All live records. After a write that failed, only once writing works again."""
+        if self._database.in_doubt:
+            await self._database.write(_touch)
         return await self._read(_load)
 
     async def commit(self, batch: Batch, *, epoch: int, expected_version: int) -> int:
@@ -252,6 +257,11 @@ def _guard(
             f"the store is at version {version}, the batch was made on {expected_version}"
         )
     return None
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """Writes, and changes nothing."""
+    connection.execute("UPDATE leadership SET holder = holder")
 
 
 def _load(connection: sqlite3.Connection) -> Snapshot:

@@ -232,3 +232,58 @@ async def test_a_caller_who_goes_away_does_not_undo_the_commit(path: Path) -> No
     assert await store.commit(batch("b", job(2)), epoch=epoch, expected_version=1) == 2
     assert len(await store.events()) == 2
     await store.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+async def test_a_file_that_was_deleted_in_use_is_still_read_and_never_written(
+    path: Path, suffix: str
+) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    epoch = await store.acquire("me")
+    path.with_name(path.name + suffix).unlink()
+    with pytest.raises(StoreUnavailable, match="was deleted or replaced while in use"):
+        await store.commit(batch("b", job(2)), epoch=epoch, expected_version=1)
+    assert (await store.job("job_0001")) is not None
+    with pytest.raises(StoreUnavailable, match="nothing more is written"):
+        await store.load()
+    await store.close()
+
+
+async def test_after_a_fault_nothing_is_loaded_before_writing_works_again(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    epoch = await store.acquire("me")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("ALTER TABLE leadership RENAME TO elsewhere")
+        with pytest.raises(StoreUnavailable):
+            await store.commit(batch("b", job(2)), epoch=epoch, expected_version=1)
+        with pytest.raises(StoreUnavailable):
+            await store.load()
+        other.execute("ALTER TABLE elsewhere RENAME TO leadership")
+    assert (await store.load()).version == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4, 0.9])
+async def test_a_log_that_was_cut_leaves_whole_batches_and_gives_no_epoch_twice(
+    path: Path, kept: float
+) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    epoch = await store.acquire("me")
+    for version in range(1, 20):
+        events = batch(f"b{version}", job(2 * version), job(2 * version + 1))
+        await store.commit(events, epoch=epoch, expected_version=version)
+    copy = path.parent / "copy.db"
+    shutil.copy(path, copy)  # as a crash leaves it: file and log
+    log = path.with_name("store.db-wal").read_bytes()
+    copy.with_name("copy.db-wal").write_bytes(log[: int(len(log) * kept)])
+    await store.close()
+    again = SqliteStore(copy)
+    await again.open()
+    snapshot = await again.load()
+    assert 1 <= snapshot.version < 20
+    assert len(snapshot.records) == 2 * snapshot.version - 1
+    assert await again.acquire("me") > epoch
+    await again.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.streams import reading, writing
+from coordinator.streams import growth, reading, writing
 from coordinator.streams.protocol import Bounds, StreamsUnavailable
 from coordinator.streams.sqlite import SqliteStreams
 from tests.contract.streams.samples import JOB, all_lines, batch, point, points, source, texts
@@ -110,8 +110,8 @@ async def test_one_look_reads_a_bounded_part_of_a_long_log(
 async def test_the_oldest_points_leave_in_lumps(
     streams: SqliteStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "POINTS_MAX", 100)
-    monkeypatch.setattr(writing, "POINTS_SLACK", 10)
+    monkeypatch.setattr(growth, "POINTS_MAX", 100)
+    monkeypatch.setattr(growth, "POINTS_SLACK", 10)
     for number in range(0, 400, 7):
         await streams.append([points(10 * number, range(number, number + 7))])
     bounds = await streams.metrics_bounds(JOB)
