@@ -17,6 +17,7 @@ from gateway import metrics as counters
 from gateway import tickets as stream_tickets
 from gateway.auth import ApiKeys, Authenticator, Identity, require, resolver
 from gateway.catalog import BadCatalog, Catalog
+from gateway.copies import Copies
 from gateway.docs_page import render
 from gateway.endpoint import Endpoint, Limits, Services, read_body, refusal
 from gateway.json_in import JsonReader
@@ -44,6 +45,8 @@ from gateway.upstream import Upstream
 
 PREFIX = "/v1/modules/scaimind"
 MAX_TARGET = 16_384
+# How long a key that the coordinator knew may read copies while it is out of reach.
+AWAY_S = 900.0
 
 Page = Callable[[Send], Awaitable[None]]
 
@@ -115,6 +118,8 @@ class Gateway:
         await self._services.upstream.close()
         if self._limiter is not None:
             await self._limiter.window.close()
+        if self._services.copies is not None:
+            await self._services.copies.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -218,6 +223,7 @@ def create_app(
     authenticator: Authenticator | None = None,
     tokens: Tokens | None = None,
     limiter: Limiter | None = None,
+    copies: Copies | None = None,
     prefix: str = PREFIX,
     operational: bool = True,
     limits: Limits | None = None,
@@ -226,7 +232,7 @@ def create_app(
     """Makes the application.
 
     Without an authenticator it takes API keys that the coordinator knows, and `tokens` where given;
-    without a limiter it bounds no rates. `prefix` is where the
+    without a limiter it bounds no rates, and without copies it answers nothing by itself. `prefix` is where the
     API stands below the place where the application is mounted; `operational` adds /livez,
     /healthz, /readyz and /metrics.
 
@@ -238,14 +244,14 @@ def create_app(
         method = catalog.authenticator()
         if method is None:
             raise BadCatalog("no method is marked `authenticates`, and no authenticator is given")
-        authenticator = ApiKeys(resolver(upstream, method))
+        authenticator = ApiKeys(resolver(upstream, method), away_s=AWAY_S if copies else 0.0)
         if tokens is not None:
             authenticator = Credentials(authenticator, tokens)
     limits = limits or Limits()
     places = Places(total=limits.streams, per_user=limits.user_streams)
     return Gateway(
         catalog,
-        Services(upstream, Metrics(), limits, places),
+        Services(upstream, Metrics(), limits, places, copies),
         authenticator=authenticator,
         limiter=limiter,
         prefix="/" + prefix.strip("/") if prefix.strip("/") else "",

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import grpc
@@ -52,6 +52,8 @@ class Identity:
     """Of the API key that was presented; empty for other credentials."""
     subject_token: str = field(default="", repr=False)
     """The caller's own token, where tokens of downstream services can be had for it."""
+    confirmed: bool = True
+    """Not, where the coordinator could not be asked again; enough to read copies, no more."""
     metadata: Metadata = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,11 +109,16 @@ class ApiKeys:
         resolve: Callable[[str], Awaitable[Identity]],
         *,
         ttl_s: float = 2.0,
+        away_s: float = 0.0,
         capacity: int = 4096,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Takes how to resolve the SHA-256 (lower-case hexadecimal) of a key."""
-        self._resolve = resolve
+        """Takes how to resolve the SHA-256 (lower-case hexadecimal) of a key.
+
+        For `away_s` after it was last asked, keys stay known, unconfirmed, while the coordinator
+        is out of reach.
+        """
+        self._resolve, self._away_s = resolve, away_s
         self._ttl_s, self._capacity, self._clock = ttl_s, capacity, clock
         self._known: OrderedDict[str, tuple[float, Identity]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Identity]] = {}
@@ -128,13 +135,20 @@ class ApiKeys:
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest))
-        # Shielded: one caller who leaves must not take the answer from the others.
-        return await asyncio.shield(asking)
+        try:
+            # Shielded: one caller who leaves must not take the answer from the others.
+            return await asyncio.shield(asking)
+        except grpc.RpcError:
+            if known is None or self._clock() >= known[0] + self._away_s:
+                raise
+            return replace(known[1], confirmed=False)
 
     async def _ask(self, digest: str) -> Identity:
         asked_at = self._clock()
         try:
             identity = await self._resolve(digest)
+        except grpc.RpcError:
+            raise
         except BaseException:
             self._known.pop(digest, None)
             raise

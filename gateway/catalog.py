@@ -63,6 +63,9 @@ class Method:
     http_status: int
     internal: bool
     authenticates: bool
+    token_exchange: bool
+    cache: str
+    """The field that identifies what the answer holds; empty where no copies are kept."""
     bindings: tuple[HttpBinding, ...]
     comment: str
 
@@ -134,6 +137,8 @@ class Catalog:
             http_status=rule.http_status or 200,
             internal=rule.internal,
             authenticates=rule.authenticates,
+            token_exchange=rule.token_exchange,
+            cache=rule.cache,
             bindings=bindings,
             comment=self.comment(method.full_name),
         )

@@ -13,17 +13,21 @@ import structlog
 
 from gateway.auth import Identity
 from gateway.bind import Binder
+from gateway.copies import Copies
 from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
 from gateway.metrics import Metrics
 from gateway.middleware import Context, Receive, Scope, Send, respond
 from gateway.places import Places
+from gateway.recall import Recall
 from gateway.routes import Match, Route
 from gateway.sse import Stream, batch_printer
-from gateway.status import STREAM_ENDED, Failure, translate
+from gateway.status import STREAM_ENDED, Failure, away, translate
 from gateway.upstream import ClientGone, Upstream, answer
 
 REPLAYED = ("x-idempotency-replayed", "true")
+STALE_WARNING = (b"warning", b'110 - "Response is Stale"')
+AWAY = (503, 504)
 REPLAYED_HEADER = (b"idempotency-replayed", b"true")
 
 log = structlog.get_logger("gateway")
@@ -52,6 +56,18 @@ class Services:
     limits: Limits
     places: Places
     """For streams."""
+    copies: Copies | None = None
+    """Of what was read, for while the coordinator is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks, and how the answer gets there."""
+
+    identity: Identity
+    context: Context
+    receive: Receive
+    send: Send
 
 
 class Endpoint:
@@ -71,6 +87,7 @@ class Endpoint:
         self._services = services
         self._metrics = services.metrics
         self._upstream = services.upstream
+        self._recall = Recall(self.method) if self.method.cache else None
         if self.method.streaming:
             self._print_batch = batch_printer(self.method.response, writer)
             services.metrics.mark_stream(self.label)
@@ -100,31 +117,59 @@ class Endpoint:
         )
         # A large body takes tens of milliseconds, in which streams would stand still.
         request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
-        metadata = self._upstream.metadata(*identity.metadata, ("x-request-id", context.request_id))
-        try:
-            if self.method.streaming:
-                with self._services.places.place(identity):
-                    call = self._upstream.start(self.method, request, metadata=metadata)
-                    await self._stream(call, receive=receive, send=send)
-            else:
-                call = self._upstream.start(self.method, request, metadata=metadata)
-                await self._unary(call, context, receive=receive, send=send)
-        except grpc.RpcError as error:
-            raise refusal(error, context, metrics=self._metrics) from None
+        asked = Asked(identity, context, receive, send)
+        failure = away()
+        if identity.confirmed:
+            try:
+                await self._ask(request, asked)
+                return
+            except grpc.RpcError as error:
+                failure = refusal(error, context, metrics=self._metrics)
+        if not await self._recalled(request, asked, failure=failure):
+            raise failure from None
 
-    async def _unary(self, call: Any, context: Context, *, receive: Receive, send: Send) -> None:
-        response = await answer(call, receive)
+    async def _ask(self, request: Any, asked: Asked) -> None:
+        """Calls the coordinator, and relays what it says."""
+        pairs = (*asked.identity.metadata, ("x-request-id", asked.context.request_id))
+        metadata = self._upstream.metadata(*pairs)
+        if self.method.streaming:
+            with self._services.places.place(asked.identity):
+                call = self._upstream.start(self.method, request, metadata=metadata)
+                await self._stream(call, receive=asked.receive, send=asked.send)
+            return
+        call = self._upstream.start(self.method, request, metadata=metadata)
+        response = await answer(call, asked.receive)
         headers = []
         if self.binder.keyed and await _replayed(call):
             headers.append(REPLAYED_HEADER)
-        body = _encode(
-            {
-                "status": "ok",
-                "data": self._print(response),
-                "meta": {"request_id": context.request_id},
-            }
-        )
-        await respond(send, self.method.http_status, body=body, headers=headers)
+        await self._tell(response, asked, headers=headers)
+        if self._recall is not None and self._services.copies is not None:
+            self._recall.keep(self._services.copies, asked.identity.tenant_id, response)
+
+    async def _recalled(self, request: Any, asked: Asked, *, failure: Failure) -> bool:
+        """Answers from copies where the coordinator is away; whether that could be done."""
+        recall, copies, tenant_id = self._recall, self._services.copies, asked.identity.tenant_id
+        if recall is None or copies is None:
+            return False
+        if failure.http_status == 404:
+            recall.forget(copies, tenant_id, request)
+        if failure.http_status not in AWAY:
+            return False
+        found = await recall.answer(copies, tenant_id, request)
+        if found is None:
+            return False
+        age_s = found.age_s
+        headers = [STALE_WARNING, (b"x-scaimind-stale", str(age_s).encode())]
+        marks = {"stale": True, "stale_age_seconds": age_s}
+        await self._tell(found.response, asked, headers=headers, **marks)
+        return True
+
+    async def _tell(
+        self, response: Any, asked: Asked, *, headers: list[tuple[bytes, bytes]], **marks: Any
+    ) -> None:
+        meta = {"request_id": asked.context.request_id, **marks}
+        body = _encode({"status": "ok", "data": self._print(response), "meta": meta})
+        await respond(asked.send, self.method.http_status, body=body, headers=headers)
 
     async def _stream(self, call: Any, *, receive: Receive, send: Send) -> None:
         limits, streams = self._services.limits, self._services.places.open

@@ -66,7 +66,11 @@ def describe(catalog: Catalog, endpoints: Iterable[Endpoint], *, prefix: str) ->
 _META = {
     "type": "object",
     "required": ["request_id"],
-    "properties": {"request_id": {"type": "string"}},
+    "properties": {
+        "request_id": {"type": "string"},
+        "stale": {"const": True, "description": "A copy: the coordinator is out of reach."},
+        "stale_age_seconds": {"type": "integer", "description": "Age of the oldest copy in it."},
+    },
 }
 _ERROR = {
     "type": "object",

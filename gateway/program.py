@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.app import Gateway, create_app
+from gateway.copies import Copies
 from gateway.endpoint import Limits
 from gateway.jwks import KeySet, from_file, from_url
 from gateway.rates import Limiter, LocalWindow, Rates, Window
@@ -27,6 +28,7 @@ def assemble(settings: GatewaySettings) -> Gateway:
         prefix=settings.prefix,
         tokens=_tokens(settings),
         limiter=_limiter(settings),
+        copies=Copies(settings.cache_path) if settings.cache_path is not None else None,
         limits=Limits(
             body_bytes=settings.max_body_bytes,
             heartbeat_s=settings.heartbeat_s,

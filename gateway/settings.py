@@ -70,6 +70,10 @@ class GatewaySettings(ServiceSettings):
         description="redis:// URL of the counters that several gateways share; empty for this one's own",
         repr=False,
     )
+    cache_path: Path | None = Field(
+        default=None,
+        description="SQLite file of copies, read while the coordinator is away; off when not set",
+    )
     heartbeat_s: float = Field(
         default=15.0, gt=0, le=300, description="time between comments on a stream"
     )

@@ -137,6 +137,12 @@ def invalid(details: Sequence[tuple[str, str]]) -> Failure:
     )
 
 
+def away() -> Failure:
+    """The answer where the coordinator is out of reach."""
+    row = TABLE[grpc.StatusCode.UNAVAILABLE]
+    return Failure(row.http_status, row.code, message=row.generic, retry_after_s=row.retry_after_s)
+
+
 def internal() -> Failure:
     """The answer where the gateway itself failed."""
     return Failure(500, "INTERNAL_ERROR", message=_INTERNAL.generic)
