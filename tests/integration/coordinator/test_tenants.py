@@ -208,7 +208,7 @@ async def test_a_key_ends_by_itself(house: House) -> None:
     made = await house.admin.call("CreateKey", request)
     caller = Caller(house.channel, made.key)
     await caller.call("ListJobs", api.ListJobsRequest())
-    house.now.parts.clock._latest_ms = now_ms + 60_000
+    house.now.parts.clock._now_ms = now_ms + 60_000
     fault = await caller.refused("ListJobs", api.ListJobsRequest())
     assert fault.reason == "AUTH_TOKEN_INVALID"
 
