@@ -147,7 +147,9 @@ class SqliteStore:
         try:
             return await self._database.read(work)
         except CodecError as error:
-            raise StoreUnavailable(f"{self._database.path}: {error}") from error
+            raise StoreUnavailable(
+                f"{self._database.path}: {error}; use the version that wrote it, or restore a backup"
+            ) from error
 
 
 class _Prepared:

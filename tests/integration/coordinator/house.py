@@ -193,6 +193,12 @@ class Program:
                 stderr=subprocess.STDOUT,
             )
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process is not None
+        return self._process.pid
+
     def caller(self, channel: grpc.aio.Channel, name: str) -> Caller:
         """The one whose secret lies in a file of the data directory."""
         return Caller(channel, (self._folder / name).read_text().strip())

@@ -1,0 +1,89 @@
+"""What lies in the data directory is not what was left there: the program refuses to start on it, says
+what to do, and leaves everything as it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from coordinator.data_dir import ADMIN_KEY, STORE, STREAMS
+from tests.contract.stores.samples import batch, job
+from tests.integration.coordinator.test_restart import run
+from tests.unit.store.test_backup import Home
+
+
+def _damaged(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[4096:] = os.urandom(len(content) - 4096)
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+def _gone(*names: str) -> Callable[[Path], None]:
+    def remove(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return remove
+
+
+def _empty(folder: Path) -> None:
+    (folder / STORE).write_bytes(b"")
+
+
+def _newer(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / STORE)) as connection:
+        connection.execute("PRAGMA user_version = 999")
+
+
+def _unreadable_record(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / STORE)) as connection:
+        connection.execute("UPDATE jobs SET body = '[1,{}]'")
+        connection.commit()
+
+
+def _swapped(folder: Path) -> None:
+    (folder / STREAMS).replace(folder / STORE)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "damaged records": (_damaged(STORE), "restore a backup"),
+    "damaged logs": (_damaged(STREAMS), "restore a backup"),
+    "an empty file": (_empty, "restore it"),
+    "a newer schema": (_newer, "upgrade this program"),
+    "a record that is none": (_unreadable_record, "cannot be read.*restore a backup"),
+    "logs without records": (_gone(STORE), "restore a backup"),
+    "records without logs": (_gone(STREAMS), "empty-logs"),
+    "a key without records": (_gone(STORE, STREAMS), "restore a backup"),
+    "logs in the place of records": (_swapped, "another program"),
+}
+
+
+@pytest.mark.parametrize(("hurt", "said"), FAULTS.values(), ids=FAULTS)
+async def test_it_does_not_start_and_says_what_to_do(
+    hurt: Callable[[Path], None], said: str, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    await home.open()
+    await home.add()
+    await home.store.commit(
+        batch("more", *(job(number) for number in range(1, 40))),
+        epoch=home.epoch,
+        expected_version=home.version,
+    )
+    await home.close()
+    (tmp_path / ADMIN_KEY).write_text("sgk_of_then\n")
+    hurt(tmp_path)
+    before = {path.name: path.stat().st_size for path in tmp_path.glob("*.db")}
+    status, errors = await run(tmp_path, "127.0.0.1:0")
+    assert (status, bool(re.search(said, errors))) == (3, True), errors
+    assert "Traceback" not in errors
+    assert {path.name: path.stat().st_size for path in tmp_path.glob("*.db")} == before
