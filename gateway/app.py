@@ -20,6 +20,7 @@ from gateway.catalog import BadCatalog, Catalog
 from gateway.copies import Copies
 from gateway.docs_page import render
 from gateway.endpoint import Endpoint, Limits, Services, read_body, refusal
+from gateway.exchange import Exchange
 from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
 from gateway.metrics import Metrics
@@ -118,8 +119,9 @@ class Gateway:
         await self._services.upstream.close()
         if self._limiter is not None:
             await self._limiter.window.close()
-        if self._services.copies is not None:
-            await self._services.copies.close()
+        for held in (self._services.copies, self._services.exchange):
+            if held is not None:
+                await held.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -224,6 +226,7 @@ def create_app(
     tokens: Tokens | None = None,
     limiter: Limiter | None = None,
     copies: Copies | None = None,
+    exchange: Exchange | None = None,
     prefix: str = PREFIX,
     operational: bool = True,
     limits: Limits | None = None,
@@ -232,7 +235,8 @@ def create_app(
     """Makes the application.
 
     Without an authenticator it takes API keys that the coordinator knows, and `tokens` where given;
-    without a limiter it bounds no rates, and without copies it answers nothing by itself. `prefix` is where the
+    without a limiter it bounds no rates, and without copies it answers nothing by itself, and
+    without an exchange the coordinator gets no tokens of the callers. `prefix` is where the
     API stands below the place where the application is mounted; `operational` adds /livez,
     /healthz, /readyz and /metrics.
 
@@ -251,7 +255,7 @@ def create_app(
     places = Places(total=limits.streams, per_user=limits.user_streams)
     return Gateway(
         catalog,
-        Services(upstream, Metrics(), limits, places, copies),
+        Services(upstream, Metrics(), limits, places, copies, exchange),
         authenticator=authenticator,
         limiter=limiter,
         prefix="/" + prefix.strip("/") if prefix.strip("/") else "",

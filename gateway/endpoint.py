@@ -14,6 +14,7 @@ import structlog
 from gateway.auth import Identity
 from gateway.bind import Binder
 from gateway.copies import Copies
+from gateway.exchange import Exchange
 from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
 from gateway.metrics import Metrics
@@ -58,6 +59,8 @@ class Services:
     """For streams."""
     copies: Copies | None = None
     """Of what was read, for while the coordinator is away."""
+    exchange: Exchange | None = None
+    """For tokens of the services behind the coordinator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class Endpoint:
     async def _ask(self, request: Any, asked: Asked) -> None:
         """Calls the coordinator, and relays what it says."""
         pairs = (*asked.identity.metadata, ("x-request-id", asked.context.request_id))
+        if self.method.token_exchange and self._services.exchange is not None:
+            pairs += await self._services.exchange.tokens(asked.identity)
         metadata = self._upstream.metadata(*pairs)
         if self.method.streaming:
             with self._services.places.place(asked.identity):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.app import Gateway, create_app
 from gateway.copies import Copies
 from gateway.endpoint import Limits
+from gateway.exchange import Exchange
 from gateway.jwks import KeySet, from_file, from_url
 from gateway.rates import Limiter, LocalWindow, Rates, Window
 from gateway.roles import Claims, role_table
@@ -28,6 +29,7 @@ def assemble(settings: GatewaySettings) -> Gateway:
         prefix=settings.prefix,
         tokens=_tokens(settings),
         limiter=_limiter(settings),
+        exchange=_exchange(settings),
         copies=Copies(settings.cache_path) if settings.cache_path is not None else None,
         limits=Limits(
             body_bytes=settings.max_body_bytes,
@@ -57,6 +59,15 @@ def _tokens(settings: GatewaySettings) -> Tokens | None:
     )
     keys = KeySet(from_file(file) if file is not None else from_url(url))
     return Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, claims=claims)
+
+
+def _exchange(settings: GatewaySettings) -> Exchange | None:
+    if not settings.exchange_url:
+        return None
+    client_id, client_secret = settings.exchange_client_id, settings.exchange_secret()
+    if not client_id or not client_secret:
+        raise ValueError("exchange_url needs exchange_client_id and exchange_client_secret_file")
+    return Exchange(settings.exchange_url, client_id=client_id, client_secret=client_secret)
 
 
 def _limiter(settings: GatewaySettings) -> Limiter | None:

@@ -49,7 +49,8 @@ class Claims:
             _name(claims, self.tenant),
             _name(claims, self.user),
             frozenset(granted),
-            subject_token=token,
+            # A token that was got by exchange is not exchanged again.
+            subject_token="" if "act" in claims else token,
         )
 
 

@@ -59,6 +59,16 @@ class GatewaySettings(ServiceSettings):
     jwt_roles: dict[str, list[str]] = Field(
         default={}, description="permissions of roles, beside the usual ones"
     )
+    exchange_url: str = Field(
+        default="", description="token endpoint for tokens of the data services; off when empty"
+    )
+    exchange_client_id: str = Field(default="", description="who the gateway is there")
+    exchange_client_secret: str = Field(
+        default="", description="its secret there; better given by a file", repr=False
+    )
+    exchange_client_secret_file: Path | None = Field(
+        default=None, description="file that holds its secret there"
+    )
     rate_limits: bool = Field(default=True, description="bound the requests in a minute")
     rate_key: int = Field(default=60, ge=0, description="requests of a key in a minute; 0: any")
     rate_user: int = Field(default=120, ge=0, description="requests of a user in a minute; 0: any")
@@ -85,7 +95,7 @@ class GatewaySettings(ServiceSettings):
     )
     access_log: bool = Field(default=True, description="log every request")
 
-    @field_validator("jwt_jwks_url")
+    @field_validator("jwt_jwks_url", "exchange_url")
     @classmethod
     def _is_safe(cls, value: str) -> str:
         if value:
@@ -109,6 +119,16 @@ class GatewaySettings(ServiceSettings):
         Raises:
             OSError: its file cannot be read.
         """
-        if self.api_secret_file is not None:
-            return self.api_secret_file.read_text(encoding="utf-8").strip()
-        return self.api_secret
+        return _secret(self.api_secret, self.api_secret_file)
+
+    def exchange_secret(self) -> str:
+        """The gateway's secret at the token endpoint; empty where none is set.
+
+        Raises:
+            OSError: its file cannot be read.
+        """
+        return _secret(self.exchange_client_secret, self.exchange_client_secret_file)
+
+
+def _secret(text: str, file: Path | None) -> str:
+    return text if file is None else file.read_text(encoding="utf-8").strip()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jwt
 import uvicorn
@@ -106,7 +107,7 @@ class Provider:
 
     async def serve_exchange(self, request: Request) -> Response:
         """RFC 8693, as scripted; waits where the gate is shut."""
-        form = {name: str(value) for name, value in (await request.form()).items()}
+        form = dict(parse_qsl((await request.body()).decode(), strict_parsing=True))
         self.asked.append((form, request.headers.get("authorization", "")))
         await self.gate.wait()
         assert self.exchange is not None

@@ -66,3 +66,26 @@ def test_a_store_of_rates_that_is_none_is_refused() -> None:
     made("--no-rate-limits", "--rate-store", "")
     with pytest.raises(ValueError, match="scheme"):
         made("--rate-store", "127.0.0.1:1")
+
+
+def test_half_an_exchange_is_refused(tmp_path: Path) -> None:
+    url = ("--exchange-url", "https://id.example/token")
+    for flags in ((), ("--exchange-client-id", "c"), ("--exchange-client-secret", "s")):
+        with pytest.raises(ValueError, match="exchange_client_id"):
+            made(*url, *flags)
+    (tmp_path / "secret").write_text("s\n")
+    file = str(tmp_path / "secret")
+    made(*url, "--exchange-client-id", "c", "--exchange-client-secret-file", file)
+
+
+def test_secrets_are_not_shown() -> None:
+    flags = (
+        "--api-secret",
+        "s1",
+        "--exchange-client-secret",
+        "s2",
+        "--rate-store",
+        "redis://:s3@h",
+    )
+    shown = repr(GatewaySettings.load("gateway", flags))
+    assert not any(secret in shown for secret in ("s1", "s2", "s3"))
