@@ -36,6 +36,7 @@ from coordinator.store.sqlite import SqliteStore
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Streams, StreamsUnavailable
 from coordinator.streams.redis import RedisStreams
+from coordinator.streams.retention import keep_within
 from coordinator.streams.sqlite import SqliteStreams
 from scaimind.service import log as service_log
 from scaimind.v1 import options_pb2
@@ -124,6 +125,10 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         keeping = asyncio.create_task(leadership.keep(server.set_serving))
         stack.push_async_callback(_end, keeping)
         await driver.lead(epoch)
+        if isinstance(parts.streams, SqliteStreams):
+            live = driver.view.jobs
+            pruning = keep_within(parts.streams, settings.all_logs_bytes, live.__contains__)
+            stack.push_async_callback(_end, asyncio.create_task(pruning))
         deciding = asyncio.create_task(driver.run())
         stack.push_async_callback(_end, deciding)
         stack.push_async_callback(server.stop, settings.stop_grace_s)  # while it still decides
@@ -180,15 +185,17 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
 
 def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
     if settings.store == "memory":
-        return MemoryStore(), MemoryStreams()
+        return MemoryStore(events_kept=settings.audit_events), MemoryStreams()
     if is_shared(settings.store):
-        shared = RedisStore(settings.store, settings.data_dir / "store.id")
+        known = settings.data_dir / "store.id"
+        shared = RedisStore(settings.store, known, events_kept=settings.audit_events)
         return shared, RedisStreams(settings.store, lambda: shared.epoch)
     try:
         check_whole(settings.data_dir)
     except FileTrouble as error:
         raise StoreUnavailable(str(error)) from error
-    return SqliteStore(settings.data_dir / STORE), SqliteStreams(settings.data_dir / STREAMS)
+    store = SqliteStore(settings.data_dir / STORE, events_kept=settings.audit_events)
+    return store, SqliteStreams(settings.data_dir / STREAMS)
 
 
 def _secret(given: Path | None, default: Path) -> str:

@@ -85,6 +85,12 @@ class FollowMethods:
                 lines, looked = await self._streams.lines(
                     job.job_id, after=position, limit=BATCH_LINES, rank=rank, min_level=level
                 )
+                gone = (await self._streams.log_bounds(job.job_id)).first - 1
+                if position < gone:  # before they were read, or while they were
+                    gap = _gap(cursors, position, gone, reason="RETENTION")
+                    yield stream_pb2.StreamJobLogsResponse(events=[gap])
+                    position = gone
+                    continue
                 for part in _parts(lines):
                     yield _log_batch(part, cursors)
                 if looked > position:
@@ -135,21 +141,19 @@ class FollowMethods:
     async def _log_start(
         self, request: api.StreamJobLogsRequest, cursors: Cursors, *, level: int, rank: int | None
     ) -> tuple[int, stream_pb2.LogEvent | None]:
-        """Position after which to begin, and a gap to tell first where lines are gone."""
+        """Position after which to begin, and a gap to tell first where the log is a shorter one."""
         bounds = await self._streams.log_bounds(request.job_id)
         if not request.after:
             tail = request.tail if request.HasField("tail") else DEFAULT_TAIL
             if tail == 0:
                 return bounds.last, None
             if tail < 0:
-                return bounds.first - 1, None
+                return 0, None
             start = await self._streams.tail_start(
                 request.job_id, count=tail, rank=rank, min_level=level
             )
             return start, None
         position = self._after(request.after, cursors)
-        if position < bounds.first - 1:
-            return bounds.first - 1, _gap(cursors, position, bounds.first - 1, reason="RETENTION")
         if position > bounds.last:
             return bounds.last, _gap(cursors, position, bounds.last, reason="RESET")
         return position, None

@@ -52,6 +52,14 @@ class CoordinatorSettings(ServiceSettings):
     max_live_jobs: int = Field(
         default=200_000, ge=1, description="jobs that may be waiting or running in all"
     )
+    all_logs_bytes: int = Field(
+        default=64 << 30,
+        ge=1 << 20,
+        description="log lines of all jobs that the embedded store keeps; the oldest ended jobs' go",
+    )
+    audit_events: int = Field(
+        default=1_000_000, ge=1_000, description="lines of the audit that are kept; the oldest go"
+    )
     unreachable_after_s: float = Field(
         default=20.0, gt=0, description="silence after which a node is shown as UNREACHABLE"
     )

@@ -3,6 +3,7 @@ history grows with every job."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
@@ -18,7 +19,15 @@ from coordinator.store.protocol import (
     StoredEvent,
     StoreUnavailable,
 )
-from coordinator.store.rows import BEFORE_JOBS, ORDERS, Outcome, Small, audit, outcome
+from coordinator.store.rows import (
+    BEFORE_JOBS,
+    EVENTS_KEPT,
+    ORDERS,
+    Outcome,
+    Small,
+    audit,
+    outcome,
+)
 
 BATCHES_KEPT = 1000
 EVENTS_MAX = 10_000
@@ -28,7 +37,7 @@ LIMIT_MAX = 1000
 class MemoryStore:
     """A Store in dictionaries; what it holds stays when it is closed and opened again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, events_kept: int = EVENTS_KEPT) -> None:
         self._is_open = False
         self._epoch = 0
         self._version = 0
@@ -37,7 +46,7 @@ class MemoryStore:
         self._live: dict[str, None] = {}
         self._records: dict[tuple[Kind, str], Small] = {}
         self._documents: dict[str, bytes] = {}
-        self._events: list[StoredEvent] = []
+        self._events: deque[StoredEvent] = deque(maxlen=events_kept)
 
     async def open(self) -> None:
         self._is_open = True
@@ -80,7 +89,7 @@ class MemoryStore:
                 f"the store is at version {self._version}, the batch was made on {expected_version}"
             )
         self._apply(outcome(batch.events))
-        self._events.extend(audit(batch.events, len(self._events)))
+        self._events.extend(audit(batch.events, self._events[-1].sequence if self._events else 0))
         self._version += 1
         self._batches[batch.id] = self._version
         if len(self._batches) > BATCHES_KEPT:
@@ -148,7 +157,7 @@ class MemoryStore:
         self, *, id: str | None = None, after: int = 0, limit: int = 100
     ) -> tuple[StoredEvent, ...]:
         self._check_open()
-        found = (line for line in self._events[max(0, after) :] if id in (None, line.id))
+        found = (line for line in self._events if line.sequence > after and id in (None, line.id))
         return tuple(islice(found, max(0, min(limit, EVENTS_MAX))))
 
     def _check_open(self) -> None:

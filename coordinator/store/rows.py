@@ -13,6 +13,8 @@ from coordinator.store.protocol import StoredEvent
 # Requests and documents are bookkeeping beside a job; the job's own line tells the same.
 AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY})
 
+EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
+
 # What `load` answers before the jobs, in this order; leases come after: each may refer to those before.
 BEFORE_JOBS: tuple[Kind, ...] = (Kind.NODE, Kind.KEY, Kind.REQUEST)
 

@@ -30,12 +30,15 @@ from coordinator.store.protocol import (
     StoredEvent,
     StoreUnavailable,
 )
-from coordinator.store.rows import BEFORE_JOBS, Outcome, audit, outcome
+from coordinator.store.rows import BEFORE_JOBS, EVENTS_KEPT, Outcome, audit, outcome
 
 T = TypeVar("T")
 
 APPLICATION_ID = 0x4D434F53  # "MCOS"
 EVENTS_MAX = 10_000  # of one answer
+EVENTS_SLACK = (
+    16  # more lines that a commit deletes than it writes, so that a smaller budget is met
+)
 
 SCHEMA = Schema.of(Path(__file__).parent, APPLICATION_ID)
 
@@ -46,14 +49,23 @@ ON_KNOWN_JOB = """ON CONFLICT (job_id) DO UPDATE SET tenant_id = excluded.tenant
     created_at = excluded.created_at, updated_at = excluded.updated_at,
     sequence = excluded.sequence, live = excluded.live, labels = excluded.labels,
     body = excluded.body"""
+# Sequences have no holes, so what goes is a range at the beginning.
+TRIM_EVENTS = """DELETE FROM events WHERE sequence <= (SELECT max(sequence) FROM events) - ?1
+    AND sequence < (SELECT min(sequence) FROM events) + ?2"""
 LEADER = "SELECT epoch FROM leadership"
 ON_KNOWN_RECORD = "ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body"
 
 
 class SqliteStore:
-    """A Store in one file. The directory must exist; the file is created where there is none."""
+    """A Store in one file. The directory must exist; the file is created where there is none.
 
-    def __init__(self, path: Path | str) -> None:
+    Args:
+        path: the file.
+        events_kept: lines of the audit; beyond, the oldest go, a few with each commit.
+    """
+
+    def __init__(self, path: Path | str, *, events_kept: int = EVENTS_KEPT) -> None:
+        self._events_kept = events_kept
         self._database = Database(Path(path), SCHEMA, trouble=StoreUnavailable)
 
     async def open(self) -> None:
@@ -90,7 +102,11 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> int:
             known = _guard(connection, batch.id, epoch, expected_version=expected_version)
-            return prepared.write(connection, expected_version + 1) if known is None else known
+            if known is not None:
+                return known
+            prepared.write(connection, expected_version + 1)
+            prepared.trim(connection, self._events_kept)
+            return expected_version + 1
 
         return await self._database.write(work)
 
@@ -168,8 +184,8 @@ class _Prepared:
         ]
         self._events = audit(batch.events, 0)
 
-    def write(self, connection: sqlite3.Connection, version: int) -> int:
-        """Writes them; answers the version. Deletions come first."""
+    def write(self, connection: sqlite3.Connection, version: int) -> None:
+        """Writes them, as the batch of a version. Deletions come first."""
         _delete(connection, self._outcome)
         insert_rows(connection, PUT_JOBS, self._jobs, tail=ON_KNOWN_JOB)
         insert_rows(
@@ -190,7 +206,10 @@ class _Prepared:
             [_event_row(line, version) for line in self._events],
         )
         connection.execute("INSERT INTO batches VALUES (?, ?)", (self._id, version))
-        return version
+
+    def trim(self, connection: sqlite3.Connection, events_kept: int) -> None:
+        """Lets the oldest lines of the audit go, hardly more than were written."""
+        connection.execute(TRIM_EVENTS, (events_kept, len(self._events) + EVENTS_SLACK))
 
 
 def _event_row(line: StoredEvent, version: int) -> tuple[Any, ...]:

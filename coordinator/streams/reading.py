@@ -99,6 +99,18 @@ def sampled(
     return [placed.point for placed in unpack_points(bodies or "")], count
 
 
+def all_log_bytes(connection: sqlite3.Connection) -> int:
+    """Of all jobs together."""
+    return int(connection.execute("SELECT total(log_bytes) FROM jobs").fetchone()[0])
+
+
+def log_sizes(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Jobs that have lines, with their bytes, those that began first in front."""
+    return connection.execute(
+        "SELECT job_id, log_bytes FROM jobs WHERE log_bytes > 0 ORDER BY number"
+    ).fetchall()
+
+
 def bounds(connection: sqlite3.Connection, job_id: str) -> tuple[Bounds, Bounds]:
     """Positions of the log, and of the metrics."""
     _, log, metrics = _bounds(connection, job_id)

@@ -104,22 +104,25 @@ class Writer:
         )
 
     def _trim(self, connection: sqlite3.Connection, job: JobState) -> None:
-        """Lets the oldest go beyond the budgets. What is newest always stays."""
+        """Lets the oldest go beyond the job's budgets. What is newest always stays."""
         if job.trim_points():
             connection.execute(
                 "DELETE FROM points WHERE job = ? AND position < ?", (job.number, job.metrics_first)
             )
-        if job.log_bytes <= self._log_bytes_max:
-            return
-        for number, last, size in connection.execute(
-            "SELECT number, last, bytes FROM chunks WHERE job = ? ORDER BY last LIMIT ?",
-            (job.number, COLLECTED_CHUNKS),
-        ).fetchall():
-            if job.log_bytes <= self._log_bytes_max:
-                break
-            connection.execute("DELETE FROM chunks WHERE number = ?", (number,))
-            job.log_first = last + 1
-            job.log_bytes -= size
+        _cut(connection, job, self._log_bytes_max)
+
+    def cut(self, connection: sqlite3.Connection, job_id: str, *, most: int) -> int:
+        """Lets some of the oldest lines of a job go, down to so many bytes; answers what is left."""
+        if self._in_doubt:
+            self._known.clear()
+        self._in_doubt = True
+        job = self._job(connection, job_id)
+        _cut(connection, job, most)
+        connection.execute(
+            "UPDATE jobs SET log_first = ?, log_bytes = ? WHERE number = ?",
+            (job.log_first, job.log_bytes, job.number),
+        )
+        return job.log_bytes
 
     def drop(self, connection: sqlite3.Connection, job_id: str) -> None:
         """Forgets a job; its rows are deleted by `collect`."""
@@ -128,6 +131,21 @@ class Writer:
             "INSERT OR IGNORE INTO dropped SELECT number FROM jobs WHERE job_id = ?", (job_id,)
         )
         connection.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
+
+
+def _cut(connection: sqlite3.Connection, job: JobState, most: int) -> None:
+    """Deletes the oldest chunks of a job down to so many bytes, a bounded number of them."""
+    if job.log_bytes <= most:
+        return
+    for number, last, size in connection.execute(
+        "SELECT number, last, bytes FROM chunks WHERE job = ? ORDER BY last LIMIT ?",
+        (job.number, COLLECTED_CHUNKS),
+    ).fetchall():
+        if job.log_bytes <= most:
+            break
+        connection.execute("DELETE FROM chunks WHERE number = ?", (number,))
+        job.log_first = last + 1
+        job.log_bytes -= size
 
 
 def collect(connection: sqlite3.Connection) -> bool:

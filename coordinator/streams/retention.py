@@ -1,0 +1,31 @@
+"""Keeps the logs of all jobs together within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from coordinator.streams.protocol import StreamsUnavailable
+from coordinator.streams.sqlite import SqliteStreams
+
+LOOKS_EVERY_S = 10.0
+
+log = structlog.get_logger("coordinator.streams")
+
+
+async def keep_within(streams: SqliteStreams, most: int, is_live: Callable[[str], bool]) -> None:
+    """Looks every few seconds, until cancelled.
+
+    Args:
+        streams: of all jobs.
+        most: bytes of log lines, before compression.
+        is_live: whether a job has not ended yet; the logs of those that have go first.
+    """
+    while True:
+        try:
+            await streams.prune(most, is_live)
+        except StreamsUnavailable as error:
+            log.warning("logs_not_pruned", error=str(error))
+        await asyncio.sleep(LOOKS_EVERY_S)
