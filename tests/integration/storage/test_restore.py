@@ -23,6 +23,9 @@ WAITING = """
         file.write(f"{os.getpid()}\\n")
     print("started", flush=True)
     while not os.path.exists(end):
+        if os.path.exists(end + ".word"):
+            os.remove(end + ".word")
+            print("between", flush=True)
         time.sleep(0.02)
     print("ended")
     """
@@ -47,6 +50,15 @@ class Held:
     def runs(self, starts: int = 1) -> int:
         """Waits until it was started so many times; the pid of the last."""
         return until(lambda: len(self.pids()) == starts, "it starts") and self.pids()[-1]
+
+    def says(self) -> None:
+        """Lets it say a word, which the coordinator has when this returns."""
+        self._end.with_name(self._end.name + ".word").touch()
+
+        def heard() -> bool:
+            return "between" in jobs.lines(self._cluster.client, self.job_id, follow=False)
+
+        until(heard, "its word is in the log")
 
     def ends(self) -> job_pb2.Job:
         """Lets it end; its final record."""
@@ -84,6 +96,7 @@ def test_after_a_restore_each_job_is_where_it_was_or_starts_again_and_none_runs_
         jobs.reaches(client, running.job_id, "TRAINING")
         jobs.reaches(client, busy.job_id, "TRAINING")
         backup("make", str(tmp_path / "backup"), "--data-dir", str(cluster.data_dir))
+        running.says()
         assert busy.ends().status == Job.COMPLETED
         old = waiting.runs()
         later = Held(cluster, tmp_path, "later")
@@ -92,7 +105,7 @@ def test_after_a_restore_each_job_is_where_it_was_or_starts_again_and_none_runs_
         # Running then and now: the very same process goes on, and its log is whole.
         assert running.ends().attempts_count == 1
         assert running.pids() == [first]
-        assert jobs.lines(client, running.job_id) == ["started", "ended"]
+        assert jobs.lines(client, running.job_id) == ["started", "between", "ended"]
         # Ended then: as it was. Accepted later: nobody knows it.
         assert client.get_job(done.job_id).status == Job.COMPLETED
         with pytest.raises(MindError, match="no job"):
