@@ -77,7 +77,12 @@ class Server:
         )
 
     async def start(self, address: str) -> int:
-        """Binds and serves; answers the port. Raises OSError where the address cannot be had."""
+        """Binds and answers calls, in bad health yet; answers the port.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        await self.set_serving(False)
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:

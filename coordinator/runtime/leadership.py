@@ -20,7 +20,7 @@ import structlog
 
 from coordinator.core.reasons import Reason
 from coordinator.runtime.refusal import Refusal
-from coordinator.store.protocol import Led, Store, StoreUnavailable
+from coordinator.store.protocol import Led, Store, StoreLost, StoreUnavailable
 
 ASKED_PER_TTL = 5  # how often a standby tries, and a leader renews
 SURE_RATIO = 0.7  # of the time that the store gave, a leader is sure of
@@ -86,8 +86,9 @@ class Leadership:
 
         Raises:
             StoreUnavailable: the store does not answer the first question; later it is waited for.
+            StoreLost: at any time.
         """
-        asked = False
+        trouble: str | None = None
         while True:
             wait_s = self._ttl_s / ASKED_PER_TTL
             try:
@@ -95,14 +96,16 @@ class Leadership:
             except Led as led:
                 wait_s = min(wait_s, max(0.0, led.for_s))
                 self._follow(led.leader.address, epoch=led.leader.epoch)
+                trouble = ""
             except StoreUnavailable as error:
-                if not asked:
+                if trouble is None or isinstance(error, StoreLost):
                     raise
-                log.error("store_does_not_answer", error=str(error))
+                if str(error) != trouble:
+                    log.error("store_does_not_answer", error=str(error))
+                trouble = str(error)
             else:
                 log.info("leads", epoch=self.epoch, address=self._address)
                 return self.epoch
-            asked = True
             await asyncio.sleep(wait_s)
 
     async def _ask(self) -> None:

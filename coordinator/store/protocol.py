@@ -34,6 +34,10 @@ class StoreUnavailable(StoreError):
     """It is not known whether the call had its effect; ask again, or reload."""
 
 
+class StoreLost(StoreUnavailable):
+    """What is there is not what was there before: a person must look, and waiting does not help."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leader:
     """Who leads, under which epoch, and where it answers (HOST:PORT; "" where that is not known)."""
@@ -115,7 +119,7 @@ class Store(Protocol):
         """Takes leadership for some seconds; answers a fencing epoch, higher than every one before.
 
         Who leads already is given a new epoch. In a store that only one process can open, nobody else
-        leads, and leadership has no end. Raises Led.
+        leads, and leadership has no end. Raises Led, StoreLost.
         """
 
     async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:

@@ -33,6 +33,7 @@ from coordinator.store.protocol import (
     Led,
     Snapshot,
     StoredEvent,
+    StoreLost,
     StoreUnavailable,
 )
 from coordinator.store.redis_index import INDEXES, Listing, counts, mark
@@ -89,20 +90,21 @@ class RedisStore:
         arguments = (holder, address, int(ttl_s * 1000), known, uuid.uuid4().hex)
         said, *facts = await self._server.run(ACQUIRE, self._state, arguments)
         if said == b"lost":
-            raise StoreUnavailable(
+            raise StoreLost(
                 f"{self._server.name} is not the store that this coordinator has led from "
                 f"({known}): it was emptied, or it is another one. Restore its backup; "
                 f"or remove {self._known.name} to start without what is lost"
             )
+        identity, epoch, *others = facts
+        if not known:
+            _write(self._known, identity.decode())
         if said == b"by":
-            epoch, leader, at, left_ms = facts
+            leader, at, left_ms = others
             raise Led(
                 Leader(epoch=epoch, holder=leader.decode(), address=at.decode()),
                 for_s=left_ms / 1000,
             )
-        identity, self.epoch = facts
-        if not known:
-            _write(self._known, identity.decode())
+        self.epoch = int(epoch)
         return self.epoch
 
     async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:

@@ -4,11 +4,12 @@
 --                  version and events: how many batches and audit lines there are
 -- ARGV    holder, address, ttl in ms, the identity that the caller knows ('' for none), a new identity
 --
--- Answers {'led', identity, epoch}, {'by', epoch, holder, address, ms until it ends}, or {'lost'} where
--- the store that the caller knows is not here.
+-- Answers {'led', identity, epoch}, {'by', identity, epoch, holder, address, ms until it ends}, or {'lost'}
+-- where the store that the caller knows is not here.
 --
--- An epoch is never given twice, not even after the server lost its last writes: it is the time in ms
--- where that is more than the last epoch + 1.
+-- An epoch is not given twice, not even after the server lost its last writes: it is the seconds since
+-- 2025 where that is more than the last epoch + 1. It fits 31 bits.
+local SECONDS_2025 = 1735689600
 local holder, address, ttl, known, new = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -21,9 +22,9 @@ if not identity then
   identity, epoch = new, 0
   redis.call('HSET', KEYS[1], 'identity', new, 'version', 0, 'events', 0)
 elseif leader ~= holder and tonumber(till) > now then
-  return {'by', tonumber(epoch), leader, at, tonumber(till) - now}
+  return {'by', identity, tonumber(epoch), leader, at, tonumber(till) - now}
 end
-epoch = math.max(epoch + 1, now)
+epoch = math.max(epoch + 1, time[1] - SECONDS_2025)
 redis.call('HSET', KEYS[1], 'epoch', string.format('%d', epoch), 'holder', holder, 'address', address,
     'until', string.format('%d', now + ttl))
 return {'led', identity, epoch}

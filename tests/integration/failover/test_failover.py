@@ -1,0 +1,142 @@
+"""Whatever becomes of the leader, another one leads within seconds, and jobs never notice."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from scaimind.client import MindError
+from scaimind.v1 import job_pb2
+from scaimind.v1.mind_coordinator_pb2 import GetClusterRequest
+from scaimind.v1.mind_coordinator_pb2_grpc import MindCoordinatorStub
+from tests.integration.failover.conftest import StartCounting
+from tests.support import jobs
+from tests.support.several import TTL_S, Several
+from tests.support.waiting import until
+
+FAILOVER_S = 5.0 - 3.0 + TTL_S  # the promise is for a ttl of 3 s
+SLOW_S = 3.0  # what a busy machine may add
+
+BEATING = """
+    import os, sys, time
+    while True:
+        with open(sys.argv[1] + ".new", "w") as file:
+            file.write(f"{time.monotonic_ns():020}")
+        os.replace(sys.argv[1] + ".new", sys.argv[1])
+        time.sleep(0.01)
+    """
+
+
+def submit_until_taken(several: Several, *, within_s: float) -> str:
+    """Submits under one request id until a coordinator takes it."""
+    body = jobs.body("/bin/true")
+    request_id = f"failover-{time.monotonic_ns()}"
+
+    def submit() -> str | None:
+        try:
+            return several.client.submit(body, request_id=request_id).job_id
+        except MindError:
+            return None
+
+    return until(submit, lambda: f"a job is taken\n{several.story()}", within_s=within_s)
+
+
+def refusal(address: str) -> tuple[str, str]:
+    """How one coordinator refuses a call: the reason, and the leader that it names."""
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+        MindCoordinatorStub(channel).GetCluster(GetClusterRequest(), timeout=10)
+    info = error_details_pb2.ErrorInfo()
+    trailers: Any = caught.value
+    for key, value in trailers.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                detail.Unpack(info)
+    return info.reason, info.metadata.get("leader", "")
+
+
+def test_a_standby_serves_nothing_and_names_the_leader(several: Several) -> None:
+    leader, standby = several.coordinators
+    assert leader.serves()
+    assert not standby.serves()
+    assert refusal(standby.address) == ("NOT_LEADER", leader.address)
+
+
+def test_kill_9_of_the_leader_costs_seconds_and_nothing_else(
+    several: Several, counting: StartCounting
+) -> None:
+    job = counting()
+    first = several.leader()
+    first.kill()
+    submit_until_taken(several, within_s=FAILOVER_S + SLOW_S)
+    second = several.leader(but=first)
+    job.more_lines()
+    first.start()
+    until(first.stands_by, several.story, within_s=30)
+    second.kill()
+    submit_until_taken(several, within_s=FAILOVER_S + SLOW_S)
+    job.more_lines()
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+
+
+def test_a_leader_that_is_told_to_end_hands_over_at_once(several: Several) -> None:
+    first = several.leader()
+    first.send(signal.SIGTERM)
+    began_s = time.monotonic()
+    several.leader(but=first)
+    assert time.monotonic() - began_s < TTL_S + SLOW_S
+    assert first.process.wait(30) == 0
+
+
+def test_a_leader_that_was_frozen_past_its_time_changes_nothing_and_stands_by(
+    several: Several, counting: StartCounting
+) -> None:
+    job = counting()
+    first = several.leader()
+    first.send(signal.SIGSTOP)
+    second = several.leader(but=first)
+    taken = submit_until_taken(several, within_s=2 * FAILOVER_S + SLOW_S)
+    job.more_lines()
+    first.send(signal.SIGCONT)
+    until(lambda: "deposed" in first.story(), several.story, within_s=30)
+    until(first.stands_by, several.story, within_s=30)
+    assert not first.serves()
+    assert second.serves()
+    assert refusal(first.address) == ("NOT_LEADER", second.address)
+    assert several.client.get_job(taken).job_id == taken
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+
+
+def test_redis_killed_and_started_again_loses_nothing_that_was_acknowledged(
+    several: Several, counting: StartCounting
+) -> None:
+    job = counting()
+    taken = [submit_until_taken(several, within_s=10) for _ in range(20)]
+    for _ in range(2):
+        several.redis.kill()
+        several.redis.start()
+        taken.append(submit_until_taken(several, within_s=30))
+        job.more_lines()
+    for job_id in taken:
+        assert several.client.get_job(job_id).job_id == job_id
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+
+
+def test_a_redis_that_was_emptied_is_not_started_on_and_jobs_run_on(several: Several) -> None:
+    beat = several.folder / "beat"
+    program = jobs.script(several.folder, "beating.py", BEATING)
+    job_id = several.client.submit(jobs.body(program, args=str(beat))).job_id
+    until(beat.exists, "the job runs")
+    several.redis.client().flushall()
+    for one in several.coordinators:
+        assert one.process.wait(30) == 3
+        assert "Restore its backup" in one.story()
+    seen = beat.read_text()
+    until(lambda: beat.read_text() > seen, f"{job_id} runs on")
