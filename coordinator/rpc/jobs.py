@@ -108,8 +108,7 @@ class JobMethods:
     async def SubmitJob(self, request: api.SubmitJobRequest, call: Call) -> api.SubmitJobResponse:
         """Accepts a job; durable when answered."""
         command = submit_command(request, caller=caller_of(call, request), job_id=new_job_id())
-        command = await self._with_dependencies(command)
-        reply = await self._driver.submit(command)
+        reply = await self._accept(command)
         note_replay(call, reply)
         job = reply.job
         assert job is not None
@@ -188,6 +187,15 @@ class JobMethods:
             points=[convert.point_message(point) for point in points],
             total_points=total,
         )
+
+    async def _accept(self, command: commands.SubmitJob) -> Reply:
+        try:
+            return await self._driver.submit(await self._with_dependencies(command))
+        except Refusal as refusal:
+            if refusal.reason is not Reason.DEPENDENCY_NOT_FOUND:
+                raise
+        # A dependency may become history between the look and the turn: one more look finds it.
+        return await self._driver.submit(await self._with_dependencies(command))
 
     async def _with_dependencies(self, command: commands.SubmitJob) -> commands.SubmitJob:
         missing = [one for one in command.policy.depends_on if one not in self._driver.view.jobs]
