@@ -161,3 +161,25 @@ def test_a_body_that_does_not_fit_never_reaches_the_coordinator(
     assert answer.status_code == status, answer.text
     assert answer.json()["status"] == "error"
     assert answer.json()["meta"]["request_id"]
+
+
+def test_a_script_that_fills_its_disk_quota_fails_with_its_own_error_and_keeps_what_it_wrote(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    program = jobs.script(
+        tmp_path,
+        "full.py",
+        """
+        import os, resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        for number in range(1_000_000):
+            os.write(1, b"%07d\\n" % number)
+        """,
+    )
+    job = outcome(cluster, program)
+    assert job.status == job_pb2.Job.FAILED
+    assert job.error.category == job_pb2.JobError.USER_CODE
+    shown = jobs.lines(cluster.client, job.job_id)
+    numbers = [line for line in shown if line.isdigit()]
+    assert numbers == [f"{number:07d}" for number in range(100_000 // 8)]
+    assert any("File too large" in line for line in shown)
