@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -35,15 +34,20 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What leases are kept with; `changed` is called when anything of a lease has changed."""
+    """What leases are kept with.
+
+    `flush` makes a file durable, `remove` removes a folder; both raise OSError. `changed` is called
+    with the id of a lease when anything of it has changed.
+    """
 
     tasks: asyncio.TaskGroup
     runtime: Runtime
     spool: SpoolProtocol
     storage_dir: Path
-    trash_dir: Path
     devices: Mapping[str, DetectedDevice]
-    changed: Callable[[], None]
+    flush: Callable[[Path], Awaitable[None]]
+    remove: Callable[[Path], Awaitable[None]]
+    changed: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,11 @@ class Seen:
 
 
 class HeldLease:
-    """One lease in memory. `ranks` maps each local rank to its folder."""
+    """One lease in memory. `ranks` maps each local rank to its folder; `folders` are all of these.
+
+    `observed` is the lease as it was when it was last looked at: by `follow`, and whenever the lease
+    itself is told something. Whoever holds it looks again after each change.
+    """
 
     def __init__(
         self,
@@ -75,21 +83,19 @@ class HeldLease:
         self._ranks = dict(ranks)
         self._fault = fault
         self._ordered = False  # whether the runtime knows the ranks
-        self._begun = asyncio.Event()  # all of them have started, or ended
         self._told_ended: set[int] = set()  # ranks of whose end the spool was told
         self._stop_by_ms: int | None = None
         self._is_looking = False  # whether it is being found out if there is a model
         self._output_uri: str | None = None
         self._farewell: Seen | None = None  # the last report, while the folder is being removed
+        self.folders = tuple(ranks.values())
+        self.observed = self._observe()
 
-    def observe(self) -> Lease:
-        """The lease as it is now."""
+    def _observe(self) -> Lease:
         ranks = tuple(map(Rank, sorted(self._ranks)))
         if self._ordered and not self._farewell:
-            ranks = tuple(
-                replace(self._tools.runtime.observe(path), rank=rank)
-                for rank, path in sorted(self._ranks.items())
-            )
+            observe = self._tools.runtime.observe
+            ranks = tuple(observe(path) for _, path in sorted(self._ranks.items()))
         drained = not self._is_watched or self._tools.spool.is_drained(self.grant.lease_id)
         return Lease(
             self.grant.lease_id,
@@ -105,19 +111,17 @@ class HeldLease:
         """The lease as it is to be reported."""
         if self._farewell:
             return self._farewell
-        lease = self.observe()
+        lease = self.observed
         state = lease.state
         if state is State.ENDED and self._ranks and self._output_uri is None:
             state = State.RUNNING if self._stop_by_ms is None else State.STOPPING
         return Seen(lease, state, self._findings(), self._output_uri or "")
 
     def follow(self) -> None:
-        """Tells the spool which ranks write no more; once all is said, looks for the model."""
+        """Looks at its ranks; tells the spool which write no more; in the end looks for the model."""
+        lease = self.observed = self._observe()
         if not self._ordered or self._farewell:
             return
-        lease = self.observe()
-        if all(rank.state >= State.RUNNING for rank in lease.ranks):
-            self._begun.set()
         for rank in lease.ranks:
             if rank.state is State.ENDED and rank.rank not in self._told_ended:
                 self._told_ended.add(rank.rank)
@@ -148,7 +152,7 @@ class HeldLease:
             await self._flush()
         else:
             self._ranks = {}  # nothing was started, and nothing will be
-        self._tools.changed()
+            self._tools.changed(self.grant.lease_id)
 
     async def adopt(self) -> None:
         """Finds the ranks again that an earlier agent ordered."""
@@ -160,7 +164,7 @@ class HeldLease:
         if self._is_watched:
             for rank in self._ranks:
                 self._watch(rank)
-        log.info("lease_adopted", lease_id=self.grant.lease_id, state=self.observe().state.name)
+        log.info("lease_adopted", lease_id=self.grant.lease_id, state=self._observe().state.name)
 
     def stop(self, grace_ms: int) -> None:
         """Asks every rank to stop within a grace."""
@@ -168,10 +172,12 @@ class HeldLease:
         if self._ordered:
             for path in self._ranks.values():
                 self._tools.runtime.stop(path, grace_ms)
+        self.observed = self._observe()
 
     def leave(self) -> None:
         """From now on the lease is only waiting for `forget`; its report stays as it is."""
         self._farewell = self.see()
+        self.observed = self._observe()
 
     async def forget(self) -> None:
         """Removes the lease's folder, and all that others hold of it."""
@@ -181,7 +187,7 @@ class HeldLease:
             for path in self._ranks.values():
                 self._tools.runtime.forget(path)
         try:
-            await asyncio.to_thread(files.remove_folder, self._path, self._tools.trash_dir)
+            await self._tools.remove(self._path)
         except OSError as error:
             log.error("lease_not_removed", lease_id=self.grant.lease_id, reason=error.strerror)
 
@@ -210,11 +216,12 @@ class HeldLease:
 
     async def _flush(self) -> None:
         """Makes `lease.pb` durable, once the ranks have started and need the disk less."""
-        self._tools.changed()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._begun.wait(), FLUSH_DELAY_S)
+        self._tools.changed(self.grant.lease_id)
+        await asyncio.sleep(FLUSH_DELAY_S)
+        if self._farewell:
+            return  # it is over, and everybody knows
         try:
-            await asyncio.to_thread(files.sync, self._path / orders.LEASE_FILE)
+            await self._tools.flush(self._path / orders.LEASE_FILE)
         except OSError as error:
             if not self._farewell:
                 log.error("lease_not_flushed", lease_id=self.grant.lease_id, reason=error.strerror)
@@ -227,6 +234,6 @@ class HeldLease:
         if well and self._is_watched and 0 in self._ranks:
             output = folders(self.grant.spec, self._tools.storage_dir).output
             if await asyncio.to_thread(files.has_entries, output):
-                uri = str(output)
+                uri = output.as_uri()
         self._output_uri = uri
-        self._tools.changed()
+        self._tools.changed(lease.lease_id)

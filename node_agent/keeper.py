@@ -1,23 +1,30 @@
-"""Keeps the leases of this node: acts on what `reconcile` asks for, and finds leases again."""
+"""Keeps the leases of this node: acts on what `reconcile` asks for, and finds leases again.
+
+Theory of operation. Whatever changes, names the lease that has changed; the next step looks at
+those leases alone, and at what is desired of them. The rules of `reconcile` are per lease, so that
+is as good as looking at all. The report of a lease is made when it was looked at, and kept.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from node_agent import files, orders
 from node_agent.core.leases import Category, Desired, Fault
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
-from node_agent.held import HeldLease, Seen, Tools
+from node_agent.groups import Groups
+from node_agent.held import HeldLease, Tools
 from node_agent.ranks import DetectedDevice, SpoolProtocol
+from node_agent.report import report
 from node_agent.runtime.protocol import Runtime
 from node_agent.runtime.supervisor import now_at_ms
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 
 class Keeper:
-    """All leases of this node by (lease_id, epoch), and what is desired of them."""
+    """All leases of this node by id and epoch, and what is desired of them."""
 
     def __init__(
         self,
@@ -32,106 +39,155 @@ class Keeper:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute."""
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
+        self._trash_dir = trash = data_dir / "trash"
         self._tools = Tools(
             tasks=tasks,
             runtime=runtime,
             spool=spool,
             storage_dir=storage_dir,
-            trash_dir=data_dir / "trash",
             devices={device.device_id: device for device in devices},
+            flush=Groups(tasks, files.sync),
+            remove=Groups[Path](tasks, lambda folder: files.remove_folder(folder, trash)),
             changed=self._changed,
         )
-        self._held: dict[tuple[str, int], HeldLease] = {}
-        self._desired: dict[tuple[str, int], agent_pb2.DesiredLease] | None = None
-        self._step_due = False
-        runtime.on_change = spool.on_change = self._changed
+        self._held: dict[str, dict[int, HeldLease]] = {}
+        self._desired: dict[str, list[agent_pb2.DesiredLease]] | None = None
+        self._reports: dict[str, list[agent_pb2.ObservedLease]] = {}
+        self._stale: dict[str, None] = {}  # leases to look at in the next step
+        self._leases_of: dict[Path, str] = {}  # by the folders of their ranks
+        runtime.on_change = self._rank_changed
+        spool.on_change = self._changed
 
     async def adopt(self) -> None:
         """Finds the leases that an earlier agent kept; removes folders where none was ordered."""
         self._leases_dir.mkdir(parents=True, exist_ok=True)
-        trash = self._tools.trash_dir
-        await asyncio.to_thread(files.empty, trash)
+        await asyncio.to_thread(files.empty, self._trash_dir)
         for path in sorted(self._leases_dir.iterdir()):
             grant, ranks = await asyncio.to_thread(orders.recover, path)
-            if not ranks:
-                await asyncio.to_thread(files.remove_folder, path, trash)
-                continue
-            held = HeldLease(self._tools, grant, path=path, ranks=ranks)
-            await held.adopt()
-            self._held[grant.lease_id, grant.epoch] = held
-        self._changed()
+            if ranks:
+                await self._hold(grant, ranks=ranks, path=path).adopt()
+                self._changed(grant.lease_id)
+            else:
+                await asyncio.to_thread(files.remove_folder, path, self._trash_dir)
 
     def desire(self, leases: Sequence[agent_pb2.DesiredLease]) -> None:
         """Takes over the whole list of what is desired, and acts on it at once."""
-        self._desired = {(lease.lease_id, lease.epoch): lease for lease in leases}
+        before, after = self._desired, _by_id(leases)
+        if before is None:
+            self._stale.update(dict.fromkeys(self._held))
+            before = {}
+        self._desired = after
+        for lease_id in {**before, **after}:
+            if before.get(lease_id) != after.get(lease_id):
+                self._stale[lease_id] = None
         self._step()
 
-    def seen(self) -> list[Seen]:
-        """Every lease that is to be reported, by id."""
-        return [held.see() for _, held in sorted(self._held.items())]
+    def reports(self) -> list[agent_pb2.ObservedLease]:
+        """Every lease as it is to be told to the coordinator, by id."""
+        return [one for _, reports in sorted(self._reports.items()) for one in reports]
 
-    def _changed(self) -> None:
+    def _rank_changed(self, path: Path) -> None:
+        lease_id = self._leases_of.get(path)
+        if lease_id is not None:
+            self._changed(lease_id)
+
+    def _changed(self, lease_id: str) -> None:
         """Something was observed; the changes of one turn of the event loop make one step."""
-        if not self._step_due:
-            self._step_due = True
+        if not self._stale:
             asyncio.get_running_loop().call_soon(self._step)
+        self._stale[lease_id] = None
 
     def _step(self) -> None:
-        self._step_due = False
-        for held in self._held.values():
-            held.follow()
+        stale, self._stale = self._stale, {}
+        held = list(self._held_of(stale))
+        for lease in held:
+            lease.follow()
         desired = None
         if self._desired is not None:
-            desired = [_desired(lease) for lease in self._desired.values()]
-        observed = [held.observe() for held in self._held.values()]
+            wanted = self._desired
+            desired = [_desired(one) for lease_id in stale for one in wanted.get(lease_id, ())]
+        observed = [lease.observed for lease in held]
         for action in reconcile(desired, observed, now_ms=now_at_ms()):
-            self._act(action, (action.lease_id, action.epoch))
-        self.on_change()
+            self._act(action)
+        if self._report(stale):
+            self.on_change()
 
-    def _act(self, action: Action, key: tuple[str, int]) -> None:
+    def _report(self, lease_ids: Iterable[str]) -> bool:
+        """Makes the reports of some leases anew; returns whether any has changed."""
+        changed = False
+        for lease_id in lease_ids:
+            reports = [report(held.see()) for held in self._held_of((lease_id,))]
+            if reports != self._reports.get(lease_id, []):
+                self._reports[lease_id] = reports
+                changed = True
+            if not reports:
+                self._reports.pop(lease_id, None)
+        return changed
+
+    def _held_of(self, lease_ids: Iterable[str]) -> Iterable[HeldLease]:
+        for lease_id in lease_ids:
+            for _, held in sorted(self._held.get(lease_id, {}).items()):
+                yield held
+
+    def _act(self, action: Action) -> None:
+        lease_id, epoch = action.lease_id, action.epoch
         match action:
             case Start():
-                self._start(key)
+                self._start(self._grant(lease_id, epoch))
             case Conclude(fault=fault):
-                self._hold(key, fault=fault)
+                self._hold(self._grant(lease_id, epoch), fault=fault)
             case Stop(grace_ms=grace_ms):
-                self._held[key].stop(grace_ms)
+                self._held[lease_id][epoch].stop(grace_ms)
             case Forget():
-                self._held[key].leave()
-                self._tools.tasks.create_task(self._forget(key))
+                held = self._held[lease_id][epoch]
+                held.leave()
+                self._tools.tasks.create_task(self._forget(held))
 
-    def _start(self, key: tuple[str, int]) -> None:
-        ranks = orders.rank_folders(self._grant(key), self._path(key))
+    def _start(self, grant: agent_pb2.DesiredLease) -> None:
+        ranks = orders.rank_folders(grant, orders.lease_folder(self._leases_dir, grant))
         if ranks:
-            self._tools.tasks.create_task(self._hold(key, ranks=ranks).start())
+            self._tools.tasks.create_task(self._hold(grant, ranks=ranks).start())
         else:
             fault = Fault(Category.CONFIG, "the lease names no ranks of this node")
-            self._hold(key, fault=fault)
+            self._hold(grant, fault=fault)
 
     def _hold(
         self,
-        key: tuple[str, int],
+        grant: agent_pb2.DesiredLease,
         *,
         ranks: dict[int, Path] | None = None,
         fault: Fault | None = None,
+        path: Path | None = None,
     ) -> HeldLease:
-        grant = agent_pb2.DesiredLease()
-        grant.CopyFrom(self._grant(key))
-        held = HeldLease(self._tools, grant, path=self._path(key), ranks=ranks or {}, fault=fault)
-        self._held[key] = held
+        path = path or orders.lease_folder(self._leases_dir, grant)
+        held = HeldLease(self._tools, grant, path=path, ranks=ranks or {}, fault=fault)
+        self._held.setdefault(grant.lease_id, {})[grant.epoch] = held
+        self._leases_of.update(dict.fromkeys((ranks or {}).values(), grant.lease_id))
         return held
 
-    def _grant(self, key: tuple[str, int]) -> agent_pb2.DesiredLease:
+    def _grant(self, lease_id: str, epoch: int) -> agent_pb2.DesiredLease:
+        """A copy of what is desired, which does not keep the rest of the answer alive."""
         assert self._desired is not None, "reconcile starts nothing before anything was desired"
-        return self._desired[key]
+        grant = agent_pb2.DesiredLease()
+        grant.CopyFrom(next(one for one in self._desired[lease_id] if one.epoch == epoch))
+        return grant
 
-    def _path(self, key: tuple[str, int]) -> Path:
-        return orders.lease_folder(self._leases_dir, key)
+    async def _forget(self, held: HeldLease) -> None:
+        await held.forget()
+        lease_id = held.grant.lease_id
+        del self._held[lease_id][held.grant.epoch]
+        if not self._held[lease_id]:
+            del self._held[lease_id]
+        for path in held.folders:
+            self._leases_of.pop(path, None)
+        self._changed(lease_id)
 
-    async def _forget(self, key: tuple[str, int]) -> None:
-        await self._held[key].forget()
-        del self._held[key]
-        self._changed()
+
+def _by_id(leases: Sequence[agent_pb2.DesiredLease]) -> dict[str, list[agent_pb2.DesiredLease]]:
+    found: dict[str, list[agent_pb2.DesiredLease]] = {}
+    for lease in leases:
+        found.setdefault(lease.lease_id, []).append(lease)
+    return found
 
 
 def _desired(lease: agent_pb2.DesiredLease) -> Desired:

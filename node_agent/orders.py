@@ -26,10 +26,9 @@ DEFAULT_KEEP_CHECKPOINTS = 3
 _RANK_PREFIX = "rank-"
 
 
-def lease_folder(leases_dir: Path, key: tuple[str, int]) -> Path:
-    """The folder of the grant (lease_id, epoch)."""
-    lease_id, epoch = key
-    return leases_dir / f"{file_name(lease_id)}.{epoch}"
+def lease_folder(leases_dir: Path, grant: agent_pb2.DesiredLease) -> Path:
+    """The folder of a grant."""
+    return leases_dir / f"{file_name(grant.lease_id)}.{grant.epoch}"
 
 
 def rank_folders(grant: agent_pb2.DesiredLease, folder: Path) -> dict[int, Path]:

@@ -73,8 +73,8 @@ class SpoolProtocol(Protocol):
     newer is watched.
     """
 
-    on_change: Callable[[], None]
-    """Called whenever `findings` or `is_drained` of any lease has changed."""
+    on_change: Callable[[str], None]
+    """Called with a lease's id whenever its `findings` or `is_drained` have changed."""
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -92,7 +92,7 @@ class SpoolProtocol(Protocol):
         """What is known of the lease; empty for one that is not watched."""
 
     def forget(self, lease_id: str) -> None:
-        """Drops all that is held of the lease in memory; its folder goes next."""
+        """Drops all that is held of the lease in memory, and writes nothing: its folder goes next."""
 
 
 @dataclass(frozen=True, slots=True)

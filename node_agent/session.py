@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import structlog
 
-from node_agent.held import Seen
-from node_agent.report import report
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 if TYPE_CHECKING:  # the class is there for type checkers only
@@ -51,9 +49,9 @@ class Leases(Protocol):
     """What the session needs of the keeper."""
 
     on_change: Callable[[], None]
-    """Called whenever what `seen` returns may have changed."""
+    """Called whenever what `reports` returns has changed."""
 
-    def seen(self) -> list[Seen]:
+    def reports(self) -> list[agent_pb2.ObservedLease]:
         """Every lease that is to be reported."""
 
     def desire(self, leases: Sequence[agent_pb2.DesiredLease]) -> None:
@@ -90,13 +88,12 @@ class Session:
             offer=offer,
         )
         self._metadata = tuple(metadata)
-        self._told: list[agent_pb2.ObservedLease] = []
         self._changed = asyncio.Event()
         self._leader_epoch = 0
         self._failures = 0
         self._in_contact = False
         self._sent_s = 0.0
-        leases.on_change = self._look
+        leases.on_change = self._changed.set
 
     def offer(self, offer: agent_pb2.NodeOffer) -> None:
         """Replaces what the node offers, and tells it at once."""
@@ -124,11 +121,10 @@ class Session:
             await asyncio.sleep(max(0.0, self._sent_s + pause_s - time.monotonic()))
 
     def _call(self) -> _Call:
-        self._told = self._picture()
         self._changed.clear()
         self._request.sequence += 1
         del self._request.leases[:]
-        self._request.leases.extend(self._told)
+        self._request.leases.extend(self._leases.reports())
         self._sent_s = time.monotonic()
         return self._stub.Sync(
             self._request,
@@ -176,11 +172,3 @@ class Session:
         longest_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._failures, 10))
         self._failures += 1
         await asyncio.sleep(random.uniform(0, longest_s))
-
-    def _picture(self) -> list[agent_pb2.ObservedLease]:
-        return [report(seen) for seen in self._leases.seen()]
-
-    def _look(self) -> None:
-        """Makes the held call out of date where the picture is not what it was told."""
-        if not self._changed.is_set() and self._picture() != self._told:
-            self._changed.set()

@@ -78,6 +78,7 @@ class Lease:
 
     `fault`: why none of its ranks was started. `stop_by_ms`: when the grace ends that was last
     given. `drained`: nothing that it wrote is still to be sent. `leaving`: being forgotten now.
+    `device_ids`: what its ranks may be using until it has ended.
     """
 
     lease_id: str
@@ -87,6 +88,7 @@ class Lease:
     stop_by_ms: int | None = None
     drained: bool = False
     leaving: bool = False
+    device_ids: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:
@@ -113,13 +115,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What the coordinator wants of a lease: `run`, or else a stop within `grace_ms`."""
+    """What the coordinator wants of a lease: `run`, or else a stop within `grace_ms`.
+
+    `device_ids` are those of its spec, where it has one.
+    """
 
     lease_id: str
     epoch: int
     run: bool
     grace_ms: int
     has_spec: bool
+    device_ids: tuple[str, ...] = ()
 
 
 def first_fault(ranks: Sequence[Rank]) -> Fault | None:

@@ -13,6 +13,8 @@ The rules, per lease:
 - one that is to stop is stopped once, and again only to shorten the grace;
 - one that is not desired any more is stopped, and forgotten once it has ended and all that it
   wrote was sent;
+- nothing is started on devices that another lease may still be using: a coordinator whose store has
+  lost its last writes may give away what it does not know to be taken;
 - an epoch fences all lower ones of its lease: these go first, and only then the new one starts;
 - when one rank fails the others of its lease are stopped: a gang is all or nothing.
 """
@@ -80,7 +82,10 @@ def reconcile(
             lease, want if want and want.epoch == lease.epoch else None, now_ms=now_ms
         )
     known_ids = {lease.lease_id for lease in known}
-    actions += [_unknown(want) for key, want in wanted.items() if key not in known_ids]
+    taken = {id for lease in known if lease.state is not State.ENDED for id in lease.device_ids}
+    for key, want in wanted.items():
+        if key not in known_ids and taken.isdisjoint(want.device_ids):
+            actions.append(_unknown(want))
     return actions
 
 

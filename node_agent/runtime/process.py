@@ -60,7 +60,7 @@ class ProcessRuntime:
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         """Does its work as tasks of `tasks`; holds nothing yet."""
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Callable[[Path], None] = lambda path: None
         self._tasks = tasks
         self._held: dict[Path, _Held] = {}
         self._pool = ForkPool()
@@ -152,7 +152,7 @@ class ProcessRuntime:
                 return
             await asyncio.sleep(STARTED_POLL_S)
             began_ms = remains.started_at_ms(path)
-        self._set(held, state=State.RUNNING, started_at_ms=began_ms)
+        self._set(path, held, state=State.RUNNING, started_at_ms=began_ms)
 
     def _supervisor_gone(self, path: Path) -> None:
         held = self._held[path]
@@ -164,9 +164,9 @@ class ProcessRuntime:
         ended = remains.exit_of(path)
         if ended is None:
             ended = await asyncio.to_thread(remains.lose, path, self._boot)
-        began_ms = remains.started_at_ms(path)
-        self._set(held, state=State.ENDED, started_at_ms=began_ms, **ended)
+        began_ms = held.rank.started_at_ms or remains.started_at_ms(path)
+        self._set(path, held, state=State.ENDED, started_at_ms=began_ms, **ended)
 
-    def _set(self, held: _Held, **changes: Any) -> None:
+    def _set(self, path: Path, held: _Held, **changes: Any) -> None:
         held.rank = replace(held.rank, **changes)
-        self.on_change()
+        self.on_change(path)

@@ -34,8 +34,8 @@ class RankOrder:
 class Runtime(Protocol):
     """Runs ranks that outlive it. Used from the event loop only; nothing here blocks it."""
 
-    on_change: Callable[[], None]
-    """Called whenever what `observe` says of any rank has changed."""
+    on_change: Callable[[Path], None]
+    """Called with a rank's folder whenever what `observe` says of the rank has changed."""
 
     async def open(self) -> None:
         """Gets ready to start ranks quickly."""

@@ -63,7 +63,7 @@ class Channel:
         self.ended = False
         self.closed = False
         self.counted = 0
-        self._rank = rank
+        self.rank = rank
         self._reader = reader
 
     def next_batch(self, *, now_ms: int) -> pb.PushRequest | None:
@@ -81,9 +81,9 @@ class Channel:
         if not lines.ends:
             return None
         batch = pb.PushRequest(
-            job_id=self._rank.job_id,
-            attempt=self._rank.attempt,
-            rank=self._rank.rank,
+            job_id=self.rank.job_id,
+            attempt=self.rank.attempt,
+            rank=self.rank.rank,
             channel=CHANNELS[self.name],
             begin=max(begin, self.acked),
             end=begin + lines.ends[-1],

@@ -18,29 +18,25 @@ _log = structlog.get_logger()
 class LeaseSpool:
     """The ranks of the lease to which `rank` belongs.
 
-    `on_work` is called when a checkpoint waits to be proven, `on_change` when the findings change.
+    `on_work` is called when a checkpoint waits to be proven. `told` is what the keeper knows of the
+    findings, and whether all is drained.
     """
 
-    def __init__(
-        self,
-        rank: RankFiles,
-        *,
-        on_work: Callable[[LeaseSpool], None],
-        on_change: Callable[[], None],
-    ) -> None:
+    def __init__(self, rank: RankFiles, *, on_work: Callable[[LeaseSpool], None]) -> None:
+        self.lease_id = rank.lease_id
         self.job_id = rank.job_id
         self.ranks: dict[int, RankSpool] = {}
-        self.told = (False, False)
+        self.told = (LeaseFindings(settled=False), False)
         self._checkpoints = Checkpoints(rank)
         self._done = False
         self._on_work = on_work
-        self._on_change = on_change
 
-    def add(self, rank: RankFiles) -> None:
+    def add(self, rank: RankFiles) -> RankSpool:
         """Begins with a rank."""
-        self.ranks[rank.rank] = RankSpool(
+        spool = self.ranks[rank.rank] = RankSpool(
             rank, on_saved=partial(self._on_saved, rank=rank.rank), on_done=self._on_done
         )
+        return spool
 
     @property
     def findings(self) -> LeaseFindings:
@@ -62,7 +58,6 @@ class LeaseSpool:
         """Proves the checkpoint that waits longest; returns whether another one waits."""
         if self._checkpoints.has_work:
             await self._checkpoints.settle(now_ms=now_ms, note=self._note)
-            self._on_change()
         return self._checkpoints.has_work
 
     def keep_house(self, budget_bytes: int) -> None:
@@ -82,6 +77,11 @@ class LeaseSpool:
         for rank in self.ranks.values():
             rank.abandon()
 
+    def save(self) -> None:
+        """Remembers how far it is."""
+        for rank in self.ranks.values():
+            rank.save()
+
     def close(self) -> None:
         """Ends reading; a proof that is under way gives up."""
         self._checkpoints.cancel()
@@ -92,14 +92,11 @@ class LeaseSpool:
         self.ranks[rank].note(message)
 
     def _on_done(self) -> None:
-        if not self._done:
-            self._done = True
-            self._on_change()
+        self._done = True
 
     def _on_saved(self, event: Saved, end: int, *, rank: int) -> str | None:
         had_work = self._checkpoints.has_work
         fault = self._checkpoints.report(event, rank=rank, end=end)
         if self._checkpoints.has_work and not had_work:
             self._on_work(self)
-            self._on_change()
         return fault

@@ -23,8 +23,14 @@ class _Place(msgspec.Struct):
     counted: int = 0
 
 
+_NOWHERE = _Place()
+
+
 class _Progress(msgspec.Struct):
-    """What a restart of the agent has to know; older than the truth by a second at most."""
+    """What a restart of the agent has to know; older than the truth by a second at most.
+
+    A channel of which nothing was acknowledged has no place yet.
+    """
 
     places: dict[str, _Place] = {}
     own_metrics: bool = False
@@ -46,7 +52,7 @@ class RankSpool:
         self.files = files
         self._file = files.path / "acked.json"
         self._saved = read_document(self._file, _Progress) or _Progress()
-        counted = self._saved.places.get(STDOUT, _Place()).counted
+        counted = self._saved.places.get(STDOUT, _NOWHERE).counted
         self.reports = Reports(own_metrics=self._saved.own_metrics, counted=counted)
         self.events = self._channel(
             EVENTS, EventsReader(self.reports, on_saved=on_saved, on_done=on_done)
@@ -60,7 +66,7 @@ class RankSpool:
         self.channels = [self.events, *self.outputs]
 
     def _channel(self, name: str, reader: Reader) -> Channel:
-        place = self._saved.places.get(name, _Place())
+        place = self._saved.places.get(name, _NOWHERE)
         tail = Tail(self.files.path / name, position=place.acked, base=place.base)
         channel = Channel(name, self.files, tail=tail, reader=reader)
         channel.counted = place.counted
@@ -107,7 +113,7 @@ class RankSpool:
         """Remembers how far it is, and frees disk; returns how many bytes had to be dropped."""
         # A disk that is too full to write this down is freed all the same: a restart would find
         # the hole and go on behind it.
-        self._save()
+        self.save()
         dropped = 0
         for channel in self.outputs:
             channel.tail.release(channel.acked)
@@ -115,14 +121,14 @@ class RankSpool:
         return dropped
 
     def close(self) -> None:
-        """Remembers how far it is, and closes the files."""
-        self._save()
+        """Closes the files."""
         for channel in self.channels:
             channel.close()
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Writes how far it is where that has changed."""
         places = {c.name: _Place(c.acked, c.tail.base, c.counted) for c in self.channels}
-        progress = _Progress(places, self.reports.own_metrics)
+        known = {name: place for name, place in places.items() if place != _NOWHERE}
+        progress = _Progress(known, self.reports.own_metrics)
         if progress != self._saved and write_document(self._file, progress):
             self._saved = progress

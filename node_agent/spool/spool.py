@@ -1,8 +1,9 @@
 """The spool: follows the files of all ranks, ships what they hold, proves their checkpoints.
 
-Theory of operation. Ranks write plain files and never wait for anybody. One loop looks at all
-files whenever the kernel hints at a change, takes one batch of each that has more, in turn, and
-hands it to the pusher, which waits while too much is unacknowledged. All state that matters is in
+Theory of operation. Ranks write plain files and never wait for anybody. One loop looks at those
+files of which the kernel says that they changed, and at all of them every now and then, takes one
+batch of each that has more, in turn, and hands it to the pusher, which waits while too much is
+unacknowledged. All state that matters is in
 the files and in the offset up to which they are acknowledged; memory holds a window of batches.
 Once a second the offsets are written down, blocks that are acknowledged are given back to the
 disk, and of a file that outgrew its budget while the coordinator was away the oldest part goes.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import structlog
 
-from node_agent.ranks import LeaseFindings, RankFiles
+from node_agent.ranks import EVENTS, STDERR, STDOUT, LeaseFindings, RankFiles
 from node_agent.spool.channels import Channel
 from node_agent.spool.kernel import Changes
 from node_agent.spool.lease_spool import LeaseSpool
@@ -51,11 +53,13 @@ class Spool:
         node_id: str,
         budget_bytes: int = DEFAULT_BUDGET_BYTES,
     ) -> None:
-        self.on_change: Callable[[], None] = lambda: None
+        self.on_change: Callable[[str], None] = lambda lease_id: None
         self._budget_bytes = budget_bytes
         self._leases: dict[str, LeaseSpool] = {}
+        self._ranks: dict[Path, RankSpool] = {}
+        self._due: dict[Path, RankSpool] = {}  # to be looked at in the next round
         self._unproven: asyncio.Queue[LeaseSpool] = asyncio.Queue()
-        self._changes = Changes()
+        self._changes = Changes((STDOUT, STDERR, EVENTS))
         self._pusher = Pusher(open_push, node_id=node_id, on_response=self._on_response)
 
     async def run(self) -> None:
@@ -67,7 +71,8 @@ class Spool:
                 for part in parts:
                     tasks.create_task(part)
         finally:
-            for lease_id in list(self._leases):
+            for lease_id, lease in list(self._leases.items()):
+                lease.save()
                 self.forget(lease_id)
             self._changes.close()
 
@@ -75,12 +80,10 @@ class Spool:
         """Begins with a rank; one that is watched already is left as it is."""
         lease = self._leases.get(rank.lease_id)
         if lease is None:
-            lease = LeaseSpool(
-                rank, on_work=self._unproven.put_nowait, on_change=lambda: self.on_change()
-            )
+            lease = LeaseSpool(rank, on_work=self._unproven.put_nowait)
             self._leases[rank.lease_id] = lease
         if rank.rank not in lease.ranks:
-            lease.add(rank)
+            self._due[rank.path] = self._ranks[rank.path] = lease.add(rank)
             self._changes.add(rank.path)
 
     def ended(self, lease_id: str, rank: int) -> None:
@@ -88,7 +91,7 @@ class Spool:
         lease = self._leases.get(lease_id)
         if lease is not None and rank in lease.ranks:
             lease.ranks[rank].end()
-            self._changes.wake()
+            self._look_at(lease)
 
     def is_drained(self, lease_id: str) -> bool:
         """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""
@@ -101,32 +104,40 @@ class Spool:
         return LeaseFindings() if lease is None else lease.findings
 
     def forget(self, lease_id: str) -> None:
-        """Drops all that is held of the lease in memory; its folder goes next."""
+        """Drops all that is held of the lease in memory, and writes nothing: its folder goes next."""
         lease = self._leases.pop(lease_id, None)
         if lease is not None:
             lease.close()
             for rank in lease.ranks.values():
-                self._changes.remove(rank.files.path)
+                path = rank.files.path
+                self._changes.remove(path)
+                self._ranks.pop(path, None)
+                self._due.pop(path, None)
             self._pusher.drop(lambda channel: channel.closed)
 
     async def _read(self) -> None:
         while True:
-            self._changes.begin_round()
-            left_bytes = await self._read_round()
-            self._notice_drained()
+            changed = self._changes.begin_round()
+            due, self._due = self._due, {}
+            for path in self._ranks if changed is None else changed:
+                if path in self._ranks:
+                    due[path] = self._ranks[path]
+            left_bytes = await self._read_round(due)
+            for lease_id in {rank.files.lease_id: None for rank in due.values()}:
+                self._notice(lease_id)
             if left_bytes is None:
-                await self._changes.wait(watched=sum(len(x.ranks) for x in self._leases.values()))
+                await self._changes.wait(watched=len(self._ranks))
             else:
                 # Lines gather meanwhile: fewer and fuller batches.
                 await asyncio.sleep(PACE_S if left_bytes < BEHIND_BYTES else 0)
 
-    async def _read_round(self) -> int | None:
-        """Takes one batch of each channel that has one.
+    async def _read_round(self, due: Mapping[Path, RankSpool]) -> int | None:
+        """Takes one batch of each channel that has one; its rank is looked at again then.
 
         Returns the most bytes that a channel has left after its batch; None where none had one.
         """
         left_bytes = None
-        for rank in [rank for lease in self._leases.values() for rank in lease.ranks.values()]:
+        for path, rank in due.items():
             for channel in rank.channels:
                 await self._pusher.room()
                 if channel.closed:
@@ -138,6 +149,7 @@ class Spool:
                     continue
                 if found:
                     left_bytes = max(left_bytes or 0, channel.tail.size() - channel.tail.position)
+                    self._due[path] = rank
         return left_bytes
 
     def _read_batch(self, rank: RankSpool, channel: Channel) -> bool:
@@ -158,37 +170,44 @@ class Spool:
             _log.warning("coordinator_lost_output", job_id=sent.batch.job_id)
             self._pusher.drop(lambda channel: channel is sent.channel)
             sent.channel.rewind(response.acknowledged)
-            self._changes.wake()
+            self._look_at(self._leases[sent.channel.rank.lease_id])
         else:
             sent.channel.acknowledge(sent.batch.end, counted=sent.counted)
         if sent.channel.ended:
-            self._notice_drained()
+            self._notice(sent.channel.rank.lease_id)
 
     def _abandon(self, job_id: str) -> None:
         for lease in self._leases.values():
             if lease.job_id == job_id:
                 lease.abandon()
+                self._look_at(lease)
         self._pusher.drop(lambda channel: not channel.wanted)
+
+    def _look_at(self, lease: LeaseSpool) -> None:
+        """Has all files of a lease looked at, whether they have changed or not."""
+        self._due.update((rank.files.path, rank) for rank in lease.ranks.values())
         self._changes.wake()
 
-    def _notice_drained(self) -> None:
-        """Says when a lease has become settled or drained, or is so no more."""
-        changed = False
-        for lease in self._leases.values():
-            told, lease.told = lease.told, (lease.is_settled, lease.is_drained)
-            changed = changed or told != lease.told
-        if changed:
-            self.on_change()
+    def _notice(self, lease_id: str) -> None:
+        """Says so when what is known of a lease has changed."""
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return
+        told, lease.told = lease.told, (lease.findings, lease.is_drained)
+        if told != lease.told:
+            self.on_change(lease_id)
 
     async def _prove(self) -> None:
         while True:
             lease = await self._unproven.get()
             if await lease.prove_one(now_ms=_now_ms):
                 self._unproven.put_nowait(lease)
-            self._changes.wake()
+            self._notice(lease.lease_id)
+            self._look_at(lease)
 
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            for lease in self._leases.values():
+            for lease in list(self._leases.values()):
                 lease.keep_house(self._budget_bytes)
+                self._notice(lease.lease_id)  # a checkpoint may have been deleted

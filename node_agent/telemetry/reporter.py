@@ -126,7 +126,9 @@ class TelemetryReporter:
     async def _send(self, sample: Sample) -> None:
         request = to_request(sample, node_id=self._node_id)
         try:
-            await asyncio.wait_for(self._report(request), REPORT_TIMEOUT_S)
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            async with asyncio.timeout(REPORT_TIMEOUT_S):
+                await self._report(request)
         except (RpcError, TimeoutError, OSError) as error:
             _log.debug("telemetry_not_reported", reason=type(error).__name__)
 

@@ -28,7 +28,7 @@ class Bench:
         runtime.on_change = self._on_change
         self._waiters: list[asyncio.Event] = []
 
-    def _on_change(self) -> None:
+    def _on_change(self, path: Path) -> None:
         for waiter in self._waiters:
             waiter.set()
 

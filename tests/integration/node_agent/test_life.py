@@ -144,7 +144,7 @@ async def test_a_model_is_reported_where_the_lease_ended_well(
     empty.spec.job_id = "job_3"
     await coordinator.desire(well, badly, empty)
     ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
-    assert ended.output_model_uri == str(agent.data_dir / "storage/jobs/job_1/model")
+    assert ended.output_model_uri == (agent.data_dir / "storage/jobs/job_1/model").as_uri()
     for other in ("lease-2", "lease-3"):
         assert (await coordinator.reported(other, agent_pb2.ENDED)).output_model_uri == ""
 

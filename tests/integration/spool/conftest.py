@@ -43,7 +43,7 @@ class Agent:
             node_id="node-1",
             budget_bytes=self.budget_bytes,
         )
-        self.spool.on_change = self.changed.set
+        self.spool.on_change = lambda lease_id: self.changed.set()
         self._running = asyncio.create_task(self.spool.run())
 
     async def stop(self) -> None:
