@@ -21,6 +21,7 @@ BENCHES = {
     "rest": "bench.over_http",
     "dispatch": "bench.dispatch",
     "logs": "bench.log_lines",
+    "steady": "bench.steady_log",
     "control": "bench.control",
 }
 
