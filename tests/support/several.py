@@ -24,6 +24,7 @@ from tests.support.waiting import until
 
 START_S = 60.0
 TTL_S = 2.0
+STORY_BYTES = 4000
 
 
 class Program:
@@ -33,6 +34,7 @@ class Program:
         self.name, self.words = name, words
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._from = 0  # where the log of the last start begins
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -41,6 +43,7 @@ class Program:
 
     def start(self) -> None:
         with self._log.open("ab") as out:
+            self._from = out.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self.words],
                 cwd=ROOT,
@@ -59,10 +62,11 @@ class Program:
                 self.send(signal.SIGKILL)
             self._process.wait()
 
-    def story(self, size: int = 4000) -> str:
-        """The end of its log."""
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        return f"--- {self.name}\n{text[-size:]}"
+    def story(self, *, since_start: bool = False) -> str:
+        """The end of its log; or all of it since it was started last."""
+        log = self._log.read_bytes() if self._log.exists() else b""
+        text = log[self._from :] if since_start else log[-STORY_BYTES:]
+        return f"--- {self.name}\n{text.decode(errors='replace')}"
 
 
 class Coordinator(Program):
@@ -76,9 +80,13 @@ class Coordinator(Program):
         where = ("--data-dir", str(data_dir), "--grpc", self.address)
         super().__init__(folder, f"coordinator-{number}", "coordinator", *where, *words)
 
-    def stands_by(self) -> bool:
-        """Whether it ever said that it stands by."""
-        return "stands_by" in self.story()
+    def wait_until_it_stands_by(self) -> None:
+        """Since it was started last."""
+        until(
+            lambda: "stands_by" in self.story(since_start=True),
+            lambda: f"it stands by\n{self.story()}",
+            within_s=START_S,
+        )
 
     def serves(self) -> bool:
         """Whether its health is SERVING."""
@@ -145,7 +153,7 @@ class Several:
         for one in (*others, self.gateway, self.agent):
             one.start()
         for one in others:
-            until(one.stands_by, lambda: f"the others stand by\n{self.story()}", within_s=START_S)
+            one.wait_until_it_stands_by()
         until(self._has_devices, lambda: f"the node is there\n{self.story()}", within_s=START_S)
 
     def close(self) -> None:
