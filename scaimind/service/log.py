@@ -1,13 +1,35 @@
-"""The programs' own log: structured events on standard error, text for people or JSON lines."""
+"""The programs' own log: structured events on standard error, text for people or JSON lines.
+
+A log that cannot be written (its disk is full, its reader is gone) loses lines and stops nobody: the
+program is the one that still runs jobs.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
+
+
+class _Losing:
+    """A text file that lets go of what cannot be written."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 def configure(*, level: str, json: bool) -> None:
@@ -27,7 +49,7 @@ def configure(*, level: str, json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, _Losing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr)

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import grpc
 import pytest
 
 from coordinator.data_dir import ADMIN_KEY, STORE, STREAMS
 from tests.contract.stores.samples import batch, job
+from tests.integration.coordinator.house import CHANNEL, Program
 from tests.integration.coordinator.test_restart import run
 from tests.unit.store.test_backup import Home
 
@@ -87,3 +89,13 @@ async def test_it_does_not_start_and_says_what_to_do(
     assert (status, bool(re.search(said, errors))) == (3, True), errors
     assert "Traceback" not in errors
     assert {path.name: path.stat().st_size for path in tmp_path.glob("*.db")} == before
+
+
+async def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    (tmp_path / "program.log").symlink_to("/dev/full")
+    await program.start()
+    async with grpc.aio.insecure_channel(program.address, options=CHANNEL) as channel:
+        await program.caller(channel, "admin.key").submit()
+    assert await program.stop() == 0
+    await program.close()
