@@ -71,34 +71,51 @@ def outcome(events: Sequence[Changed | Retired]) -> Outcome:
     return result
 
 
+AuditRow = tuple[int, str, str, str, str, str, int]  # at, kind, id, cause, actor, status, attempt
+
+
+def audit_rows(events: Sequence[Changed | Retired]) -> list[AuditRow]:
+    """The lines of a batch, in the order of the fields of StoredEvent, without their numbers."""
+    rows: list[AuditRow] = []
+    for event in events:
+        if isinstance(event, Changed):
+            record = event.record
+            kind = record.kind
+            if kind in AUDITED:
+                status, attempt = _standing(record)
+                line = (event.at_ms, kind.value, record.id, event.cause.value, event.actor)
+                rows.append((*line, status, attempt))
+        elif event.kind in AUDITED:
+            rows.append((event.at_ms, event.kind.value, event.id, "RETIRED", "core", "", 0))
+    return rows
+
+
 def audit(events: Sequence[Changed | Retired], after: int) -> list[StoredEvent]:
     """The lines of a batch, numbered from `after` + 1."""
-    lines: list[StoredEvent] = []
-    for event in events:
-        record = event.record if isinstance(event, Changed) else None
-        kind, id = (record.kind, record.id) if record else (event.kind, event.id)  # type: ignore[union-attr]
-        if kind not in AUDITED:
-            continue
-        status, attempt = _standing(record)
-        lines.append(
-            StoredEvent(
-                sequence=after + len(lines) + 1,
-                at_ms=event.at_ms,
-                kind=str(kind),
-                id=id,
-                cause=str(event.cause) if isinstance(event, Changed) else "RETIRED",
-                actor=event.actor if isinstance(event, Changed) else "core",
-                status=status,
-                attempt=attempt,
-            )
-        )
-    return lines
+    return [
+        stored_event(sequence, *row) for sequence, row in enumerate(audit_rows(events), after + 1)
+    ]
 
 
-def _standing(record: Record | None) -> tuple[str, int]:
+def stored_event(sequence: int, *row: *AuditRow) -> StoredEvent:
+    """A line with its number."""
+    at_ms, kind, id, cause, actor, status, attempt = row
+    return StoredEvent(
+        sequence=sequence,
+        at_ms=at_ms,
+        kind=kind,
+        id=id,
+        cause=cause,
+        actor=actor,
+        status=status,
+        attempt=attempt,
+    )
+
+
+def _standing(record: Record) -> tuple[str, int]:
     """Status and attempt of a record, where it has them."""
     if isinstance(record, Job):
-        return str(record.status), record.attempt.number if record.attempt else 0
+        return record.status.value, record.attempt.number if record.attempt else 0
     if isinstance(record, Lease):
         return record.state.name, record.attempt
     return "", 0

@@ -30,7 +30,14 @@ from coordinator.store.protocol import (
     StoredEvent,
     StoreUnavailable,
 )
-from coordinator.store.rows import BEFORE_JOBS, EVENTS_KEPT, Outcome, audit, outcome
+from coordinator.store.rows import (
+    BEFORE_JOBS,
+    EVENTS_KEPT,
+    Outcome,
+    audit_rows,
+    outcome,
+    stored_event,
+)
 
 T = TypeVar("T")
 
@@ -155,7 +162,7 @@ class SqliteStore:
                 f" WHERE {which} sequence > ? ORDER BY sequence LIMIT ?",
                 [*arguments, after, max(0, min(limit, EVENTS_MAX))],
             )
-            return tuple(_stored_event(row) for row in rows)
+            return tuple(stored_event(*row) for row in rows)
 
         return await self._read(work)
 
@@ -182,7 +189,7 @@ class _Prepared:
             (str(kind), id, encode(record).decode())
             for (kind, id), record in self._outcome.records.items()
         ]
-        self._events = audit(batch.events, 0)
+        self._events = audit_rows(batch.events)
 
     def write(self, connection: sqlite3.Connection, version: int) -> None:
         """Writes them, as the batch of a version. Deletions come first."""
@@ -203,26 +210,13 @@ class _Prepared:
         insert_rows(
             connection,
             "INSERT INTO events (version, at, kind, id, cause, actor, status, attempt)",
-            [_event_row(line, version) for line in self._events],
+            [(version, *row) for row in self._events],
         )
         connection.execute("INSERT INTO batches VALUES (?, ?)", (self._id, version))
 
     def trim(self, connection: sqlite3.Connection, events_kept: int) -> None:
         """Lets the oldest lines of the audit go, hardly more than were written."""
         connection.execute(TRIM_EVENTS, (events_kept, len(self._events) + EVENTS_SLACK))
-
-
-def _event_row(line: StoredEvent, version: int) -> tuple[Any, ...]:
-    return (
-        version,
-        line.at_ms,
-        line.kind,
-        line.id,
-        line.cause,
-        line.actor,
-        line.status,
-        line.attempt,
-    )
 
 
 def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
@@ -300,17 +294,3 @@ def _load(connection: sqlite3.Connection) -> Snapshot:
         ]
     before = [record for kind in BEFORE_JOBS for record in records.get(kind, ())]
     return Snapshot(records=(*before, *jobs, *records.get(Kind.LEASE, ())), version=version)
-
-
-def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
-    sequence, at_ms, kind, id, cause, actor, status, attempt = row
-    return StoredEvent(
-        sequence=sequence,
-        at_ms=at_ms,
-        kind=kind,
-        id=id,
-        cause=cause,
-        actor=actor,
-        status=status,
-        attempt=attempt,
-    )
