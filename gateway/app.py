@@ -107,6 +107,11 @@ class Gateway:
         """How many streams are being sent."""
         return len(self._services.places.open)
 
+    @property
+    def shared_streams(self) -> int:
+        """How many calls of the coordinator several readers share."""
+        return len(self._services.hubs.open)
+
     def end_streams(self) -> None:
         """Ends open streams and says not ready from now on; the first step of going down."""
         self._draining = True
@@ -255,7 +260,7 @@ def create_app(
     places = Places(total=limits.streams, per_user=limits.user_streams)
     return Gateway(
         catalog,
-        Services(upstream, Metrics(), limits, places, copies, exchange),
+        Services(upstream, Metrics(), limits, places, copies=copies, exchange=exchange),
         authenticator=authenticator,
         limiter=limiter,
         prefix="/" + prefix.strip("/") if prefix.strip("/") else "",

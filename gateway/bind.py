@@ -103,6 +103,19 @@ class Binder:
         """Whether `Last-Event-ID` says where a stream goes on."""
         return self._resume is not None
 
+    def resumes(self, request: Any) -> Callable[[str], Any] | None:
+        """How to ask for what comes after an event instead, by its id; None where one cannot."""
+        if self._resume is None or self._resume.parents:
+            return None
+
+        def after(identifier: str) -> Any:
+            other = self._new()
+            other.CopyFrom(request)
+            setattr(other, RESUME_FIELD, identifier)
+            return other
+
+        return after
+
     def bind(
         self,
         variables: Mapping[str, str],

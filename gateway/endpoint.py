@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import structlog
 
 from gateway.auth import Identity
 from gateway.bind import Binder
+from gateway.chunks import batch_printer
 from gateway.copies import Copies
 from gateway.exchange import Exchange
 from gateway.json_in import JsonReader
@@ -22,9 +23,10 @@ from gateway.middleware import Context, Receive, Scope, Send, respond
 from gateway.places import Places
 from gateway.recall import Recall
 from gateway.routes import Match, Route
-from gateway.sse import Stream, batch_printer
+from gateway.sharing import Hubs, Source
+from gateway.sse import Stream
 from gateway.status import STREAM_ENDED, Failure, away, translate
-from gateway.upstream import ClientGone, Upstream, answer
+from gateway.upstream import ClientGone, Metadata, Upstream, answer
 
 REPLAYED = ("x-idempotency-replayed", "true")
 STALE_WARNING = (b"warning", b'110 - "Response is Stale"')
@@ -57,6 +59,8 @@ class Services:
     limits: Limits
     places: Places
     """For streams."""
+    hubs: Hubs = field(default_factory=Hubs)
+    """Of streams that several read."""
     copies: Copies | None = None
     """Of what was read, for while the coordinator is away."""
     exchange: Exchange | None = None
@@ -139,8 +143,11 @@ class Endpoint:
         metadata = self._upstream.metadata(*pairs)
         if self.method.streaming:
             with self._services.places.place(asked.identity):
-                call = self._upstream.start(self.method, request, metadata=metadata)
-                await self._stream(call, receive=asked.receive, send=asked.send)
+                source = self._source(request, asked.identity, metadata=metadata)
+                try:
+                    await self._stream(source, receive=asked.receive, send=asked.send)
+                finally:
+                    source.close()
             return
         call = self._upstream.start(self.method, request, metadata=metadata)
         response = await answer(call, asked.receive)
@@ -176,11 +183,25 @@ class Endpoint:
         body = _encode({"status": "ok", "data": self._print(response), "meta": meta})
         await respond(asked.send, self.method.http_status, body=body, headers=headers)
 
-    async def _stream(self, call: Any, *, receive: Receive, send: Send) -> None:
+    def _source(self, request: Any, identity: Identity, *, metadata: Metadata) -> Source:
+        """What a reader of the stream gets; shared with others of the same request."""
+        begins = self.binder.resumes(request)
+
+        def start(after: str) -> Any:
+            asked = begins(after) if after and begins is not None else request
+            return self._upstream.start(self.method, asked, metadata=metadata)
+
+        key = None
+        if begins is not None:
+            anywhere = begins("").SerializeToString(deterministic=True).hex()
+            granted = ",".join(sorted(identity.permissions))
+            key = (identity.tenant_id, granted, self.method.rpc_path, anywhere)
+        return Source(start, self._print_batch, hubs=self._services.hubs, key=key)
+
+    async def _stream(self, source: Source, *, receive: Receive, send: Send) -> None:
         limits, streams = self._services.limits, self._services.places.open
         stream = Stream(
-            call,
-            self._print_batch,
+            source,
             receive=receive,
             send=send,
             heartbeat_s=limits.heartbeat_s,
@@ -207,8 +228,6 @@ class Endpoint:
                 await send({"type": "http.response.body", "body": b""})
                 return
             raise
-        finally:
-            call.cancel()
 
 
 def refusal(error: grpc.RpcError, context: Context, *, metrics: Metrics) -> Failure:
