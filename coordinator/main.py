@@ -33,6 +33,7 @@ from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Fenced, Store, StoreError, StoreUnavailable
 from coordinator.store.redis import RedisStore
 from coordinator.store.sqlite import SqliteStore
+from coordinator.streams.front import FrontedStreams
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Streams, StreamsUnavailable
 from coordinator.streams.redis import RedisStreams
@@ -125,7 +126,7 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         keeping = asyncio.create_task(leadership.keep(server.set_serving))
         stack.push_async_callback(_end, keeping)
         await driver.lead(epoch)
-        if isinstance(parts.streams, SqliteStreams):
+        if isinstance(parts.streams, FrontedStreams):
             live = driver.view.jobs
             pruning = keep_within(parts.streams, settings.all_logs_bytes, live.__contains__)
             stack.push_async_callback(_end, asyncio.create_task(pruning))

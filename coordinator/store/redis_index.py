@@ -32,13 +32,13 @@ def mark(job: Job) -> bytes:
     run = parts(job.tenant_id, str(job.status))
     job_id = job.job_id.encode()
     texts = [run, *(run + part(value(job)) + job_id for value in ORDERS.values())]
-    for key, value in job.labels:
-        texts.append(_labelled(job.tenant_id, key, value, str(job.status)) + job_id)
+    for label in job.labels:
+        texts.append(_labelled(job.tenant_id, label, str(job.status)) + job_id)
     return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
 
 
-def _labelled(tenant_id: str, key: str, value: str, status: str) -> bytes:
-    return parts(tenant_id, key, value, status)
+def _labelled(tenant_id: str, label: tuple[str, str], status: str) -> bytes:
+    return parts(tenant_id, *label, status)
 
 
 def _texts(mark: bytes) -> list[bytes]:
@@ -136,7 +136,7 @@ class Listing:
         return min(zip(labels, totals, strict=True), key=lambda one: one[1])
 
     def _label_runs(self, label: tuple[str, str]) -> list[bytes]:
-        return [_labelled(self._where.tenant_id, *label, status) for status in self._wanted]
+        return [_labelled(self._where.tenant_id, label, status) for status in self._wanted]
 
     async def _labelled(self, server: Server, label: tuple[str, str]) -> list[bytes]:
         """Value and job id of all jobs that have one label, and the others as well."""
@@ -164,7 +164,7 @@ class Listing:
             _, job_id = split(entry, number=self._where.order_by in NUMBERS)
             has = set(texts[_FIRST_LABEL:])
             if all(
-                _labelled(self._where.tenant_id, *label, status) + job_id in has
+                _labelled(self._where.tenant_id, label, status) + job_id in has
                 for label in self._where.labels
             ):
                 yield entry

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from coordinator.streams.bell import Bell, Bells
@@ -52,6 +52,15 @@ class Disk(Protocol):
     async def latest(self, job_ids: Sequence[str]) -> dict[str, Latest]:
         """As Streams.latest."""
 
+    async def log_bytes(self) -> int:
+        """Of the logs of all jobs, before compression."""
+
+    async def log_sizes(self) -> list[tuple[str, int]]:
+        """Of each job, the one that began first before the others."""
+
+    async def cut(self, job_id: str, most: int) -> int:
+        """Takes a step to bring a job's log down to so many bytes; answers what is left."""
+
     async def forget(self, job_id: str) -> None:
         """From now on the job has no streams."""
 
@@ -69,33 +78,26 @@ class _Waiting:
         self.answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
 
-class FrontedStreams:
-    """Streams on a disk."""
+class _Group:
+    """Writes what waits, one group after the other."""
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._tails = Tails()
-        self._bells = Bells()
+    def __init__(self, write: Callable[[Sequence[Append]], Awaitable[list[int]]]) -> None:
+        self._write = write
         self._waiting: deque[_Waiting] = deque()
         self._flushing: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
-        await self._disk.open()
-        self._tails = Tails()  # what was known may have changed while closed
-
-    async def close(self) -> None:
-        if self._flushing is not None:
-            await asyncio.wait([self._flushing])
-        await self._disk.close()
-
-    async def append(self, batches: Sequence[Append]) -> list[int]:
-        for batch in batches:
-            check(batch)
+    async def put(self, batches: Sequence[Append]) -> list[int]:
+        """The offsets of these batches, once they are written."""
         waiting = _Waiting(batches)
         self._waiting.append(waiting)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         return await waiting.answer
+
+    async def end(self) -> None:
+        """Returns once nothing waits."""
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing])
 
     async def _flush(self) -> None:
         try:
@@ -103,26 +105,54 @@ class FrontedStreams:
                 count = min(len(self._waiting), GROUP_MAX)
                 group = [self._waiting.popleft() for _ in range(count)]
                 try:
-                    await self._write(group)
+                    offsets = await self._write([one for each in group for one in each.batches])
                 except Exception as error:
                     for waiting in group:
                         if not waiting.answer.done():
                             waiting.answer.set_exception(error)
+                else:
+                    _answer(group, offsets)
         finally:
             self._flushing = None
 
-    async def _write(self, group: list[_Waiting]) -> None:
-        batches = [batch for waiting in group for batch in waiting.batches]
+
+def _answer(group: Sequence[_Waiting], offsets: list[int]) -> None:
+    done = 0
+    for waiting in group:
+        if not waiting.answer.done():
+            waiting.answer.set_result(offsets[done : done + len(waiting.batches)])
+        done += len(waiting.batches)
+
+
+class FrontedStreams:
+    """Streams on a disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._tails = Tails()
+        self._bells = Bells()
+        self._group = _Group(self._write)
+
+    async def open(self) -> None:
+        await self._disk.open()
+        self._tails = Tails()  # what was known may have changed while closed
+
+    async def close(self) -> None:
+        await self._group.end()
+        await self._disk.close()
+
+    async def append(self, batches: Sequence[Append]) -> list[int]:
+        for batch in batches:
+            check(batch)
+        return await self._group.put(batches)
+
+    async def _write(self, batches: Sequence[Append]) -> list[int]:
         offsets, news = await self._disk.append(batches)
         for job_id, one in news.items():
             self._tails.publish(job_id, one)
-        done = 0
-        for waiting in group:
-            if not waiting.answer.done():
-                waiting.answer.set_result(offsets[done : done + len(waiting.batches)])
-            done += len(waiting.batches)
         for job_id in news:
             self._bells.ring(job_id)
+        return offsets
 
     async def lines(
         self, job_id: str, *, after: int, limit: int, rank: int | None = None, min_level: int = 0
@@ -181,3 +211,36 @@ class FrontedStreams:
         self._tails.forget(job_id)
         self._bells.ring(job_id)
         await self._disk.collect()
+
+    async def prune(self, most: int, is_live: Callable[[str], bool]) -> None:
+        """Lets lines go while the logs of all jobs have more bytes than `most`.
+
+        The jobs that began first and have ended lose theirs first, then those that have most of the
+        living. Raises StreamsUnavailable.
+        """
+        excess = await self._disk.log_bytes() - most
+        if excess <= 0:
+            return
+        sizes = await self._disk.log_sizes()
+        ended = [one for one in sizes if not is_live(one[0])]
+        living = [one for one in sizes if is_live(one[0])]
+        for job_id, size in [*ended, *sorted(living, key=lambda one: -one[1])]:
+            if excess <= 0:
+                return
+            least = max(0, size - excess)
+            left = await _cut(self._disk, job_id, size=size, most=least, told=self._tails.forget)
+            self._bells.ring(job_id)
+            excess -= size - left
+
+
+async def _cut(
+    disk: Disk, job_id: str, *, size: int, most: int, told: Callable[[str], None]
+) -> int:
+    """Brings a job's log down to so many bytes in small steps, each told; answers what is left."""
+    while size > most:
+        left = await disk.cut(job_id, most)
+        told(job_id)
+        if left == size:
+            break
+        size = left
+    return size

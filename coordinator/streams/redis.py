@@ -8,7 +8,7 @@ outcome, say), the script takes nothing, and it is done again on what Redis hold
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -102,33 +102,57 @@ class _Redis:
 
     async def append(self, batches: Sequence[Append]) -> tuple[list[int], dict[str, News]]:
         for _ in range(TRIES):
-            states = await self._states(batches)
+            jobs = dict.fromkeys(batch.source.job_id for batch in batches)
+            states = await self._states(list(jobs))
             offsets, growth = _grow(states, batches)
             if not growth.jobs:
                 return offsets, {}
-            trimmed = {job_id for job_id, job in growth.jobs.items() if job.trim_points()}
-            # Until it is known what became of it, nothing is known of these jobs.
-            for job_id in growth.jobs:
-                self._known.pop(job_id, None)
-            said, *facts = await self._server.run(
-                APPEND,
-                [self._server.key("state"), *self._keys(growth.jobs)],
-                [
-                    *(self._epoch(), self._log_bytes_max),
-                    *(job.number for job in growth.jobs.values()),
-                    *_arguments(growth, trimmed),
-                ],
-            )
-            if said == b"fenced":
-                raise StreamsUnavailable("another coordinator leads now")
-            if said == b"ok":
-                self._learn(growth, facts)
+            if await self._run(growth, self._log_bytes_max):
                 return offsets, growth.news()
         raise StreamsUnavailable(f"{self._server.name}: another coordinator appends as well")
 
-    async def _states(self, batches: Sequence[Append]) -> dict[str, JobState]:
+    async def _run(self, growth: Growth, log_bytes_max: int) -> bool:
+        """Has it added; answers whether it was, which it is not where what is known is out of date."""
+        trimmed = {job_id for job_id, job in growth.jobs.items() if job.trim_points()}
+        # Until it is known what became of it, nothing is known of these jobs.
+        for job_id in growth.jobs:
+            self._known.pop(job_id, None)
+        words: list[Argument] = [self._epoch(), log_bytes_max]
+        for job_id, job in growth.jobs.items():
+            words += (job_id, job.number)
+        said, *facts = await self._server.run(
+            APPEND, self._keys(growth.jobs), [*words, *_arguments(growth, trimmed)]
+        )
+        if said == b"fenced":
+            raise StreamsUnavailable("another coordinator leads now")
+        if said == b"ok":
+            self._learn(growth, facts)
+        return bool(said == b"ok")
+
+    async def log_bytes(self) -> int:
+        (size,) = await self._server.fields("state", ["log_bytes"])
+        return int(size or 0)
+
+    async def log_sizes(self) -> list[tuple[str, int]]:
+        begun, sizes = await self._server.at_once(
+            [
+                ("ZRANGE", self._server.key("begun"), 0, -1),
+                ("HGETALL", self._server.key("logs")),
+            ]
+        )
+        return [(job_id.decode(), int(sizes.get(job_id, 0))) for job_id in begun]
+
+    async def cut(self, job_id: str, most: int) -> int:
+        for _ in range(TRIES):
+            growth = Growth()
+            growth.jobs = await self._states([job_id])
+            growth.added = {job_id: Added()}
+            if await self._run(growth, most):
+                return growth.jobs[job_id].log_bytes
+        raise StreamsUnavailable(f"{self._server.name}: another coordinator appends as well")
+
+    async def _states(self, jobs: Sequence[str]) -> dict[str, JobState]:
         """What Redis holds of the jobs; kept, so that it is rarely asked."""
-        jobs = list(dict.fromkeys(batch.source.job_id for batch in batches))
         missing = [job_id for job_id in jobs if job_id not in self._known]
         found = await self._server.each([("HGETALL", self._name("streams", id)) for id in missing])
         for job_id, fields in zip(missing, found, strict=True):
@@ -148,9 +172,10 @@ class _Redis:
             job.log_first, job.log_bytes = first, size
             self._known[job_id] = job
 
-    def _keys(self, job_ids: Sequence[str] | dict[str, JobState]) -> list[str]:
+    def _keys(self, job_ids: Iterable[str]) -> list[str]:
+        shared = [self._server.key(name) for name in ("state", "logs", "begun")]
         kinds = ("streams", "log", "points")
-        return [self._name(kind, job_id) for job_id in job_ids for kind in kinds]
+        return shared + [self._name(kind, job_id) for job_id in job_ids for kind in kinds]
 
     def _name(self, kind: str, job_id: str) -> str:
         return self._server.key(f"{kind}:{job_id}")
@@ -266,8 +291,8 @@ class _Redis:
 
     async def forget(self, job_id: str) -> None:
         self._known.pop(job_id, None)
-        keys = [self._server.key("state"), *self._keys([job_id])]
-        if not await self._server.run(FORGET, keys, [self._epoch()]):
+        words = (self._epoch(), job_id)
+        if not await self._server.run(FORGET, self._keys([job_id]), words):
             raise StreamsUnavailable("another coordinator leads now")
 
     async def collect(self) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import structlog
 
+from coordinator.streams.front import FrontedStreams
 from coordinator.streams.protocol import StreamsUnavailable
-from coordinator.streams.sqlite import SqliteStreams
 
 LOOKS_EVERY_S = 10.0
 
 log = structlog.get_logger("coordinator.streams")
 
 
-async def keep_within(streams: SqliteStreams, most: int, is_live: Callable[[str], bool]) -> None:
+async def keep_within(streams: FrontedStreams, most: int, is_live: Callable[[str], bool]) -> None:
     """Looks every few seconds, until cancelled.
 
     Args:

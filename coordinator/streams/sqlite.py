@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -37,36 +37,7 @@ class SqliteStreams(FrontedStreams):
     """
 
     def __init__(self, path: Path | str, *, log_bytes_max: int = LOG_BYTES_MAX) -> None:
-        self._file = _File(Path(path), log_bytes_max)
-        super().__init__(self._file)
-
-    async def prune(self, most: int, is_live: Callable[[str], bool]) -> None:
-        """Lets lines go while the logs of all jobs have more bytes than `most`.
-
-        The jobs that began first and have ended lose theirs first, then those that have most of the
-        living. Raises StreamsUnavailable.
-        """
-        excess = await self._file.log_bytes() - most
-        if excess <= 0:
-            return
-        sizes = await self._file.log_sizes()
-        ended = [one for one in sizes if not is_live(one[0])]
-        living = [one for one in sizes if is_live(one[0])]
-        for job_id, size in [*ended, *sorted(living, key=lambda one: -one[1])]:
-            if excess <= 0:
-                return
-            excess -= size - await self._cut(job_id, size, most=max(0, size - excess))
-
-    async def _cut(self, job_id: str, size: int, *, most: int) -> int:
-        """Brings a job's log down to so many bytes in small steps; answers what is left."""
-        while size > most:
-            left = await self._file.cut(job_id, most)
-            self._tails.forget(job_id)
-            if left == size:
-                break
-            size = left
-        self._bells.ring(job_id)
-        return size
+        super().__init__(_File(Path(path), log_bytes_max))
 
 
 class _File:

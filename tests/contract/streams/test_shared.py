@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.store.redis import RedisStore
-from coordinator.streams.protocol import StreamsUnavailable
+from coordinator.streams.protocol import Bounds, StreamsUnavailable
 from coordinator.streams.redis import RedisStreams
-from tests.contract.streams.samples import JOB, all_lines, batch
+from tests.contract.streams.samples import JOB, all_lines, batch, source, texts
 from tests.support.redis_server import RedisServer, shared
 
 
@@ -60,6 +60,27 @@ async def test_knowledge_that_is_out_of_date_is_read_anew(tmp_path: Path) -> Non
     assert [line.text for line in await all_lines(late)] == list("012345")
     for one in (*sides, late):
         await one.close()
+
+
+async def test_all_logs_keep_within_a_budget_together(tmp_path: Path) -> None:
+    streams = RedisStreams(shared().url, prefix=str(tmp_path))
+    await streams.open()
+    for number in range(10):
+        for job_id in "abc":
+            line = f"{number}" + "x" * 999
+            await streams.append([batch(1001 * number, [line], of=source(job_id))])
+    await streams.prune(40_000, lambda job_id: False)
+    assert [len(await texts(streams, job_id)) for job_id in "abc"] == [10, 10, 10]
+    await streams.drop("c")
+    await streams.prune(8_000, lambda job_id: job_id == "a")
+    assert await texts(streams, "b") == []
+    assert 5 <= len(await texts(streams, "a")) <= 8
+    await streams.append([batch(10_010, ["more"], of=source("a"))])
+    assert (await texts(streams, "a"))[-1] == "more"
+    assert await streams.log_bounds("b") == Bounds(first=11, last=10)
+    await streams.prune(0, lambda job_id: False)
+    assert await texts(streams, "a") == []
+    await streams.close()
 
 
 async def test_every_acknowledged_line_survives_kill_9_of_redis(tmp_path: Path) -> None:
