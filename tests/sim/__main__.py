@@ -1,10 +1,14 @@
-"""Runs simulated seeds: `python -m tests.sim --seed 7 [--count 20] [--trace] [--plant BUG]`."""
+"""Runs simulated seeds: `python -m tests.sim --seed 7 [--count 20] [--trace] [--shrink]`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a bug is planted before the core is imported
+    from tests.sim.world import Less
 
 
 def main() -> int:
@@ -13,39 +17,62 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
+    parser.add_argument("--shrink", action="store_true", help="make a failing world smaller")
+    parser.add_argument("--table", action="store_true", help="print how often each fault came")
     parser.add_argument("--plant", default="", help="plant a bug of tests/sim/planted.py")
+    parser.add_argument("--without", default="", help="faults to leave out, between semicolons")
+    parser.add_argument("--nodes", type=int, default=0, help="only the first nodes")
+    parser.add_argument("--jobs", type=int, default=0, help="only the first jobs")
+    parser.add_argument("--storm-s", type=int, default=0, help="length of the storm")
+    parser.add_argument("--plain-clocks", action="store_true", help="every clock goes right")
     options = parser.parse_args()
     if options.plant:
         from tests.sim.planted import plant
 
         plant(options.plant)
+    from tests.sim.shrink import counted
+    from tests.sim.world import Less
+
+    less = Less(
+        without=tuple(filter(None, options.without.split(";"))),
+        nodes=options.nodes,
+        jobs=options.jobs,
+        storm_s=options.storm_s,
+        odd_clocks=not options.plain_clocks,
+    )
     for seed in range(options.seed, options.seed + options.count):
-        if not run(seed, trace=options.trace):
+        if not run(seed, less, trace=options.trace, shrinks=options.shrink):
             return 1
+    if options.table:
+        print("\n".join(counted(range(options.seed, options.seed + options.count))))
     return 0
 
 
-def run(seed: int, *, trace: bool = False) -> bool:
+def run(seed: int, less: Less, *, trace: bool = False, shrinks: bool = False) -> bool:
     """Runs one seed and prints its digest, or what failed and the story of it."""
+    from tests.sim.shrink import command, shrink
     from tests.sim.truth import SimFailure
     from tests.sim.world import World
 
-    world = World(seed)
+    world = World(seed, less)
     try:
         digest = world.run()
-    except SimFailure as failure:
+    except Exception as failure:
+        if shrinks:
+            less = shrink(seed, less)
+            return run(seed, less, trace=trace)
+        ids = failure.ids if isinstance(failure, SimFailure) else ()
+        if not isinstance(failure, SimFailure):
+            traceback.print_exc()
         print(f"seed {seed}: {failure}", file=sys.stderr)
-        print("\n".join(world.story_of(failure.ids)), file=sys.stderr)
-    except Exception:
-        traceback.print_exc()
-        print("\n".join(world.story_of(())[-20:]), file=sys.stderr)
-    else:
-        if trace:
-            print("\n".join(f"{at / 1000:9.3f}  {text}" for at, text in world.story))
-        print(f"seed {seed}: {digest[:16]} {len(world.story)} facts")
-        return True
-    print(f"again with: python -m tests.sim --seed {seed} --trace", file=sys.stderr)
-    return False
+        story = world.story_of(ids) if not trace else world.story_of(())
+        print("\n".join(story), file=sys.stderr)
+        print(f"again with: {command(seed, less)}", file=sys.stderr)
+        return False
+    if trace:
+        print("\n".join(f"{at / 1000:9.3f}  {text}" for at, text in world.story))
+    print(f"seed {seed}: {digest[:16]} {len(world.story)} facts")
+    return True
 
 
 if __name__ == "__main__":

@@ -1,49 +1,50 @@
-"""A small faithful model of an agent and of the machine below it.
+"""An agent: the real pure core, and around it a shell that keeps and reports as the real one does.
 
-The machine has a disk and runs ranks under supervisors: they outlive the agent. The agent writes down a
-lease before it acts on it, reports everything that it knows with every call, keeps an ended lease until
-it is not desired any more, and takes over only the answer to its newest call.
+The shell writes a lease's folder down before its ranks start, reports a lease from the moment that it
+is known, holds an end back until it is known what was left behind, and takes over only the answer to
+its newest call. Everything that decides is `node_agent.core`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from random import Random
 
 from coordinator.core.commands import ObservedLease, SyncNode
-from coordinator.core.records import Checkpoint, Device, Failure, Lease, LeaseState, Offer
-from tests.sim.clock import SECOND, Loop
-from tests.sim.messages import Answer, Call, Desired, Revision
+from coordinator.core.records import Device, Failure, LeaseState, Offer
+from node_agent.core.leases import Category, Fault, Lease, Rank, State
+from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
+from tests.sim import machine
+from tests.sim.clock import SECOND, LocalClock, Loop
+from tests.sim.machine import Folder, Key, Machine
+from tests.sim.messages import Answer, Call, Order, Revision
 from tests.sim.plans import Plan
 from tests.sim.truth import Truth
 
 HOLD_MS = 5 * SECOND
-CALL_TIMEOUT_MS = 12 * SECOND
-SHORT_GRACE_MS = 2 * SECOND
+DEADLINE_MS = 10 * SECOND
+BACKOFF_MS = 1 * SECOND
+NEWS_MS, IDLE_MS = 3, 50
 
 
 @dataclass(slots=True)
 class Held:
-    """A lease on the machine's disk, with what became of its ranks."""
+    """One lease in the agent's memory."""
 
-    lease: Lease | None  # the grant; None for one that was only ever told to stop
-    lease_id: str
-    epoch: int
-    told_at_commit: int
-    state: LeaseState = LeaseState.ACCEPTED
-    failure: Failure | None = None
-    done: bool = False
-    started_ms: int = 0
-    ended_ms: int = 0
-    stop_by_ms: int = 0
-    checkpointing: bool = False
-    checkpoints: list[Checkpoint] = field(default_factory=list)
+    order: Order
+    folder: Folder | None = None  # where its ranks are to be, ordered or not
+    ordered: bool = False
+    fault: Fault | None = None
+    stop_by_ms: int | None = None
     drained: bool = False
+    is_ending: bool = False  # it is being found out what it left behind
+    settled: bool = False
+    farewell: ObservedLease | None = None
 
 
 class SimNode:
-    """One machine: disk, ranks, and an agent that comes and goes."""
+    """One machine, and an agent on it that comes and goes."""
 
     def __init__(
         self,
@@ -52,295 +53,335 @@ class SimNode:
         *,
         loop: Loop,
         rng: Random,
+        clock: LocalClock,
         truth: Truth,
-        plans: dict[str, Plan],
-        job_names: Callable[[str], str],
+        plan_of: Callable[[str], Plan],
         call: Callable[[SimNode, Call], None],
+        suffix: str = "",
     ) -> None:
         self.node_id = node_id
-        self.loop = loop
-        self.truth = truth
-        self.agent_up = False
-        self.power = True
+        self.clock = clock
+        self._offset_ms = clock.offset_ms
+        self.machine = Machine(loop, rng, clock=clock, truth=truth, plan_of=plan_of)
+        self.machine.on_change = self._changed
+        self.up = False
+        self.superseded = False
         self.bad_devices: set[int] = set()
-        self._kind, self._count = devices
+        self.device_ids = [f"{node_id}{suffix}-{index}" for index in range(devices[1])]
+        self._kind = devices[0]
+        self._loop = loop
         self._rng = rng
-        self._plans = plans
-        self._job_names = job_names
+        self._truth = truth
+        self._plan_of = plan_of
         self._call = call
-        self._generation = 0  # on disk
-        self.held: dict[str, Held] = {}  # on disk
-        self._life = 0  # of the agent
-        self._boot = 0  # of the machine
+        self._frozen = False
+        self._missed: list[Callable[[], None]] = []  # what came while it was frozen
+        self._life = 0
+        self._starts = 0
+        self._held: dict[Key, Held] = {}
+        self._orders: dict[Key, Order] | None = None
+        self._step_due = False
+        self._generation = 0
         self._sequence = 0
         self._calls = 0
+        self._leader_epoch = 0
         self._seen: Revision | None = None
-        self._wanted: dict[str, Desired] | None = None
+        self._told: tuple[ObservedLease, ...] = ()
 
-    # the agent
+    # life and death
 
     def start_agent(self) -> None:
-        """The agent's program starts. Its generation is above every one before, wiped or not."""
-        if self.agent_up or not self.power:
+        """The agent's program starts, and finds again what an earlier one ordered."""
+        if self.up or not self.machine.power:
             return
-        self.agent_up = True
+        self.up = True
         self._life += 1
-        self._generation = max(self._generation + 1, self.loop.now_ms // SECOND)
-        self._sequence = 0
-        self._seen = None
-        self._wanted = None
-        for held in list(self.held.values()):
-            self._go_on(held)
+        self._starts += 1
+        if not self.machine.generation:
+            self.set_clock_right()
+        now_s = int(self.clock.wall_ms()) // SECOND
+        self._generation = max(self.machine.generation + 1, now_s)
+        self.machine.generation = self._generation
+        self._sequence = self._leader_epoch = 0
+        self._seen = self._orders = None
+        self._step_due = False
+        self._held = {
+            folder.key: Held(Order.of(folder.lease, folder.told_at_commit), folder, ordered=True)
+            for folder in self.machine.folders.values()
+        }
+        self._step()
         self._sync()
 
     def kill_agent(self) -> None:
         """The agent's program dies; the ranks do not notice."""
-        self.agent_up = False
+        if not self.up:
+            return
+        for held in self._held.values():
+            if held.folder is not None and not held.ordered:  # it was only in memory
+                lease = held.folder.lease
+                self._truth.asked.lost.add((lease.job_id, lease.attempt))
+        self.up = False
+        self._frozen = False
+        self._missed.clear()
         self._life += 1
-        self._calls += 1
 
-    def cycle_power(self, *, wipe: bool) -> None:
+    def freeze(self) -> None:
+        """The agent's program stands still, with all that it remembers."""
+        self._frozen = self.up
+
+    def thaw(self) -> None:
+        """It goes on; what had come in the meantime is there all at once."""
+        self._frozen = False
+        missed, self._missed = self._missed, []
+        for act in missed:
+            self._loop.after(0, act)
+
+    def lose_power(self, *, wipe: bool) -> None:
         """Everything on the machine stops; with `wipe` it forgets everything as well."""
         self.kill_agent()
-        self.power = False
-        self._boot += 1
-        for held in list(self.held.values()):
-            ran = held.state in (LeaseState.RUNNING, LeaseState.STOPPING)
-            if held.lease is not None and (ran or wipe):
-                self.truth.asked.lost.add((held.lease.job_id, held.lease.attempt))
-                self.truth.end(held.lease)
-            if ran:
-                lost = Failure(category="NODE_LOST", message="the node restarted")
-                self._end(held, failure=lost)
-        if wipe:
-            self.held.clear()
-            self._generation = 0
+        self.machine.lose_power(wipe=wipe)
+
+    def reinstall(self) -> None:
+        """The agent's service is removed with all that belongs to it, ranks and state."""
+        self.lose_power(wipe=True)
+        self.machine.power = True
+
+    def set_clock_right(self) -> None:
+        """Whoever installs a machine sets its clock: its generation can come from nowhere else."""
+        self.clock.offset_ms = self._offset_ms
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the node has been heard with a number of a time that has not come yet.
+
+        Were its disk lost now, nothing that it says would be newer: docs/reliability.md tells of it.
+        """
+        right_ms = self.clock.wall_ms() - self.clock.offset_ms + self._offset_ms
+        return self.machine.generation * SECOND > right_ms
 
     def power_on(self) -> None:
         """The machine boots; its agent starts a little later."""
-        self.power = True
-        self.loop.after(self._rng.randint(100, 3000), self.start_agent)
+        self.machine.power = True
+        self._loop.after(self._rng.randint(100, 3000), self.start_agent)
+
+    def attempts(self) -> list[tuple[str, int]]:
+        """The (job, attempt) of every lease that the agent knows in full."""
+        folders = [held.folder for held in self._held.values() if held.folder is not None]
+        return [(folder.lease.job_id, folder.lease.attempt) for folder in folders]
+
+    def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
+        """Does something, unless the agent dies before; a frozen one does it once it goes on."""
+        life = self._life
+
+        def due() -> None:
+            if not self.up or self._life != life:
+                return
+            if self._frozen:
+                self._missed.append(due)
+            else:
+                act()
+
+        self._loop.after(delay_ms, due)
+
+    # the keeper
+
+    def _changed(self) -> None:
+        if self.up and not self._step_due:
+            self._step_due = True
+            self._later(0, self._step)
+
+    def _step(self) -> None:
+        self._step_due = False
+        for key in list(self._held):
+            self._follow(key)
+        desired = None
+        if self._orders is not None:
+            desired = [order.desired() for order in self._orders.values()]
+        observed = [self._observe(key) for key in self._held]
+        for action in reconcile(desired, observed, now_ms=int(self.clock.wall_ms())):
+            self._act(action, (action.lease_id, action.epoch))
+        if self._told != self._picture():
+            self._later(NEWS_MS, self._sync_if_changed)
+
+    def _act(self, action: Action, key: Key) -> None:
+        match action:
+            case Start():
+                self._start(key)
+            case Conclude(fault=fault):
+                assert self._orders is not None
+                self._held[key] = Held(self._orders[key], fault=fault)
+                self._changed()
+            case Stop(grace_ms=grace_ms):
+                held = self._held[key]
+                held.stop_by_ms = int(self.clock.wall_ms()) + grace_ms
+                if held.ordered and held.folder is not None:
+                    self.machine.stop(held.folder, grace_ms)
+            case Forget():
+                self._held[key].farewell = self._report(key)
+                self._later(self._rng.randint(1, 50), lambda: self._forget(key))
+
+    def _start(self, key: Key) -> None:
+        assert self._orders is not None
+        order = self._orders[key]
+        assert order.spec is not None
+        folder = machine.new_folder(order.spec, order.told_at_commit)
+        held = self._held[key] = Held(order, folder)
+        self._later(self._rng.randint(1, 2000), lambda: self._prepared(held, folder))
+
+    def _prepared(self, held: Held, folder: Folder) -> None:
+        lease = folder.lease
+        plan = self._plan_of(lease.job_id)
+        if not set(lease.device_ids) <= set(self.device_ids):
+            self._truth.asked.lost.add((lease.job_id, lease.attempt))
+            held.fault = Fault(Category.NODE_LOST, "the node has no such device any more")
+        elif lease.attempt <= plan.fails and plan.exit_code is None:
+            self._truth.asked.failed.add((lease.job_id, lease.attempt))
+            held.fault = Fault(Category.CONFIG, "it cannot be started")
+        if held.fault is None and held.stop_by_ms is None:
+            held.ordered = True
+            self.machine.start(folder)
+        else:
+            held.folder = None  # nothing was started, and nothing will be
+        self._changed()
+
+    def _forget(self, key: Key) -> None:
+        self.machine.folders.pop(key, None)
+        del self._held[key]
+        self._changed()
+
+    def _follow(self, key: Key) -> None:
+        """Once a lease has ended, finds out what it left, and sends the rest of what it wrote."""
+        held = self._held[key]
+        if held.is_ending or self._observe(key).state is not State.ENDED:
+            return
+        held.is_ending = True
+        if held.folder is None:
+            held.settled = held.drained = True
+            return
+
+        def settle() -> None:
+            held.settled = True
+            self._changed()
+
+        def drain() -> None:
+            held.drained = True
+            self._changed()
+
+        settle_ms = self._rng.randint(1, 300)
+        self._later(settle_ms, settle)
+        self._later(settle_ms + self._rng.randint(1, 500), drain)
+
+    def _observe(self, key: Key) -> Lease:
+        held = self._held[key]
+        ranks: tuple[Rank, ...] = ()
+        if held.folder is not None:
+            known = held.folder.ranks
+            ranks = tuple(known[number] if held.ordered else Rank(number) for number in known)
+        return replace(
+            held.order.observed(),
+            ranks=ranks,
+            fault=held.fault,
+            stop_by_ms=held.stop_by_ms,
+            drained=held.drained,
+            leaving=held.farewell is not None,
+            device_ids=held.folder.lease.device_ids if held.folder is not None else (),
+        )
+
+    # the session
 
     def take(self, answer: Answer) -> None:
-        """Takes over an answer, if it belongs to the newest call."""
-        if not self.agent_up or answer.call != self._calls:
+        """An answer has come; it counts if it belongs to the newest call."""
+        self._later(0, lambda: self._take(answer))
+
+    def _take(self, answer: Answer) -> None:
+        if answer.call != self._calls:
             return
         if answer.superseded:
             self.kill_agent()
+            self.superseded = True
             return
+        if answer.leader_epoch < self._leader_epoch:
+            self._later(self._rng.randint(0, BACKOFF_MS), self._sync)
+            return
+        self._leader_epoch = answer.leader_epoch
+        news = answer.revision != self._seen
         self._seen = answer.revision
-        self._wanted = {want.lease_id: want for want in answer.leases}
-        self._reconcile(answer.commit)
-        self._sync()
+        self._orders = {(order.lease_id, order.epoch): order for order in answer.leases}
+        self._step()
+        self._later(NEWS_MS if news else IDLE_MS, self._sync_if(answer.call))
+
+    def _sync_if_changed(self) -> None:
+        if self._told != self._picture():
+            self._sync()
+
+    def _sync_if(self, number: int) -> Callable[[], None]:
+        """The next call, unless there was one since that of this number."""
+        return lambda: self._sync() if self._calls == number else None
 
     def _sync(self) -> None:
         self._calls += 1
         self._sequence += 1
-        number, life = self._calls, self._life
+        number = self._calls
+        self._told = self._picture()
         report = SyncNode(
             node_id=self.node_id,
-            incarnation=f"{self.node_id}-{self._generation}-{self._life}",
+            incarnation=f"{self.device_ids[0]}-{self._starts}",
             generation=self._generation,
             sequence=self._sequence,
             offer=self._offer(),
-            leases=tuple(self._observed(held) for held in self.held.values()),
+            leases=self._told,
         )
         self._call(self, Call(number, report, self._seen, HOLD_MS))
 
         def give_up() -> None:
-            if self.agent_up and self._life == life and self._calls == number:
-                self._sync()
+            if self._calls == number:
+                self._seen = None
+                self._later(self._rng.randint(0, BACKOFF_MS), self._sync_if(number))
 
-        self.loop.after(CALL_TIMEOUT_MS, give_up)
-
-    def _changed(self) -> None:
-        """Something on the machine has changed: the agent, if it is up, says so at once."""
-        if self.agent_up:
-            self._reconcile(0)
-            self._sync()
-
-    def _reconcile(self, commit: int) -> None:
-        if self._wanted is None:
-            return
-        for held in list(self.held.values()):
-            want = self._wanted.get(held.lease_id)
-            if want is None or want.epoch != held.epoch:
-                self._unwanted(held)
-            elif not want.run:
-                self._stop(held, want.grace_ms)
-        for want in self._wanted.values():
-            if want.lease_id not in self.held and commit:
-                self._accept(want, commit)
-
-    def _unwanted(self, held: Held) -> None:
-        if held.state is not LeaseState.ENDED:
-            self._stop(held, SHORT_GRACE_MS)
-        elif held.drained:
-            self.held.pop(held.lease_id, None)
-
-    def _accept(self, want: Desired, commit: int) -> None:
-        held = Held(want.spec, want.lease_id, want.epoch, commit)
-        self.held[want.lease_id] = held
-        if want.run and want.spec is not None:
-            self._go_on(held)
-        elif want.run:
-            self._end(held, failure=Failure(category="NODE_LOST", message="unknown here"))
-        else:
-            self._end(held)
+        self._later(self.clock.world_ms(DEADLINE_MS), give_up)
 
     def _offer(self) -> Offer:
-        return Offer(
-            devices=tuple(
-                Device(
-                    device_id=f"{self.node_id}-{index}",
-                    index=index,
-                    type=self._kind,
-                    healthy=index not in self.bad_devices,
-                )
-                for index in range(self._count)
-            ),
-            cpu_count=64,
-        )
-
-    def _observed(self, held: Held) -> ObservedLease:
-        return ObservedLease(
-            lease_id=held.lease_id,
-            epoch=held.epoch,
-            state=held.state,
-            done=held.done,
-            failure=held.failure,
-            checkpoints=tuple(held.checkpoints),
-            checkpointing=held.checkpointing,
-            started_at_ms=held.started_ms,
-            ended_at_ms=held.ended_ms,
-        )
-
-    # the machine
-
-    def _go_on(self, held: Held) -> None:
-        """The agent prepares what it has accepted; what had ended it drains."""
-        life = self._life
-
-        def prepared() -> None:
-            if self.agent_up and self._life == life and held.state < LeaseState.RUNNING:
-                self._start_ranks(held)
-
-        def drained() -> None:
-            if self.agent_up and self._life == life:
-                held.drained = True
-                self._changed()
-
-        if held.state is LeaseState.ENDED:
-            self.loop.after(self._rng.randint(1, 500), drained)
-        elif held.state < LeaseState.RUNNING:
-            if self._rng.random() < 0.7:
-                held.state = LeaseState.PREPARING
-            self.loop.after(self._rng.randint(1, 2000), prepared)
-
-    def _plan(self, lease: Lease) -> Plan:
-        return self._plans[self._job_names(lease.job_id)]
-
-    def _start_ranks(self, held: Held) -> None:
-        assert held.lease is not None
-        plan = self._plan(held.lease)
-        fails = held.lease.attempt <= plan.fails
-        if fails and plan.exit_code is None:
-            self._fail(held, category="CONFIG", exit_code=None)
-            return
-        held.state = LeaseState.RUNNING
-        held.started_ms = self.loop.now_ms
-        self.truth.start(held.lease, now_ms=held.started_ms, told_at_commit=held.told_at_commit)
-        if plan.checkpoints and held.lease.node_rank == 0:
-            self._in(plan.duration_ms // 4, held, lambda: self._checkpoint(held))
-        if not plan.hangs:
-            self._in(plan.duration_ms, held, lambda: self._finish(held, fails=fails))
-        self._changed()
-
-    def _in(self, delay_ms: int, held: Held, act: Callable[[], None]) -> None:
-        """Does something to ranks that still run then; supervisors need no agent for it."""
-        boot = self._boot
-
-        def still() -> None:
-            if self._boot == boot and held.state is not LeaseState.ENDED:
-                act()
-
-        self.loop.after(delay_ms, still)
-
-    def _checkpoint(self, held: Held) -> None:
-        held.checkpointing = True
-        self._changed()
-        assert held.lease is not None
-        pause_ms = max(5 * SECOND, self._plan(held.lease).duration_ms // 4)
-
-        def proven() -> None:
-            assert held.lease is not None
-            held.checkpointing = False
-            id = f"{held.lease_id}-c{len(held.checkpoints)}"
-            held.checkpoints.append(
-                Checkpoint(
-                    checkpoint_id=id,
-                    step=1,
-                    uri=f"file:///{id}",
-                    size_bytes=1,
-                    digest="sha256:0",
-                    created_at_ms=self.loop.now_ms,
-                    attempt=held.lease.attempt,
-                )
+        devices = [
+            Device(
+                device_id=device_id,
+                index=index,
+                type=self._kind,
+                healthy=index not in self.bad_devices,
             )
-            del held.checkpoints[:-2]
-            self._changed()
-            self._in(pause_ms, held, lambda: self._checkpoint(held))
+            for index, device_id in enumerate(self.device_ids)
+        ]
+        return Offer(devices=tuple(devices), cpu_count=64)
 
-        self._in(self._rng.randint(1, 1 + pause_ms), held, proven)
+    def _picture(self) -> tuple[ObservedLease, ...]:
+        return tuple(self._report(key) for key in sorted(self._held))
 
-    def _finish(self, held: Held, *, fails: bool) -> None:
-        assert held.lease is not None
-        if held.state is LeaseState.STOPPING:
-            return
-        plan = self._plan(held.lease)
-        if not fails:
-            held.done = True
-            self._ranks_ended(held)
-        elif held.lease.node_rank == 0 or self._rng.random() < 0.5:
-            self._fail(held, category="USER_CODE", exit_code=plan.exit_code)
-        # else its peers wait for the rank that failed, until they are stopped
+    def _report(self, key: Key) -> ObservedLease:
+        held = self._held[key]
+        if held.farewell is not None:
+            return held.farewell
+        lease, folder = self._observe(key), held.folder
+        state = lease.state
+        if state is State.ENDED and not held.settled:
+            state = State.RUNNING if held.stop_by_ms is None else State.STOPPING
+        fault = lease.first_fault if state is State.ENDED else None
+        return ObservedLease(
+            lease_id=lease.lease_id,
+            epoch=lease.epoch,
+            state=LeaseState(state.value),
+            done=folder is not None and folder.done,
+            failure=_failure(fault) if fault is not None else None,
+            checkpoints=tuple(folder.checkpoints) if folder is not None else (),
+            checkpointing=folder is not None and folder.checkpointing,
+            started_at_ms=max((rank.started_at_ms or 0 for rank in lease.ranks), default=0),
+            ended_at_ms=max((rank.ended_at_ms or 0 for rank in lease.ranks), default=0),
+        )
 
-    def _fail(self, held: Held, *, category: str, exit_code: int | None) -> None:
-        assert held.lease is not None
-        self.truth.asked.failed.add((held.lease.job_id, held.lease.attempt))
-        failure = Failure(category=category, message="it failed", exit_code=exit_code, rank=0)
-        self._ranks_ended(held, failure=failure)
 
-    def _stop(self, held: Held, grace_ms: int) -> None:
-        if held.state is LeaseState.ENDED or held.state is LeaseState.STOPPING:
-            return
-        if held.state is not LeaseState.RUNNING:
-            self._end(held)
-            self._changed()
-            return
-        assert held.lease is not None
-        self.truth.stop(held.lease)
-        plan = self._plan(held.lease)
-        held.state = LeaseState.STOPPING
-        delay_ms = grace_ms if plan.on_stop == "ignores" else min(grace_ms, 500)
-
-        def over() -> None:
-            held.done = plan.on_stop == "done"
-            self._ranks_ended(held)
-
-        self._in(delay_ms, held, over)
-        self._changed()
-
-    def _ranks_ended(self, held: Held, *, failure: Failure | None = None) -> None:
-        assert held.lease is not None
-        self.truth.end(held.lease)
-        self._end(held, failure=failure)
-        self._changed()
-
-    def _end(self, held: Held, *, failure: Failure | None = None) -> None:
-        held.state = LeaseState.ENDED
-        held.checkpointing = False
-        held.failure = failure
-        held.ended_ms = self.loop.now_ms
-        if self.agent_up:
-            self._go_on(held)
+def _failure(fault: Fault) -> Failure:
+    return Failure(
+        category=fault.category.value,
+        message=fault.message,
+        exit_code=fault.exit_code,
+        signal=fault.signal,
+        rank=fault.rank,
+    )

@@ -1,4 +1,4 @@
-"""Virtual time: one heap of what happens next."""
+"""Virtual time: one heap of what happens next, and the clocks of those who live in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ START_MS = 1_700_000_000_000
 SECOND = 1_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 
 class Loop:
@@ -37,3 +38,24 @@ class Loop:
                 return True
         self.now_ms = until_ms
         return stop()
+
+
+class LocalClock:
+    """What one machine takes the time to be: an offset, a rate, and now and then a jump."""
+
+    def __init__(self, loop: Loop, *, offset_ms: int = 0, rate: float = 1.0) -> None:
+        self.offset_ms = offset_ms
+        self._loop = loop
+        self._rate = rate
+
+    def elapsed_ms(self) -> float:
+        """Time since the world began; never jumps."""
+        return (self._loop.now_ms - START_MS) * self._rate
+
+    def wall_ms(self) -> float:
+        """The wall clock."""
+        return START_MS + self.elapsed_ms() + self.offset_ms
+
+    def world_ms(self, local_ms: float) -> int:
+        """How long a local delay takes in the world."""
+        return int(local_ms / self._rate)

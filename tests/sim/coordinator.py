@@ -1,7 +1,8 @@
 """A driver and a store of virtual time around the real core.
 
 It does what the real driver does: a batch of commands is stepped, placed once, committed once, then
-answered, then acted upon. In between it crashes, or the store does.
+answered, then acted upon. In between it crashes, or the store does. Its clock is the real one, over a
+wall clock that jumps.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from random import Random
 
 from coordinator.core.commands import Command, Recover, Tick
 from coordinator.core.core import Core, CoreSettings
-from coordinator.core.decision import Effect, Event, Heard, Rejected, Reply
-from coordinator.core.records import Job, Kind, Lease, LeaseAction, LeaseState, Node
-from tests.sim.clock import Loop
+from coordinator.core.decision import Changed, Effect, Event, Heard, Rejected, Reply
+from coordinator.core.records import Job, Kind, Lease, Node
+from coordinator.runtime.clock import Clock
+from tests.sim.clock import LocalClock, Loop
 from tests.sim.kept import RecordsKept
-from tests.sim.messages import Answer, Call, Desired, Revision
+from tests.sim.messages import Answer, Call, Order, Revision
 from tests.sim.swarm import Swarm
 from tests.sim.trace import show_event
 from tests.sim.truth import SimFailure, Truth
@@ -25,6 +27,16 @@ from tests.sim.truth import SimFailure, Truth
 Respond = Callable[[Reply | Rejected | None], None]
 BATCH = 16
 SETTINGS = CoreSettings(max_placements_per_pass=7, max_deadlines_per_tick=3)
+
+BEFORE_WRITE = "crash before the write"
+BEFORE_FSYNC = "crash before the fsync"
+BEFORE_REPLY = "crash before the reply"
+BEFORE_EFFECTS = "crash before the effects"
+COMMIT_FAILS = "commit fails"
+COMMIT_LANDS = "commit lands but fails"
+IN_RECOVERY = "crash in recovery"
+CRASH_POINTS = (BEFORE_WRITE, BEFORE_FSYNC, BEFORE_REPLY, BEFORE_EFFECTS)
+COMMIT_FAULTS = (*CRASH_POINTS, COMMIT_FAILS, COMMIT_LANDS)
 
 
 @dataclass(slots=True)
@@ -39,10 +51,23 @@ class SimCoordinator:
     """The coordinator's program: memory that dies, a store that does not."""
 
     def __init__(
-        self, loop: Loop, rng: Random, swarm: Swarm, *, truth: Truth, note: Callable[[str], None]
+        self,
+        loop: Loop,
+        rng: Random,
+        swarm: Swarm,
+        *,
+        truth: Truth,
+        note: Callable[[str], None],
+        seen: Callable[..., None],
     ) -> None:
+        hands = swarm.coordinator_clock
         self.loop = loop
+        self.wall = LocalClock(loop, offset_ms=hands.offset_ms, rate=hands.rate)
+        self.clock = Clock(self.wall.wall_ms, self.wall.elapsed_ms)
         self.store = RecordsKept()
+        self.kill_at: dict[int, str] = {}  # batch → where to crash, whatever the seed says
+        self.kill_in_recovery = 0  # how many times to crash while it starts
+        self.batches = 0  # written down, or about to be
         self.commits = 0
         self.faults = True
         self.up = False
@@ -50,6 +75,8 @@ class SimCoordinator:
         self._swarm = swarm
         self._truth = truth
         self._note = note
+        self._seen = seen
+        self._stalled_until_ms = 0
         self._epoch = 0
         self._life = 0
         self._core = Core(SETTINGS)
@@ -66,6 +93,10 @@ class SimCoordinator:
             return
         self.up = True
         self._life += 1
+        self._epoch += 1
+        # what a clock says at the start is believed: it is set right before
+        self.wall.offset_ms = self._swarm.coordinator_clock.offset_ms
+        self.clock = Clock(self.wall.wall_ms, self.wall.elapsed_ms)
         self._load()
 
     def crash(self) -> None:
@@ -79,15 +110,50 @@ class SimCoordinator:
         self._holds.clear()
         self._busy = False
 
+    def stall(self, length_ms: int) -> None:
+        """Its loop stands still; what comes waits."""
+        self._stalled_until_ms = self.loop.now_ms + length_ms
+
+    def lose_batches(self, count: int) -> None:
+        """The store fails over to a copy that lacks the newest batches, and the leader with it."""
+        self.crash()
+        lost = self.store.lose(count)
+        self._note(f"the store has lost {lost} batches")
+        self._truth.rewind(self.store)
+
     def _load(self) -> None:
-        self._epoch += 1
         self._core = self.store.reload(SETTINGS)
         self._core.check_invariants()
         self._busy = False
+        self._timer_ms = 0
+        if self._dies_in_recovery():
+            self._seen(IN_RECOVERY, *self.lease_states())
+            self.crash()
+            return
         self._note(f"coordinator leads, epoch {self._epoch}")
-        decision = self._core.step(Recover(epoch=self._epoch), self.loop.now_ms)
+        decision = self._core.step(Recover(epoch=self._epoch), self.clock.now_ms())
         self._commit(decision.events)
         self._soon()
+
+    def _dies_in_recovery(self) -> bool:
+        if self.kill_in_recovery:
+            self.kill_in_recovery -= 1
+            return True
+        return self.faults and self._rng.random() < self._swarm.chance(IN_RECOVERY)
+
+    def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
+        """Does something in this life; a loop that stands still does it once it goes on."""
+        life = self._life
+
+        def due() -> None:
+            if not self.up or self._life != life:
+                return
+            if self.loop.now_ms < self._stalled_until_ms:
+                self.loop.after(self._stalled_until_ms - self.loop.now_ms, due)
+            else:
+                act()
+
+        self.loop.after(delay_ms, due)
 
     # commands
 
@@ -98,17 +164,15 @@ class SimCoordinator:
             self._soon()
 
     def _soon(self) -> None:
-        life = self._life
+        self._later(0, self._turn_if_free)
 
-        def turn() -> None:
-            if self.up and self._life == life and not self._busy:
-                self._turn()
-
-        self.loop.after(0, turn)
+    def _turn_if_free(self) -> None:
+        if not self._busy:
+            self._turn()
 
     def _turn(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
-        now_ms = self.loop.now_ms
+        now_ms = self.clock.now_ms()
         events: list[Event] = []
         effects: list[Effect] = []
         replies: list[Reply | Rejected | None] = []
@@ -136,54 +200,56 @@ class SimCoordinator:
         effects: list[Effect],
     ) -> None:
         durable = any(not isinstance(event, Heard) for event in events)
-        fault = self._fault() if durable else ""
-        if fault == "crash before commit":
+        fault = self._fault(events) if durable else ""
+        if fault == BEFORE_WRITE:
             self.crash()
             return
-        if fault == "commit fails":
+        if fault == COMMIT_FAILS:
             self._lose_memory(batch)
             return
-        life = self._life
         self._busy = True
 
         def committed() -> None:
-            if not self.up or self._life != life:
-                return  # it crashed before the commit
-            self._commit(events)
-            self._busy = False
-            if fault == "crash after commit":
+            if fault == BEFORE_FSYNC:
                 self.crash()
                 return
-            if fault == "commit lands but fails":
+            self._commit(events)
+            self._busy = False
+            if fault == BEFORE_REPLY:
+                self.crash()
+                return
+            if fault == COMMIT_LANDS:
                 self._lose_memory(batch)
                 return
             for (_, respond), reply in zip(batch, replies, strict=True):
                 respond(reply)
+            if fault == BEFORE_EFFECTS:
+                self.crash()
+                return
             for effect in effects:
-                if not self._swarm.effects_dropped:
+                if self._rng.random() >= self._swarm.chance("effects dropped"):
                     self._release(effect.node_id)
             self._set_timer()
             if self._queue:
                 self._soon()
 
-        self.loop.after(self._rng.randint(1, 20) if durable else 0, committed)
+        self._later(self._rng.randint(1, 20) if durable else 0, committed)
 
-    def _fault(self) -> str:
+    def _fault(self, events: list[Event]) -> str:
         """What goes wrong with this commit; "" for nothing."""
-        if not self.faults:
-            return ""
+        self.batches += 1
+        found = self.kill_at.get(self.batches, "")
         drawn = self._rng.random()
-        for name, rate in (
-            ("crash before commit", self._swarm.crash_before_commit),
-            ("crash after commit", self._swarm.crash_after_commit),
-            ("commit fails", self._swarm.commit_fails),
-            ("commit lands but fails", self._swarm.commit_lands_but_fails),
-        ):
-            if drawn < rate:
-                self._note(name)
-                return name
+        for name in COMMIT_FAULTS:
+            rate = self._swarm.chance(name)
+            if self.faults and not found and drawn < rate:
+                found = name
             drawn -= rate
-        return ""
+        if found:
+            self._note(found)
+            causes = [f"fact {event.cause}" for event in events if isinstance(event, Changed)]
+            self._seen(found, *causes)
+        return found
 
     def _lose_memory(self, batch: list[tuple[Command, Respond]]) -> None:
         """It is not known whether the commit landed: memory may be ahead of the truth."""
@@ -210,16 +276,13 @@ class SimCoordinator:
 
     def _set_timer(self) -> None:
         due_ms = self._core.next_deadline_ms()
-        if due_ms is None or (self.loop.now_ms < self._timer_ms <= due_ms):
+        if due_ms is None:
             return
-        life = self._life
-        self._timer_ms = max(due_ms, self.loop.now_ms + 1)
-
-        def due() -> None:
-            if self.up and self._life == life and not self._busy:
-                self._turn()
-
-        self.loop.after(self._timer_ms - self.loop.now_ms, due)
+        at_ms = self.loop.now_ms + max(1, self.wall.world_ms(due_ms - self.clock.now_ms()))
+        if self.loop.now_ms < self._timer_ms <= at_ms:
+            return
+        self._timer_ms = at_ms
+        self._later(at_ms - self.loop.now_ms, self._turn_if_free)
 
     # agents
 
@@ -235,22 +298,21 @@ class SimCoordinator:
     def _decided(self, call: Call, send: Callable[[Answer], None], reply: Reply) -> None:
         node_id = call.report.node_id
         if reply.superseded:
-            answer = self._answer(call)
-            send(Answer(call.number, answer.revision, (), self.commits, superseded=True))
+            revision = self._revision(node_id)
+            send(Answer(call.number, self._epoch, revision, (), superseded=True))
             return
-        if self._revision(node_id) != call.seen:
+        if self._revision(node_id) != call.seen or reply.stale:
             send(self._answer(call))
             return
         hold = Hold(call, send)
         self._holds.setdefault(node_id, []).append(hold)
-        life = self._life
 
         def over() -> None:
-            if self.up and self._life == life and hold in self._holds.get(node_id, []):
+            if hold in self._holds.get(node_id, []):
                 self._holds[node_id].remove(hold)
                 send(self._answer(call))
 
-        self.loop.after(call.hold_ms, over)
+        self._later(call.hold_ms, over)
 
     def _release(self, node_id: str) -> None:
         for hold in self._holds.pop(node_id, []):
@@ -274,17 +336,12 @@ class SimCoordinator:
 
     def _answer(self, call: Call) -> Answer:
         node_id = call.report.node_id
+        known = {(one.lease_id, one.epoch) for one in call.report.leases}
         leases = tuple(
-            Desired(
-                lease.lease_id,
-                lease.epoch,
-                lease.action is LeaseAction.RUN,
-                lease.grace_ms,
-                lease if lease.state is LeaseState.GRANTED else None,
-            )
+            Order.of(lease, self.commits, is_known=(lease.lease_id, lease.epoch) in known)
             for lease in self._desired(node_id)
         )
-        return Answer(call.number, self._revision(node_id), leases, self.commits)
+        return Answer(call.number, self._epoch, self._revision(node_id), leases)
 
     # what the store shows
 
@@ -297,6 +354,19 @@ class SimCoordinator:
         """All jobs, live and history, by id."""
         live = [record for record in self.store.live.values() if isinstance(record, Job)]
         return sorted([*live, *self.store.history.values()], key=lambda job: job.job_id)
+
+    def lease(self, lease_id: str) -> Lease | None:
+        """A live lease."""
+        found = self.store.live.get((Kind.LEASE, lease_id))
+        return found if isinstance(found, Lease) else None
+
+    def lease_states(self, node_id: str = "") -> list[str]:
+        """Where leases are, of one node or of all, for the count of situations."""
+        return [
+            f"lease {record.state.name}"
+            for record in self.store.live.values()
+            if isinstance(record, Lease) and node_id in ("", record.node_id)
+        ]
 
     def nodes(self) -> list[Node]:
         """All nodes, by id."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Changed, Event, Heard
 from coordinator.core.records import Document, Job, Kind, Record
+
+Undo = list[tuple[tuple[Kind, str], Record | None]]
+UNDO_BATCHES = 12
 
 
 class RecordsKept:
@@ -15,19 +19,41 @@ class RecordsKept:
     def __init__(self) -> None:
         self.live: dict[tuple[Kind, str], Record] = {}
         self.history: dict[str, Job] = {}
+        self._undo: deque[Undo] = deque(maxlen=UNDO_BATCHES)
 
     def commit(self, events: Iterable[Event]) -> None:
         """Makes the events of a batch durable."""
+        undo: Undo = []
         for event in events:
             if isinstance(event, Heard):
                 continue
             if isinstance(event, Changed):
                 if not isinstance(event.record, Document):
-                    self.live[event.record.kind, event.record.id] = event.record
+                    key = event.record.kind, event.record.id
+                    undo.append((key, self.live.get(key)))
+                    self.live[key] = event.record
                 continue
-            record = self.live.pop((event.kind, event.id))
+            key = event.kind, event.id
+            record = self.live.pop(key)
+            undo.append((key, record))
             if isinstance(record, Job):
                 self.history[record.job_id] = record
+        if undo:
+            self._undo.append(undo)
+
+    def lose(self, count: int) -> int:
+        """Forgets the newest batches, as a copy that takes over too early does; answers how many."""
+        lost = 0
+        while self._undo and lost < count:
+            lost += 1
+            for key, before in reversed(self._undo.pop()):
+                if key[0] is Kind.JOB:
+                    self.history.pop(key[1], None)
+                if before is None:
+                    self.live.pop(key, None)
+                else:
+                    self.live[key] = before
+        return lost
 
     def reload(self, settings: CoreSettings | None = None) -> Core:
         """Another core that has loaded what is stored, in an order that means nothing."""

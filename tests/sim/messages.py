@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.core.commands import SyncNode
-from coordinator.core.records import Lease
+from coordinator.core.records import Lease, LeaseAction
+from node_agent.core import leases as agent
 
 Revision = tuple[int, tuple[tuple[str, int, str], ...]]
 
@@ -21,7 +22,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
+class Order:
     """One lease of the desired list. The grant goes along while the agent has not reported it."""
 
     lease_id: str
@@ -29,14 +30,37 @@ class Desired:
     run: bool
     grace_ms: int
     spec: Lease | None
+    told_at_commit: int  # commits behind the answer
+
+    @staticmethod
+    def of(lease: Lease, told_at_commit: int, *, is_known: bool = False) -> Order:
+        """The order that a lease of the coordinator becomes."""
+        run = lease.action is LeaseAction.RUN
+        spec = lease if run and not is_known else None
+        return Order(lease.lease_id, lease.epoch, run, lease.grace_ms, spec, told_at_commit)
+
+    def desired(self) -> agent.Desired:
+        """As the agent's core reads it."""
+        return agent.Desired(
+            lease_id=self.lease_id,
+            epoch=self.epoch,
+            run=self.run,
+            grace_ms=self.grace_ms,
+            has_spec=self.spec is not None,
+            device_ids=self.spec.device_ids if self.spec is not None else (),
+        )
+
+    def observed(self) -> agent.Lease:
+        """As the agent's core keeps it."""
+        return agent.Lease(self.lease_id, self.epoch)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The desired list. `commit` is how many commits lay behind it."""
+    """The desired list, by a leader of an epoch."""
 
     call: int
+    leader_epoch: int
     revision: Revision
-    leases: tuple[Desired, ...]
-    commit: int
+    leases: tuple[Order, ...]
     superseded: bool = False

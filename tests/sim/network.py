@@ -8,34 +8,49 @@ from random import Random
 from tests.sim.clock import SECOND, Loop
 from tests.sim.swarm import Swarm
 
+NOT_HEARD, DOES_NOT_HEAR = 1, 2
+
 
 class Network:
-    """Delivers, or does not."""
+    """Delivers, or does not. `seen` is told of each fault, with the kind of message."""
 
-    def __init__(self, loop: Loop, rng: Random, swarm: Swarm) -> None:
+    def __init__(
+        self, loop: Loop, rng: Random, swarm: Swarm, *, seen: Callable[[str, str], None]
+    ) -> None:
         self._loop = loop
         self._rng = rng
         self._swarm = swarm
+        self._seen = seen
         self.healed = False
-        self.cut: dict[str, int] = {}  # node → 1 it is not heard, 2 it does not hear, 3 both
+        self._cuts: dict[str, list[int]] = {}  # node → cuts that last, one or both of the above
 
-    def send(self, act: Callable[[], None], *, node_id: str = "", up: bool = True) -> None:
+    def send(
+        self, what: str, act: Callable[[], None], *, node_id: str = "", up: bool = True
+    ) -> None:
         """Delivers a message by `act`; `up` is towards the coordinator."""
         rng, swarm = self._rng, self._swarm
         if self.healed:
             self._loop.after(rng.randint(1, 20), act)
             return
-        if self.cut.get(node_id, 0) & (1 if up else 2) or rng.random() < swarm.loss:
+        way = NOT_HEARD if up else DOES_NOT_HEAR
+        if any(cut & way for cut in self._cuts.get(node_id, ())):
             return
-        self._loop.after(self._delay(), act)
-        if up and rng.random() < swarm.repeat:
-            self._loop.after(self._delay() + rng.randint(0, 20 * SECOND), act)
+        if rng.random() < swarm.chance("message lost"):
+            self._seen("message lost", what)
+            return
+        self._loop.after(self._delay(what), act)
+        if up and rng.random() < swarm.chance("message repeated"):
+            self._seen("message repeated", what)
+            self._loop.after(self._delay(what) + rng.randint(0, 20 * SECOND), act)
 
-    def mend(self, node_id: str) -> None:
-        """Ends a cut."""
-        self.cut.pop(node_id, None)
+    def cut(self, node_id: str, ways: int, *, length_ms: int) -> None:
+        """Cuts a node off, for a while."""
+        cuts = self._cuts.setdefault(node_id, [])
+        cuts.append(ways)
+        self._loop.after(length_ms, lambda: cuts.remove(ways))
 
-    def _delay(self) -> int:
-        if self._rng.random() < self._swarm.slow:
+    def _delay(self, what: str) -> int:
+        if self._rng.random() < self._swarm.chance("message late"):
+            self._seen("message late", what)
             return self._rng.randint(1, 30 * SECOND)
         return self._rng.randint(1, 200)

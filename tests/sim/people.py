@@ -63,7 +63,7 @@ class People:
             needed = self._rng.choice(sorted(self.accepted.values()))
             policy = replace(policy, depends_on=(needed,))
         if self._rng.random() < 0.1:
-            policy = replace(policy, start_after_ms=self._loop.now_ms + 40 * SECOND)
+            policy = replace(policy, start_after_ms=self._coordinator.clock.now_ms() + 40 * SECOND)
         command = SubmitJob(
             caller=self._caller("submit"),
             job_id="",
@@ -126,9 +126,9 @@ class People:
         def respond(reply: Reply | Rejected | None) -> None:
             if reply is not None:
                 commits = self._coordinator.commits
-                self._network.send(lambda: self._hear(wish, reply, commits), up=False)
+                self._network.send(wish.what, lambda: self._hear(wish, reply, commits), up=False)
 
-        self._network.send(arrive)
+        self._network.send(wish.what, arrive)
         self._loop.after(PATIENCE_MS + self._rng.randint(0, 2000), lambda: self._ask(wish))
 
     def _looked_up(self, command: Command) -> Command:

@@ -21,7 +21,9 @@ class Plan:
     fails: int  # so many attempts fail before one succeeds; a large number never does
     exit_code: int | None  # None: it cannot be started at all
     hangs: bool  # it goes on until it is stopped
-    on_stop: str  # obeys, ignores (until the grace ends), done (saves and says so)
+    on_stop: (
+        str  # obeys, ignores (until the grace ends), done (saves and says so), stuck (for minutes)
+    )
     checkpoints: bool
     wants_dependency: bool
     delay_ms: int  # when it is submitted
@@ -53,7 +55,9 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
         fails=fails,
         exit_code=rng.choice((1, 1, 1, 75, 137, None)),
         hangs=rng.random() < 0.12,
-        on_stop=rng.choice(("obeys", "obeys", "ignores", "done")),
+        on_stop=rng.choice(
+            ("obeys", "obeys", "obeys", "ignores", "ignores", "done", "done", "stuck")
+        ),
         checkpoints=rng.random() < 0.6,
         wants_dependency=rng.random() < 0.15,
         delay_ms=rng.randint(0, storm_ms * 3 // 4),

@@ -1,29 +1,106 @@
-"""Which situations a world has seen. One that no seed ever sees is a fault of the simulator."""
+"""Which situations a world has seen, and how often.
+
+One that no seed ever sees is a fault of the simulator.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Lease, LeaseState, Node
-from coordinator.core.tables import CONTACT, DUTY, JOB, contact, duty
+from coordinator.core.tables import BORN, CONTACT, DUTY, JOB, RUNNING, contact, duty
 from tests.sim.truth import Checker
+
+LEASES = tuple(f"lease {state.name}" for state in LeaseState)
+JOBS = tuple(f"job {status}" for status in (*BORN, *RUNNING))
+FACTS = tuple(
+    f"fact {cause}"
+    for cause in (
+        Reason.ACCEPTED,
+        Reason.PLACED,
+        Reason.LEASE_OBSERVED,
+        Reason.LEASE_STOP_ASKED,
+        Reason.LEASE_ENDED,
+        Reason.FINISHED,
+        Reason.RETRYING,
+        Reason.RANK_FAILED,
+        Reason.NODE_LOST,
+        Reason.CANCELLED_BY_USER,
+        Reason.DRAIN_REQUESTED,
+    )
+)
+"""Facts of a batch with which something may go wrong."""
+
+MET: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("message lost", "message repeated", "message late"), ("report", "submit", "cancel")
+    ),
+    **dict.fromkeys(
+        (
+            "crash before the write",
+            "crash before the fsync",
+            "crash before the reply",
+            "crash before the effects",
+            "commit fails",
+            "commit lands but fails",
+        ),
+        FACTS,
+    ),
+    **dict.fromkeys(
+        (
+            "crash in recovery",
+            "coordinator crashes",
+            "coordinator stalls",
+            "coordinator away",
+            "coordinator clock jumps",
+            "batches lost",
+            "node not heard",
+            "node does not hear",
+            "node cut off",
+            "agent dies",
+            "agent frozen",
+            "agent reinstalled",
+            "all agents reconnect",
+            "node clock jumps",
+            "power cut",
+            "power cut, disk lost",
+            "node cloned",
+            "device trouble",
+            "drain",
+            "drain by force",
+            "drain with a deadline",
+            "enable",
+        ),
+        LEASES,
+    ),
+    "cancel": (*JOBS, *LEASES, "job COMPLETED", "job FAILED", "job CANCELLED"),
+}
+"""With what each fault must meet in the seeds of the suite."""
 
 
 def expected() -> set[str]:
     """Everything that the seeds together must see."""
     jobs = {f"job {status} {cause}" for status, cause in JOB}
     nodes = {f"node {fact} {cause}" for fact, cause in (*CONTACT, *DUTY)}
-    states = {f"lease {state.name}" for state in LeaseState}
-    return jobs | nodes | states
+    met = {f"{fault} × {what}" for fault, whats in MET.items() for what in whats}
+    return jobs | nodes | set(LEASES) | met
 
 
 class Situations(Checker):
-    """Notes every edge that is taken."""
+    """Counts every edge that is taken, and what faults met with."""
 
     def __init__(self) -> None:
-        self.seen: set[str] = set()
+        self.seen: Counter[str] = Counter()
         self._jobs: dict[str, Job] = {}
         self._nodes: dict[str, Node] = {}
+
+    def fault(self, fault: str, *whats: str) -> None:
+        """A fault has come, and these things were there."""
+        self.seen[f"fault {fault}"] += 1
+        for what in dict.fromkeys(whats):
+            self.seen[f"{fault} × {what}"] += 1
 
     def committed(self, event: Event, number: int) -> None:
         if not isinstance(event, Changed):
@@ -33,9 +110,9 @@ class Situations(Checker):
                 before = self._jobs.get(job.job_id)
                 self._jobs[job.job_id] = job
                 if before is not None and before.status is not job.status:
-                    self.seen.add(f"job {before.status} {event.cause}")
+                    self.seen[f"job {before.status} {event.cause}"] += 1
             case Lease() as lease:
-                self.seen.add(f"lease {lease.state.name}")
+                self.seen[f"lease {lease.state.name}"] += 1
             case Node() as node:
                 known = self._nodes.get(node.node_id)
                 self._nodes[node.node_id] = node
@@ -43,5 +120,5 @@ class Situations(Checker):
                     self._node(known, event.cause)
 
     def _node(self, before: Node, cause: Reason) -> None:
-        self.seen.add(f"node {contact(before)} {cause}")
-        self.seen.add(f"node {duty(before)} {cause}")
+        self.seen[f"node {contact(before)} {cause}"] += 1
+        self.seen[f"node {duty(before)} {cause}"] += 1

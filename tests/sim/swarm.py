@@ -1,72 +1,113 @@
 """What a seed draws: the shape of the cluster, the load, and which faults are on.
 
-Each seed leaves some faults out. A fault that is always on hides what another one would show.
+Each seed leaves most faults out. A fault that is always on hides what another one would show.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from tests.sim.clock import MINUTE, SECOND
+from tests.sim.clock import DAY, MINUTE, SECOND
+
+RATES: Mapping[str, tuple[float, ...]] = {
+    "message lost": (0.02, 0.1, 0.3),
+    "message repeated": (0.05, 0.3),
+    "message late": (0.05, 0.3),
+    "crash before the write": (0.03,),
+    "crash before the fsync": (0.03,),
+    "crash before the reply": (0.03,),
+    "crash before the effects": (0.03,),
+    "crash in recovery": (0.3, 0.7),
+    "commit fails": (0.03,),
+    "commit lands but fails": (0.03,),
+    "effects dropped": (0.5, 1.0),
+}
+"""Faults that come with a chance each time, with the chances to choose from."""
+
+PERIODS_S: Mapping[str, tuple[int, int]] = {
+    "coordinator crashes": (20, 120),
+    "coordinator stalls": (60, 200),
+    "coordinator away": (200, 600),
+    "coordinator clock jumps": (30, 200),
+    "batches lost": (60, 200),
+    "node not heard": (40, 200),
+    "node does not hear": (40, 200),
+    "node cut off": (40, 200),
+    "agent dies": (20, 120),
+    "agent frozen": (30, 120),
+    "agent reinstalled": (60, 200),
+    "all agents reconnect": (60, 200),
+    "node clock jumps": (30, 200),
+    "power cut": (20, 100),
+    "power cut, disk lost": (40, 200),
+    "node cloned": (100, 300),
+    "device trouble": (60, 200),
+    "drain": (30, 150),
+    "drain by force": (40, 150),
+    "drain with a deadline": (40, 150),
+    "enable": (30, 100),
+    "cancel": (5, 40),
+}
+"""Faults and wishes that come again and again, with the shortest and longest mean time between."""
+
+FAULTS = (*RATES, *PERIODS_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """How a machine's clock goes: its offset, and its rate."""
+
+    offset_ms: int
+    rate: float
 
 
 @dataclass(frozen=True, slots=True)
 class Swarm:
-    """One world's settings. Rates are per chance, times in milliseconds, 0 is off."""
+    """One world's settings. `faults` maps those that are on to a chance, or a mean time in ms."""
 
     node_devices: tuple[tuple[str, int], ...]  # (type, count) per node
+    node_clocks: tuple[Hands, ...]
+    coordinator_clock: Hands
     job_count: int
     storm_ms: int
-    loss: float
-    repeat: float
-    slow: float  # messages that take up to 30 s
-    partition_every_ms: int
-    crash_every_ms: int
-    crash_before_commit: float
-    crash_after_commit: float
-    commit_fails: float
-    commit_lands_but_fails: float
-    agent_dies_every_ms: int
-    node_cycles_every_ms: int
-    long_outage: bool
-    effects_dropped: bool
-    drain_every_ms: int
-    cancel: float  # share of jobs that somebody cancels
-    device_trouble_every_ms: int
+    faults: Mapping[str, float]
+
+    def chance(self, fault: str) -> float:
+        """How probable a fault is each time; 0 is off."""
+        return self.faults.get(fault, 0.0)
 
 
 def draw(rng: Random) -> Swarm:
     """The swarm of a seed."""
-
-    def maybe(value: float, chance: float = 0.6) -> float:
-        return value if rng.random() < chance else 0.0
-
-    def every(low_s: int, high_s: int) -> int:
-        on = rng.random() < 0.6
-        return rng.randint(low_s, high_s) * SECOND if on else 0
-
     types = rng.choice([("H100",), ("H100",), ("H100", "A100")])
+    node_count = rng.randint(1, 5)
+    share = rng.choice((0.15, 0.33, 0.5))  # of the faults that are on
+    odd_clocks = rng.random() < 0.4
+    faults: dict[str, float] = {}
+    for fault in FAULTS:
+        is_on = rng.random() < share
+        if fault in RATES:
+            drawn: float = rng.choice(RATES[fault])
+        else:
+            low_s, high_s = PERIODS_S[fault]
+            drawn = rng.randint(low_s, high_s) * SECOND
+        if is_on:
+            faults[fault] = drawn
     return Swarm(
         node_devices=tuple(
-            (rng.choice(types), rng.choice((1, 2, 4, 4, 8))) for _ in range(rng.randint(1, 5))
+            (rng.choice(types), rng.choice((1, 2, 4, 4, 8))) for _ in range(node_count)
         ),
+        node_clocks=tuple(_hands(rng, odd=odd_clocks) for _ in range(node_count)),
+        coordinator_clock=_hands(rng, odd=odd_clocks),
         job_count=rng.randint(8, 26),
         storm_ms=rng.randint(3, 7) * MINUTE,
-        loss=maybe(rng.choice((0.02, 0.1, 0.3))),
-        repeat=maybe(rng.choice((0.05, 0.3))),
-        slow=maybe(rng.choice((0.05, 0.3))),
-        partition_every_ms=every(40, 200),
-        crash_every_ms=every(20, 120),
-        crash_before_commit=maybe(0.03, 0.4),
-        crash_after_commit=maybe(0.03, 0.4),
-        commit_fails=maybe(0.03, 0.4),
-        commit_lands_but_fails=maybe(0.03, 0.4),
-        agent_dies_every_ms=every(20, 120),
-        node_cycles_every_ms=every(20, 100),
-        long_outage=rng.random() < 0.1,
-        effects_dropped=rng.random() < 0.25,
-        drain_every_ms=every(30, 150),
-        cancel=maybe(rng.choice((0.1, 0.4))),
-        device_trouble_every_ms=every(60, 200),
+        faults=faults,
     )
+
+
+def _hands(rng: Random, *, odd: bool) -> Hands:
+    offset_ms = rng.choice((-DAY, -SECOND, 0, SECOND, DAY))
+    rate = rng.uniform(0.9, 1.1)
+    return Hands(offset_ms, rate) if odd else Hands(0, 1.0)

@@ -1,4 +1,4 @@
-"""The simulator finds the bugs that are planted into the core."""
+"""The simulator finds the bugs that are planted into the cores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.sim.planted import BUGS
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--seed", "1", "--count", "60", "--plant", bug],
+        [sys.executable, "-m", "tests.sim", "--plant", bug, "--count", "150"],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert ran.returncode == 1, f"60 seeds do not find it: {bug}"
+    assert ran.returncode == 1, f"150 seeds do not find it: {bug}"
     assert "again with: python -m tests.sim --seed" in ran.stderr
     assert "LookupError" not in ran.stderr, "the line to change is not there any more"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from coordinator.core.decision import Event
 from coordinator.core.records import Lease
+from tests.sim.kept import RecordsKept
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class Checker:
     def acknowledged(self, what: str, id: str, number: int) -> None:
         """Somebody was told that a submit, cancel, drain or enable was done."""
 
+    def rewound(self, store: RecordsKept) -> None:
+        """The store has lost its newest batches: what it holds now is all that ever was."""
+
     def settled(self) -> None:
         """The faults have ceased, and everything had time to come to rest."""
 
@@ -64,6 +68,7 @@ class Truth:
     def __init__(self, checkers: Sequence[Checker]) -> None:
         self.going: dict[tuple[str, int], Going] = {}
         self.asked = Asked()
+        self.rewinds = 0  # how many times the store has lost batches
         self.checkers = list(checkers)
 
     def start(self, lease: Lease, *, now_ms: int, told_at_commit: int) -> None:
@@ -86,6 +91,12 @@ class Truth:
         if going is not None:
             for checker in self.checkers:
                 checker.stopped(going)
+
+    def rewind(self, store: RecordsKept) -> None:
+        """The store has lost its newest batches."""
+        self.rewinds += 1
+        for checker in self.checkers:
+            checker.rewound(store)
 
     def commit(self, events: Sequence[Event], number: int) -> None:
         """Events are durable."""

@@ -4,40 +4,81 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from coordinator.core.placement import place
 from coordinator.core.records import Lease
 from tests.sim import checkers
 from tests.sim.agent import SimNode
-from tests.sim.clock import HOUR, MINUTE, SECOND, START_MS, Loop
+from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
+from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
 from tests.sim.people import People
 from tests.sim.plans import Plan, draw_plan
 from tests.sim.situations import Situations
-from tests.sim.swarm import draw
+from tests.sim.storm import Storm
+from tests.sim.swarm import Swarm, draw
 from tests.sim.truth import Checker, SimFailure, Truth
 
 REST_LIMIT_MS = 40 * MINUTE
 STORY_LINES = 60
+CLONES_MOST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Less:
+    """What of a seed's world is left out, to see whether it still fails. 0 is as drawn."""
+
+    without: tuple[str, ...] = ()  # faults
+    nodes: int = 0
+    jobs: int = 0
+    storm_s: int = 0
+    odd_clocks: bool = True
+
+    def of(self, swarm: Swarm) -> Swarm:
+        """What is left of a swarm."""
+        nodes = self.nodes or len(swarm.node_devices)
+        clock = swarm.coordinator_clock
+        plain = replace(clock, offset_ms=0, rate=1.0)
+        clocks = swarm.node_clocks[:nodes]
+        return replace(
+            swarm,
+            faults={name: x for name, x in swarm.faults.items() if name not in self.without},
+            node_devices=swarm.node_devices[:nodes],
+            node_clocks=clocks if self.odd_clocks else (plain,) * len(clocks),
+            coordinator_clock=clock if self.odd_clocks else plain,
+            job_count=self.jobs or swarm.job_count,
+            storm_ms=self.storm_s * SECOND or swarm.storm_ms,
+        )
+
+
+ALL = Less()
 
 
 class World:
-    """Everything that there is, and the hand that shakes it."""
+    """Everything that there is. `swarm` replaces the one that the seed draws."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, less: Less = ALL, *, swarm: Swarm | None = None) -> None:
         self.seed = seed
         self.story: list[tuple[int, str]] = []
-        self.swarm = draw(self._rng("swarm"))
+        self.swarm = swarm or less.of(draw(self._rng("swarm")))
         self.loop = Loop(self._rng("loop"))
         self.truth = Truth([])
-        self.network = Network(self.loop, self._rng("network"), self.swarm)
+        self.situations = Situations()
+        self.is_away = False  # the coordinator, and nobody starts it
+        self.network = Network(
+            self.loop, self._rng("network"), self.swarm, seen=self.situations.fault
+        )
         self.coordinator = SimCoordinator(
-            self.loop, self._rng("coordinator"), self.swarm, truth=self.truth, note=self.note
+            self.loop,
+            self._rng("coordinator"),
+            self.swarm,
+            truth=self.truth,
+            note=self.note,
+            seen=self.situations.fault,
         )
         self.people = People(
             self.loop,
@@ -49,24 +90,44 @@ class World:
         )
         self.plans = self._draw_plans()
         self.nodes = [self._node(index) for index in range(len(self.swarm.node_devices))]
-        self.situations = Situations()
+        self.past_nodes: list[SimNode] = []  # of which a clone has the name now
         self.truth.checkers += [*self._checkers(), self.situations]
-        self._fate = self._rng("fate")
-        self._storm = True
+        self.storm = Storm(self, self._rng("fate"))
 
     def run(self) -> str:
         """Lives through it all; answers a digest of everything that happened."""
-        self.coordinator.start()
-        for node in self.nodes:
-            self.loop.after(self._fate.randint(0, 5000), node.start_agent)
-        for plan in self.plans.values():
-            self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
-        self._schedule_faults()
+        self.warm_up()
+        self.storm.begin()
         self.loop.run(START_MS + self.swarm.storm_ms)
-        self._calm()
-        self._rest("at rest")
+        self.calm()
+        self.rest("at rest")
         self._last_drain()
         return self.digest()
+
+    def warm_up(self) -> None:
+        """Everybody starts; the jobs come in their time."""
+        rng = self._rng("start")
+        self.coordinator.start()
+        for node in self.nodes:
+            self.loop.after(rng.randint(0, 5000), node.start_agent)
+        for plan in self.plans.values():
+            self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
+
+    def clone(self, index: int) -> None:
+        """Starts a copy of a node's machine under the same name; it becomes the node."""
+        if len(self.past_nodes) == CLONES_MOST:
+            return
+        original = self.nodes[index]
+        self.past_nodes.append(original)
+        clone = self._node(index, suffix=f"{'xy'[len(self.past_nodes) - 1]}")
+        clone.machine.generation = original.machine.generation
+        clone.machine.folders = copy_of(original.machine.folders)
+        for folder in clone.machine.folders.values():
+            self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
+        for attempt in original.attempts():
+            self.truth.asked.lost.add(attempt)
+        self.nodes[index] = clone
+        clone.start_agent()
 
     def note(self, text: str) -> None:
         """Writes a line into the story."""
@@ -97,137 +158,73 @@ class World:
         ]
         return {plan.name: plan for plan in plans}
 
-    def _node(self, index: int) -> SimNode:
+    def _node(self, index: int, *, suffix: str = "") -> SimNode:
+        hands = self.swarm.node_clocks[index]
         return SimNode(
             f"n{index}",
             self.swarm.node_devices[index],
             loop=self.loop,
-            rng=self._rng(f"n{index}"),
+            rng=self._rng(f"n{index}{suffix}"),
+            clock=LocalClock(self.loop, offset_ms=hands.offset_ms, rate=hands.rate),
             truth=self.truth,
-            plans=self.plans,
-            job_names=self.people.names.__getitem__,
+            plan_of=lambda job_id: self.plans[self.people.names[job_id]],
             call=self._call,
+            suffix=suffix,
         )
 
     def _checkers(self) -> list[Checker]:
         coordinator, people = self.coordinator, self.people
         return [
             checkers.NoDeviceTwice(),
-            checkers.OneAttemptAtATime(),
+            checkers.OneAttemptAtATime(self._is_orphan),
             checkers.LegalMoves(),
             checkers.CancelIsFinal(),
             checkers.DrainedStaysEmpty(),
             checkers.FreedByEvidence(),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),
-            checkers.StoppedForAReason(self.truth, coordinator),
+            checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
             checkers.HonestOutcomes(self.truth, self.plans),
             checkers.MemoryIsBounded(coordinator),
             checkers.EverythingRan(coordinator, people, people.names.__getitem__),
         ]
 
+    def _is_orphan(self, lease: Lease) -> bool:
+        """Whether the coordinator has lost sight of a lease for good, and knows of no such grant."""
+        known = self.coordinator.lease(lease.lease_id)
+        unknown = known is None or known.epoch != lease.epoch
+        past = {id for node in self.past_nodes for id in node.device_ids}
+        return (unknown and self.truth.rewinds > 0) or bool(past & set(lease.device_ids))
+
     def _call(self, node: SimNode, call: Call) -> None:
         def answer(answer: Answer) -> None:
-            self.network.send(lambda: node.take(answer), node_id=node.node_id, up=False)
+            self.network.send("answer", lambda: node.take(answer), node_id=node.node_id, up=False)
 
-        self.network.send(lambda: self.coordinator.sync(call, answer), node_id=node.node_id)
-
-    # the storm
-
-    def _schedule_faults(self) -> None:
-        swarm = self.swarm
-        self._every(swarm.crash_every_ms, self._crash_coordinator)
-        self._every(swarm.partition_every_ms, self._cut)
-        self._every(swarm.agent_dies_every_ms, self._kill_agent)
-        self._every(swarm.node_cycles_every_ms, self._cycle_node)
-        self._every(swarm.drain_every_ms, self._drain)
-        self._every(swarm.device_trouble_every_ms, self._device_trouble)
-        if swarm.cancel:
-            self._every(int(20 * SECOND / swarm.cancel / 4), self._cancel)
-        # whatever crashed it, somebody starts it again
-        self._every(5 * SECOND, self._watchdog)
-
-    def _every(self, period_ms: int, act: Callable[[], None]) -> None:
-        if not period_ms:
-            return
-
-        def again() -> None:
-            if self._storm:
-                act()
-                self.loop.after(self._fate.randint(1, 2 * period_ms), again)
-
-        self.loop.after(self._fate.randint(1, 2 * period_ms), again)
-
-    def _watchdog(self) -> None:
-        if not self.coordinator.up and self._fate.random() < 0.5:
-            self.coordinator.start()
-
-    def _crash_coordinator(self) -> None:
-        self.coordinator.crash()
-        if self.swarm.long_outage and self._fate.random() < 0.3:
-            # time passes for everybody; only the coordinator is away
-            self.note("a long outage")
-            self.loop.run(self.loop.now_ms + HOUR // 4, lambda: self.coordinator.up)
-
-    def _cut(self) -> None:
-        node = self._fate.choice(self.nodes)
-        self.network.cut[node.node_id] = self._fate.choice((1, 2, 3))
-        self.note(f"{node.node_id} cut off {self.network.cut[node.node_id]}")
-        length_ms = self._fate.choice((2, 15, 40, 120)) * SECOND
-        self.loop.after(length_ms, lambda: self.network.mend(node.node_id))
-
-    def _kill_agent(self) -> None:
-        node = self._fate.choice(self.nodes)
-        self.note(f"{node.node_id} agent dies")
-        node.kill_agent()
-        self.loop.after(self._fate.choice((10, 1000, 30_000)), node.start_agent)
-
-    def _cycle_node(self) -> None:
-        node = self._fate.choice(self.nodes)
-        if not node.power:
-            return
-        wipe = self._fate.random() < 0.6
-        self.note(f"{node.node_id} power off{', wiped' if wipe else ''}")
-        node.cycle_power(wipe=wipe)
-        self.loop.after(self._fate.choice((1, 5, 60)) * SECOND, node.power_on)
-
-    def _drain(self) -> None:
-        node_id = self._fate.choice(self.nodes).node_id
-        match self._fate.choice(("plain", "force", "deadline", "enable", "enable")):
-            case "plain":
-                self.people.drain(node_id, force=False)
-            case "force":
-                self.people.drain(node_id, force=True)
-            case "deadline":
-                deadline_ms = self.loop.now_ms + self._fate.choice((1, 20)) * SECOND
-                self.people.drain(node_id, force=False, deadline_ms=deadline_ms)
-            case _:
-                self.people.enable(node_id)
-
-    def _device_trouble(self) -> None:
-        node = self._fate.choice(self.nodes)
-        device = self._fate.randrange(self.swarm.node_devices[self.nodes.index(node)][1])
-        node.bad_devices ^= {device}
-
-    def _cancel(self) -> None:
-        accepted = sorted(self.people.accepted.values())
-        if accepted and self._fate.random() < 0.5:
-            self.people.cancel(self._fate.choice(accepted))
+        self.network.send(
+            "report", lambda: self.coordinator.sync(call, answer), node_id=node.node_id
+        )
 
     # the calm
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
+        """No new faults; what was broken is mended, and what hangs for ever is cancelled."""
         self.note("calm")
-        self._storm = False
+        self.storm.is_over = True
+        self.is_away = False
         self.network.healed = True
-        self.network.cut.clear()
         self.coordinator.faults = False
         self.coordinator.start()
+        for node in self.past_nodes:
+            node.lose_power(wipe=False)
         for node in self.nodes:
+            node.thaw()
             node.bad_devices.clear()
-            node.power = True
+            node.machine.power = True
+            node.set_clock_right()
             node.start_agent()
-        self.loop.run(self.loop.now_ms + 30 * SECOND)
+        self.loop.run(self.loop.now_ms + 90 * SECOND)
+        for node in self.nodes:
+            node.start_agent()  # of two with one name, the one that stays
         for known in self.coordinator.nodes():
             self.people.enable(known.node_id)
         total = self.coordinator.store.reload(SETTINGS).state.total
@@ -237,7 +234,7 @@ class World:
             if endless and not job.is_final:
                 self.people.cancel(job.job_id)
 
-    def _rest(self, what: str) -> None:
+    def rest(self, what: str) -> None:
         """Lets everything come to rest, then asks the checkers."""
         self.loop.run(self.loop.now_ms + REST_LIMIT_MS, self._at_rest)
         self.note(what)
@@ -256,7 +253,8 @@ class World:
         """With jobs running, one node is emptied by force, and then given back."""
         fresh = [replace(plan, name=f"q{plan.name}") for plan in list(self.plans.values())[:6]]
         for plan in fresh:
-            self.plans[plan.name] = replace(plan, hangs=False, fails=0)
+            obeying = "obeys" if plan.on_stop == "stuck" else plan.on_stop
+            self.plans[plan.name] = replace(plan, hangs=False, fails=0, on_stop=obeying)
             self.people.submit(self.plans[plan.name])
         self.loop.run(self.loop.now_ms + 3 * SECOND)
         victim = self.nodes[0]
@@ -265,7 +263,7 @@ class World:
         for lease in (x for x in self.truth.going.values() if x.lease.node_id == victim.node_id):
             raise SimFailure(f"{victim.node_id} is drained and not empty", lease.lease.job_id)
         self.people.enable(victim.node_id)
-        self._rest("at rest again")
+        self.rest("at rest again")
         for job in self.coordinator.jobs():
             if not job.is_final:
                 raise SimFailure(f"{job.job_id} is {job.status} for ever", job.job_id)

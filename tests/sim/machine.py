@@ -1,0 +1,257 @@
+"""A machine: its disk, and the supervised ranks that outlive the agent.
+
+What a supervisor does and leaves behind is simulated here; what the agent makes of it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import Random
+
+from coordinator.core.records import Checkpoint, Lease
+from node_agent.core.leases import Category, Fault, Rank, State
+from tests.sim.clock import MINUTE, SECOND, LocalClock, Loop
+from tests.sim.plans import Plan
+from tests.sim.truth import Truth
+
+Key = tuple[str, int]
+MAX_RANKS = 3  # more of one lease only repeat what these show
+LOST = Fault(Category.NODE_LOST, "the machine restarted")
+
+
+@dataclass(slots=True)
+class Folder:
+    """A lease on disk: the grant, and what its supervisors have written down."""
+
+    lease: Lease
+    told_at_commit: int  # commits behind the answer by which the agent learned of it
+    ranks: dict[int, Rank] = field(default_factory=dict)
+    synced: bool = False
+    done: bool = False
+    checkpointing: bool = False
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)  # rank → number of the end it is promised
+
+    @property
+    def key(self) -> Key:
+        """Names the grant for ever."""
+        return self.lease.lease_id, self.lease.epoch
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any of its ranks runs."""
+        return any(rank.state in (State.RUNNING, State.STOPPING) for rank in self.ranks.values())
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether one of its ranks has ended badly by itself."""
+        return any(rank.failed for rank in self.ranks.values())
+
+
+class Machine:
+    """Hardware that fails, and processes that do as their plans say."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        rng: Random,
+        *,
+        clock: LocalClock,
+        truth: Truth,
+        plan_of: Callable[[str], Plan],
+    ) -> None:
+        self.clock = clock
+        self.power = True
+        self.generation = 0  # on disk
+        self.folders: dict[Key, Folder] = {}  # on disk
+        self.on_change: Callable[[], None] = lambda: None
+        self.truth = truth
+        self.plan_of = plan_of
+        self._loop = loop
+        self._rng = rng
+        self._boot = 0
+
+    def start(self, folder: Folder) -> None:
+        """Has supervisors start the ranks of a lease."""
+        self.folders[folder.key] = folder
+        fetches = self._rng.random() < 0.5  # a runtime that has to fetch something first
+        for number in folder.ranks:
+            begins_ms = self._rng.randint(1, 50)
+            if fetches:
+                folder.ranks[number] = replace(folder.ranks[number], state=State.PREPARING)
+                begins_ms += self._rng.randint(1, 4 * SECOND)
+            self._in(begins_ms, folder, partial(self._begin, folder, number))
+        self._loop.after(self._rng.randint(50, 100), lambda: self._sync(folder))
+
+    def stop(self, folder: Folder, grace_ms: int) -> None:
+        """Tells the supervisors to end the ranks within a grace."""
+        plan = self.plan_of(folder.lease.job_id)
+        if folder.is_alive and not folder.has_failed:
+            self.truth.stop(folder.lease)
+        for number, rank in folder.ranks.items():
+            if rank.state is State.ENDED:
+                continue
+            folder.ranks[number] = replace(rank, stopped=True)
+            delay_ms = grace_ms if plan.on_stop in ("ignores", "stuck") else min(grace_ms, 500)
+            delay_ms = self.clock.world_ms(delay_ms)
+            if plan.on_stop == "stuck":  # in the kernel, where no signal reaches it
+                delay_ms += self._rng.choice((1, 30, 180)) * SECOND
+            self._promise_end(folder, number, delay_ms)
+
+    def lose_power(self, *, wipe: bool) -> None:
+        """Everything stops; with `wipe` the disk is forgotten as well."""
+        self.power = False
+        self.end_everything()
+        for key, folder in list(self.folders.items()):
+            if wipe or (not folder.synced and self._rng.random() < 0.5):
+                del self.folders[key]
+        if wipe:
+            self.generation = 0
+
+    def end_everything(self) -> None:
+        """Every process is gone at once; nobody wrote down how."""
+        self._boot += 1
+        for folder in self.folders.values():
+            if any(rank.state is not State.ENDED for rank in folder.ranks.values()):
+                self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
+            for number, rank in folder.ranks.items():
+                if rank.state is not State.ENDED:
+                    ended_ms = int(self.clock.wall_ms())
+                    folder.ranks[number] = replace(
+                        rank, state=State.ENDED, fault=LOST, ended_at_ms=ended_ms
+                    )
+            folder.checkpointing = False
+            self.truth.end(folder.lease)
+
+    # ranks
+
+    def _in(self, delay_ms: int, folder: Folder, act: Callable[[], None]) -> None:
+        """Does something to a lease whose folder is still there then; nobody else is needed."""
+        boot = self._boot
+
+        def still() -> None:
+            if self._boot == boot and self.folders.get(folder.key) is folder:
+                act()
+
+        self._loop.after(delay_ms, still)
+
+    def _sync(self, folder: Folder) -> None:
+        folder.synced = True
+
+    def _begin(self, folder: Folder, number: int) -> None:
+        rank = folder.ranks[number]
+        if rank.state is State.ENDED:
+            return
+        if rank.stopped:  # stopped before it had begun
+            self._end(folder, number, exit_code=None)
+            return
+        if not folder.is_alive:
+            self.truth.start(
+                folder.lease, now_ms=self._loop.now_ms, told_at_commit=folder.told_at_commit
+            )
+        started_ms = int(self.clock.wall_ms())
+        folder.ranks[number] = replace(rank, state=State.RUNNING, started_at_ms=started_ms)
+        plan = self.plan_of(folder.lease.job_id)
+        if plan.checkpoints and number == 0:
+            self._in(plan.duration_ms // 4, folder, lambda: self._checkpoint(folder))
+        if not plan.hangs:
+            self._in(plan.duration_ms, folder, lambda: self._finish(folder, number))
+        self.on_change()
+
+    def _finish(self, folder: Folder, number: int) -> None:
+        """The rank's program comes to its end; peers of one that fails wait for it for ever."""
+        rank = folder.ranks[number]
+        if rank.state is State.ENDED or rank.stopped:
+            return
+        plan = self.plan_of(folder.lease.job_id)
+        if folder.lease.attempt > plan.fails:
+            folder.done = True
+            self._end(folder, number, exit_code=0)
+        elif number == min(folder.ranks) and (number == 0 or self._rng.random() < 0.5):
+            self.truth.asked.failed.add((folder.lease.job_id, folder.lease.attempt))
+            self._end(folder, number, exit_code=plan.exit_code)
+
+    def _promise_end(self, folder: Folder, number: int, delay_ms: int) -> None:
+        promise = folder.ends[number] = folder.ends.get(number, 0) + 1
+        plan = self.plan_of(folder.lease.job_id)
+
+        def over() -> None:
+            if folder.ends[number] == promise and folder.ranks[number].state is not State.ENDED:
+                folder.done = folder.done or plan.on_stop == "done"
+                self._end(folder, number, exit_code=0 if plan.on_stop != "ignores" else None)
+
+        self._in(delay_ms, folder, over)
+
+    def _end(self, folder: Folder, number: int, *, exit_code: int | None) -> None:
+        was_alive = folder.is_alive
+        folder.ranks[number] = replace(
+            folder.ranks[number],
+            state=State.ENDED,
+            exit_code=exit_code,
+            signal=9 if exit_code is None else None,
+            ended_at_ms=int(self.clock.wall_ms()),
+        )
+        if number == 0:
+            folder.checkpointing = False
+        if was_alive and not folder.is_alive:
+            self.truth.end(folder.lease)
+        self.on_change()
+
+    def _checkpoint(self, folder: Folder) -> None:
+        if folder.ranks[0].state is State.ENDED:
+            return
+        folder.checkpointing = True
+        self.on_change()
+        pause_ms = max(5 * SECOND, self.plan_of(folder.lease.job_id).duration_ms // 4)
+
+        def proven() -> None:
+            if folder.ranks[0].state is State.ENDED:
+                return
+            folder.checkpointing = False
+            id = f"{folder.lease.lease_id}-c{len(folder.checkpoints)}"
+            folder.checkpoints.append(_checkpoint(id, folder, now_ms=int(self.clock.wall_ms())))
+            del folder.checkpoints[:-2]
+            self.on_change()
+            self._in(min(pause_ms, MINUTE), folder, lambda: self._checkpoint(folder))
+
+        self._in(self._rng.randint(1, 1 + pause_ms), folder, proven)
+
+
+def new_folder(lease: Lease, told_at_commit: int) -> Folder:
+    """The folder of a lease that is about to be started."""
+    count = min(lease.local_world_size, MAX_RANKS)
+    numbers = range(lease.first_rank, lease.first_rank + count)
+    return Folder(lease, told_at_commit, {number: Rank(number) for number in numbers})
+
+
+def copy_of(folders: Mapping[Key, Folder]) -> dict[Key, Folder]:
+    """The disk of a cloned machine: the same grants, and no process behind any of them."""
+    return {
+        key: Folder(
+            folder.lease,
+            folder.told_at_commit,
+            {
+                n: rank
+                if rank.state is State.ENDED
+                else replace(rank, state=State.ENDED, fault=LOST)
+                for n, rank in folder.ranks.items()
+            },
+            synced=True,
+            done=folder.done,
+        )
+        for key, folder in folders.items()
+    }
+
+
+def _checkpoint(id: str, folder: Folder, *, now_ms: int) -> Checkpoint:
+    return Checkpoint(
+        checkpoint_id=id,
+        step=1,
+        uri=f"file:///{id}",
+        size_bytes=1,
+        digest="sha256:0",
+        created_at_ms=now_ms,
+        attempt=folder.lease.attempt,
+    )

@@ -1,0 +1,208 @@
+"""The hand that shakes the world: every fault that comes again and again, and every wish of admins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from coordinator.core.records import Job, Lease
+from tests.sim.agent import SimNode
+from tests.sim.clock import DAY, MINUTE, SECOND
+from tests.sim.network import DOES_NOT_HEAR, NOT_HEARD
+from tests.sim.swarm import PERIODS_S
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+CUTS_MS = (2 * SECOND, 20 * SECOND, 60 * SECOND, 10 * MINUTE)
+MOST_BATCHES_LOST = 8
+
+
+class Storm:
+    """Does what the swarm of a world has drawn, until it is over."""
+
+    def __init__(self, world: World, rng: Random) -> None:
+        self._world = world
+        self._rng = rng
+        self.is_over = False
+
+    def begin(self) -> None:
+        """Schedules everything that is on."""
+        acts: dict[str, Callable[[], None]] = {
+            "coordinator crashes": self._coordinator_crashes,
+            "coordinator stalls": self._coordinator_stalls,
+            "coordinator away": self._coordinator_away,
+            "coordinator clock jumps": self._coordinator_clock_jumps,
+            "batches lost": self._batches_lost,
+            "node not heard": lambda: self._cut("node not heard", NOT_HEARD),
+            "node does not hear": lambda: self._cut("node does not hear", DOES_NOT_HEAR),
+            "node cut off": lambda: self._cut("node cut off", NOT_HEARD | DOES_NOT_HEAR),
+            "agent dies": self._agent_dies,
+            "agent frozen": self._agent_frozen,
+            "agent reinstalled": self._agent_reinstalled,
+            "all agents reconnect": self._all_agents_reconnect,
+            "node clock jumps": self._node_clock_jumps,
+            "power cut": lambda: self._power_cut("power cut", wipe=False),
+            "power cut, disk lost": lambda: self._power_cut("power cut, disk lost", wipe=True),
+            "node cloned": self._node_cloned,
+            "device trouble": self._device_trouble,
+            "drain": lambda: self._drain("drain", force=False),
+            "drain by force": lambda: self._drain("drain by force", force=True),
+            "drain with a deadline": self._drain_with_a_deadline,
+            "enable": self._enable,
+            "cancel": self._cancel,
+        }
+        for fault in PERIODS_S:
+            period_ms = int(self._world.swarm.chance(fault))
+            if period_ms:
+                self._every(period_ms, acts[fault])
+        # whatever crashed it, somebody starts it again
+        self._every(5 * SECOND, self._watchdog)
+
+    def _every(self, period_ms: int, act: Callable[[], None]) -> None:
+        def again() -> None:
+            if not self.is_over:
+                act()
+                self._world.loop.after(self._rng.randint(1, 2 * period_ms), again)
+
+        self._world.loop.after(self._rng.randint(1, 2 * period_ms), again)
+
+    def _fault(self, fault: str, node: SimNode | None = None) -> None:
+        """Writes a fault down, with the leases that it meets."""
+        node_id = node.node_id if node is not None else ""
+        self._world.note(f"{node_id} {fault}".strip())
+        self._world.situations.fault(fault, *self._world.coordinator.lease_states(node_id))
+
+    def _any_node(self) -> SimNode:
+        return self._rng.choice(self._world.nodes)
+
+    def _after(self, choices_s: tuple[float, ...], act: Callable[[], None]) -> None:
+        self._world.loop.after(int(self._rng.choice(choices_s) * SECOND), act)
+
+    # the coordinator
+
+    def _watchdog(self) -> None:
+        coordinator = self._world.coordinator
+        if not coordinator.up and not self._world.is_away and self._rng.random() < 0.5:
+            coordinator.start()
+
+    def _coordinator_crashes(self) -> None:
+        self._fault("coordinator crashes")
+        self._world.coordinator.crash()
+
+    def _coordinator_stalls(self) -> None:
+        self._fault("coordinator stalls")
+        self._world.coordinator.stall(60 * SECOND)
+
+    def _coordinator_away(self) -> None:
+        """It is gone for a quarter of an hour; time passes for everybody else."""
+        self._fault("coordinator away")
+        self._world.coordinator.crash()
+        self._world.is_away = True
+
+        def back() -> None:
+            self._world.is_away = False
+
+        self._after((60, 900), back)
+
+    def _coordinator_clock_jumps(self) -> None:
+        self._fault("coordinator clock jumps")
+        self._world.coordinator.wall.offset_ms += self._rng.choice((-DAY, -MINUTE, MINUTE, DAY))
+
+    def _batches_lost(self) -> None:
+        self._fault("batches lost")
+        self._world.coordinator.lose_batches(self._rng.randint(1, MOST_BATCHES_LOST))
+
+    # nodes
+
+    def _cut(self, fault: str, ways: int) -> None:
+        node = self._any_node()
+        self._fault(fault, node)
+        self._world.network.cut(node.node_id, ways, length_ms=self._rng.choice(CUTS_MS))
+
+    def _agent_dies(self) -> None:
+        node = self._any_node()
+        self._fault("agent dies", node)
+        node.kill_agent()
+        self._after((0.01, 1, 30), node.start_agent)
+
+    def _agent_frozen(self) -> None:
+        node = self._any_node()
+        self._fault("agent frozen", node)
+        node.freeze()
+        self._after((1, 15, 60), node.thaw)
+
+    def _agent_reinstalled(self) -> None:
+        node = self._any_node()
+        if node.machine.power and not node.is_ahead:
+            self._fault("agent reinstalled", node)
+            node.reinstall()
+            self._after((1, 10), node.start_agent)
+
+    def _all_agents_reconnect(self) -> None:
+        self._fault("all agents reconnect")
+        self._world.coordinator.crash()
+        for node in self._world.nodes:
+            node.kill_agent()
+            self._world.loop.after(2 * SECOND, node.start_agent)
+        self._world.loop.after(2 * SECOND, self._watchdog)
+
+    def _node_clock_jumps(self) -> None:
+        node = self._any_node()
+        self._fault("node clock jumps", node)
+        node.clock.offset_ms += self._rng.choice((-DAY, -MINUTE, MINUTE, DAY))
+
+    def _power_cut(self, fault: str, *, wipe: bool) -> None:
+        node = self._any_node()
+        if node.machine.power and not (wipe and node.is_ahead):
+            self._fault(fault, node)
+            node.lose_power(wipe=wipe)
+            self._after((1, 5, 60), node.power_on)
+
+    def _node_cloned(self) -> None:
+        """Another machine starts from a copy of a node's disk, under the same name."""
+        index = self._rng.randrange(len(self._world.nodes))
+        node = self._world.nodes[index]
+        if node.machine.power:
+            self._fault("node cloned", node)
+            self._world.clone(index)
+
+    def _device_trouble(self) -> None:
+        node = self._any_node()
+        self._fault("device trouble", node)
+        node.bad_devices ^= {self._rng.randrange(len(node.device_ids))}
+
+    # wishes
+
+    def _drain(self, fault: str, *, force: bool) -> None:
+        node = self._any_node()
+        self._fault(fault, node)
+        self._world.people.drain(node.node_id, force=force)
+
+    def _drain_with_a_deadline(self) -> None:
+        node = self._any_node()
+        self._fault("drain with a deadline", node)
+        deadline_ms = self._world.coordinator.clock.now_ms() + self._rng.choice((1, 20)) * SECOND
+        self._world.people.drain(node.node_id, force=False, deadline_ms=deadline_ms)
+
+    def _enable(self) -> None:
+        node = self._any_node()
+        self._fault("enable", node)
+        self._world.people.enable(node.node_id)
+
+    def _cancel(self) -> None:
+        accepted = sorted(self._world.people.accepted.values())
+        job_id = self._rng.choice(accepted) if accepted else ""
+        job = self._world.coordinator.job(job_id)
+        if job is None:
+            return
+        self._world.situations.fault("cancel", f"job {job.status}", *self._leases_of(job))
+        self._world.people.cancel(job_id)
+
+    def _leases_of(self, job: Job) -> list[str]:
+        return [
+            f"lease {record.state.name}"
+            for record in self._world.coordinator.store.live.values()
+            if isinstance(record, Lease) and record.job_id == job.job_id
+        ]
