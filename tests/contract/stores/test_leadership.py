@@ -16,6 +16,7 @@ from coordinator.store.protocol import (
 from coordinator.store.redis import RedisStore
 from tests.contract.stores.conftest import Home
 from tests.contract.stores.samples import batch, job
+from tests.support.redis_proxy import RedisProxy
 from tests.support.redis_server import RedisServer, shared
 
 
@@ -233,3 +234,23 @@ async def test_a_password_is_never_part_of_a_message(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         await RedisStore("redis://ann:s3cret@127.0.0.1:1/0", tmp_path / "id").open()
     assert "s3cret" not in str(caught.value)
+
+
+async def test_a_commit_is_answered_once_it_is_on_the_disk_of_redis(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "r", fsync="no"):
+        async with RedisProxy(tmp_path / "r" / "redis.sock", tmp_path / "p") as proxy:
+            store = RedisStore(proxy.url, tmp_path / "id")
+            await store.open()
+            epoch = await store.acquire("a", ttl_s=60)
+            await store.commit(batch("w"), epoch=epoch, expected_version=0)
+            before = proxy.asked
+            assert await store.commit(batch("x", job(1)), epoch=epoch, expected_version=1) == 2
+            assert proxy.asked == before + 1
+            proxy.on_disk = 0
+            with pytest.raises(StoreUnavailable, match="disk"):
+                await store.commit(batch("y", job(2)), epoch=epoch, expected_version=2)
+            proxy.on_disk = 1
+            assert await store.commit(batch("y", job(2)), epoch=epoch, expected_version=2) == 3
+            await store.renew(epoch)
+            assert proxy.asked == before + 3
+            await store.close()
