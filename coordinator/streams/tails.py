@@ -43,6 +43,12 @@ class Tail:
         self.placed: list[Placed] = []
         self.bytes = 0
 
+    def is_followed_by(self, news: News) -> bool:
+        """Whether the news begin where this ends: an append of unknown outcome may stand between."""
+        log = news.chunks[0][0].first - 1 if news.chunks else news.log.last
+        metrics = news.placed[0].position - 1 if news.placed else news.metrics.last
+        return (log, metrics) == (self.log.last, self.metrics.last)
+
     def add(self, news: News) -> int:
         """Answers by how many bytes it has grown."""
         before = self.bytes
@@ -99,6 +105,9 @@ class Tails:
     def publish(self, job_id: str, news: News) -> None:
         """Takes in what has become durable."""
         tail = self._tails.get(job_id)
+        if tail is not None and not tail.is_followed_by(news):
+            self.forget(job_id)
+            tail = None
         if tail is None:
             tail = self._tails[job_id] = Tail(news)
         self._tails.move_to_end(job_id)

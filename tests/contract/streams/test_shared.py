@@ -9,6 +9,7 @@ from coordinator.store.redis import RedisStore
 from coordinator.streams.protocol import Bounds, StreamsUnavailable
 from coordinator.streams.redis import RedisStreams
 from tests.contract.streams.samples import JOB, all_lines, batch, source, texts
+from tests.support.redis_proxy import RedisProxy
 from tests.support.redis_server import RedisServer, shared
 
 
@@ -118,3 +119,22 @@ async def test_every_acknowledged_line_survives_kill_9_of_redis(tmp_path: Path) 
         assert len(lines) >= told // 7
         await late.close()
         await streams.close()
+
+
+async def test_what_landed_though_failure_was_reported_is_shown_to_those_who_follow(
+    tmp_path: Path,
+) -> None:
+    with RedisServer(tmp_path / "r", fsync="no"):
+        async with RedisProxy(tmp_path / "r" / "redis.sock", tmp_path / "p") as proxy:
+            streams = RedisStreams(proxy.url)
+            await streams.open()
+            (end,) = await streams.append([batch(0, ["a"])])
+            assert await texts(streams) == ["a"]
+            proxy.on_disk = 0
+            with pytest.raises(StreamsUnavailable):
+                await streams.append([batch(end, ["b"])])
+            proxy.on_disk = 1
+            (end,) = await streams.append([batch(end, ["b", "c"])])
+            lines, upto = await streams.lines(JOB, after=1, limit=10)
+            assert ([line.text for line in lines], upto) == (["b", "c"], 3)
+            await streams.close()

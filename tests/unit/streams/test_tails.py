@@ -77,7 +77,7 @@ def test_the_newest_points_are_kept() -> None:
     tails = Tails()
     count = 2 * POINTS
     for position in range(1, count + 1):
-        one = news(1, count=1)
+        one = news(position, count=1)
         one.metrics = Bounds(first=1, last=position)
         one.placed = [Placed(position=position, point=point(position))]
         tails.publish("job", one)
