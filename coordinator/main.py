@@ -36,7 +36,7 @@ from coordinator.store.sqlite import SqliteStore
 from coordinator.streams.front import FrontedStreams
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Streams, StreamsUnavailable
-from coordinator.streams.redis import RedisStreams
+from coordinator.streams.redis import ALL_LOGS_BYTES, RedisStreams
 from coordinator.streams.retention import keep_within
 from coordinator.streams.sqlite import SqliteStreams
 from scaimind.service import log as service_log
@@ -128,7 +128,7 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         await driver.lead(epoch)
         if isinstance(parts.streams, FrontedStreams):
             live = driver.view.jobs
-            pruning = keep_within(parts.streams, settings.all_logs_bytes, live.__contains__)
+            pruning = keep_within(parts.streams, _logs_budget(settings), live.__contains__)
             stack.push_async_callback(_end, asyncio.create_task(pruning))
         deciding = asyncio.create_task(driver.run())
         stack.push_async_callback(_end, deciding)
@@ -197,6 +197,13 @@ def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
         raise StoreUnavailable(str(error)) from error
     store = SqliteStore(settings.data_dir / STORE, events_kept=settings.audit_events)
     return store, SqliteStreams(settings.data_dir / STREAMS)
+
+
+def _logs_budget(settings: CoordinatorSettings) -> int:
+    """Bytes of all logs together; fewer where they are kept in memory and nobody said how many."""
+    if is_shared(settings.store) and "all_logs_bytes" not in settings.model_fields_set:
+        return ALL_LOGS_BYTES
+    return settings.all_logs_bytes
 
 
 def _secret(given: Path | None, default: Path) -> str:

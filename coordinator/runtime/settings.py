@@ -55,7 +55,7 @@ class CoordinatorSettings(ServiceSettings):
     all_logs_bytes: int = Field(
         default=64 << 30,
         ge=1 << 20,
-        description="log lines of all jobs that the embedded store keeps; the oldest ended jobs' go",
+        description="log lines of all jobs that are kept; the oldest ended jobs' go (in Redis: 4 GiB)",
     )
     audit_events: int = Field(
         default=1_000_000, ge=1_000, description="lines of the audit that are kept; the oldest go"
