@@ -11,18 +11,17 @@ the coordinator decides on the whole of it.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from node_agent import files, orders
+from node_agent import orders
 from node_agent.command import Refused
 from node_agent.core.leases import Category, Fault, Lease, Rank, State
 from node_agent.environment import folders
-from node_agent.ranks import DetectedDevice, LeaseFindings, SpoolProtocol
+from node_agent.ranks import LeaseFindings, SpoolProtocol
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.supervisor import now_at_ms
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
@@ -36,15 +35,17 @@ log = structlog.get_logger()
 class Tools:
     """What leases are kept with.
 
-    `flush` makes a file durable, `remove` removes a folder; both raise OSError. `changed` is called
-    with the id of a lease when anything of it has changed.
+    `prepare` does the blocking part of a start, `holds_anything` says whether a folder does, `flush`
+    makes a file durable, `remove` removes a folder; all may raise OSError. `changed` is called with
+    the id of a lease when anything of it has changed.
     """
 
     tasks: asyncio.TaskGroup
     runtime: Runtime
     spool: SpoolProtocol
     storage_dir: Path
-    devices: Mapping[str, DetectedDevice]
+    prepare: Callable[[tuple[agent_pb2.DesiredLease, Path]], Awaitable[Sequence[RankOrder]]]
+    holds_anything: Callable[[Path], Awaitable[bool]]
     flush: Callable[[Path], Awaitable[None]]
     remove: Callable[[Path], Awaitable[None]]
     changed: Callable[[str], None]
@@ -87,6 +88,7 @@ class HeldLease:
         self._stop_by_ms: int | None = None
         self._is_looking = False  # whether it is being found out if there is a model
         self._output_uri: str | None = None
+        self._seen: Seen | None = None  # the report before
         self._farewell: Seen | None = None  # the last report, while the folder is being removed
         self.folders = tuple(ranks.values())
         self.observed = self._observe()
@@ -115,7 +117,10 @@ class HeldLease:
         state = lease.state
         if state is State.ENDED and self._ranks and self._output_uri is None:
             state = State.RUNNING if self._stop_by_ms is None else State.STOPPING
-        return Seen(lease, state, self._findings(), self._output_uri or "")
+            if self._seen and self._seen.state is state:
+                lease = self._seen.lease  # that its ranks have ended is told with the rest
+        self._seen = Seen(lease, state, self._findings(), self._output_uri or "")
+        return self._seen
 
     def follow(self) -> None:
         """Looks at its ranks; tells the spool which write no more; in the end looks for the model."""
@@ -135,14 +140,7 @@ class HeldLease:
         """Checks the grant, makes its folders, and gives its ranks to the runtime."""
         ordered: Sequence[RankOrder] = ()
         try:
-            ordered = await asyncio.to_thread(
-                orders.prepare,
-                self.grant,
-                self._path,
-                storage_dir=self._tools.storage_dir,
-                devices=self._tools.devices,
-                agent_environ=os.environ,
-            )
+            ordered = await self._tools.prepare((self.grant, self._path))
         except Refused as refusal:
             self._fault = refusal.fault
         except OSError as error:
@@ -233,7 +231,7 @@ class HeldLease:
         uri = ""
         if well and self._is_watched and 0 in self._ranks:
             output = folders(self.grant.spec, self._tools.storage_dir).output
-            if await asyncio.to_thread(files.has_entries, output):
+            if await self._tools.holds_anything(output):
                 uri = output.as_uri()
         self._output_uri = uri
         self._tools.changed(lease.lease_id)

@@ -8,6 +8,7 @@ is as good as looking at all. The report of a lease is made when it was looked a
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from node_agent.groups import Groups
 from node_agent.held import HeldLease, Tools
 from node_agent.ranks import DetectedDevice, SpoolProtocol
 from node_agent.report import report
-from node_agent.runtime.protocol import Runtime
+from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.supervisor import now_at_ms
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
@@ -39,15 +40,18 @@ class Keeper:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute."""
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
-        self._trash_dir = trash = data_dir / "trash"
+        self._trash_dir = data_dir / "trash"
+        self._storage_dir = storage_dir
+        self._devices = {device.device_id: device for device in devices}
         self._tools = Tools(
             tasks=tasks,
             runtime=runtime,
             spool=spool,
             storage_dir=storage_dir,
-            devices={device.device_id: device for device in devices},
+            prepare=Groups(tasks, self._prepare),
+            holds_anything=Groups(tasks, files.has_entries),
             flush=Groups(tasks, files.sync),
-            remove=Groups[Path](tasks, lambda folder: files.remove_folder(folder, trash)),
+            remove=Groups(tasks, self._remove),
             changed=self._changed,
         )
         self._held: dict[str, dict[int, HeldLease]] = {}
@@ -85,6 +89,19 @@ class Keeper:
     def reports(self) -> list[agent_pb2.ObservedLease]:
         """Every lease as it is to be told to the coordinator, by id."""
         return [one for _, reports in sorted(self._reports.items()) for one in reports]
+
+    def _prepare(self, start: tuple[agent_pb2.DesiredLease, Path]) -> Sequence[RankOrder]:
+        grant, path = start
+        return orders.prepare(
+            grant,
+            path,
+            storage_dir=self._storage_dir,
+            devices=self._devices,
+            agent_environ=os.environ,
+        )
+
+    def _remove(self, folder: Path) -> None:
+        files.remove_folder(folder, self._trash_dir)
 
     def _rank_changed(self, path: Path) -> None:
         lease_id = self._leases_of.get(path)

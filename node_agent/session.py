@@ -3,8 +3,10 @@
 Theory of operation. A call carries all that is observed and returns all that is desired; it is
 held until the desired list changes, so a grant arrives at once, and it is the heartbeat. When
 something observed changes while a call is held, a new one with a higher sequence takes its place.
-Calls begin at least `MIN_INTERVAL_S` apart: a single change waits for nothing, a burst becomes one
-call. Whatever fails is tried again for ever, with jitter, and jobs never notice.
+Calls begin at least `MIN_INTERVAL_S` apart, and longer the more leases each of them tells: a single
+change waits for nothing, a burst becomes one call. What an answer asks for is begun before the next
+call, which then tells of it. Whatever fails is tried again for ever, with jitter, and jobs never
+notice.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ if TYPE_CHECKING:  # the class is there for type checkers only
     from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
 MIN_INTERVAL_S = 0.003
+INTERVAL_OF_LEASE_S = 0.0003
+BEGIN_S = 0.006  # what it takes to start the ranks of a lease, or to remove its folder
 IDLE_INTERVAL_S = 0.05  # where an answer came at once and brought nothing
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
@@ -92,7 +96,7 @@ class Session:
         self._leader_epoch = 0
         self._failures = 0
         self._in_contact = False
-        self._sent_s = 0.0
+        self._sent_s = self._next_s = 0.0
         leases.on_change = self._changed.set
 
     def offer(self, offer: agent_pb2.NodeOffer) -> None:
@@ -115,17 +119,19 @@ class Session:
                 continue
             finally:
                 call.cancel()
-            pause_s = MIN_INTERVAL_S
+            next_s = self._next_s
             if answer is not None:
-                pause_s = await self._take(answer)
-            await asyncio.sleep(max(0.0, self._sent_s + pause_s - time.monotonic()))
+                next_s = max(next_s, await self._take(answer))
+            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
 
     def _call(self) -> _Call:
         self._changed.clear()
         self._request.sequence += 1
         del self._request.leases[:]
         self._request.leases.extend(self._leases.reports())
+        interval_s = MIN_INTERVAL_S + INTERVAL_OF_LEASE_S * len(self._request.leases)
         self._sent_s = time.monotonic()
+        self._next_s = self._sent_s + interval_s
         return self._stub.Sync(
             self._request,
             timeout=self._request.hold_ms / 1000 + DEADLINE_SLACK_S,
@@ -134,7 +140,7 @@ class Session:
 
     async def _answer(self, call: _Call) -> agent_pb2.SyncResponse | None:
         """Waits for the answer; None where a change makes the call out of date before."""
-        waits = [asyncio.ensure_future(call), asyncio.ensure_future(self._changed.wait())]
+        waits = [asyncio.ensure_future(call), asyncio.ensure_future(self._out_of_date())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             return await call if waits[0].done() else None
@@ -142,8 +148,13 @@ class Session:
             for wait in waits:
                 wait.cancel()
 
+    async def _out_of_date(self) -> None:
+        """Returns when something has changed since the call, and the next one may begin."""
+        await self._changed.wait()
+        await asyncio.sleep(max(0.0, self._next_s - time.monotonic()))
+
     async def _take(self, answer: agent_pb2.SyncResponse) -> float:
-        """Acts on an answer; returns how long after the call the next one may begin."""
+        """Acts on an answer; returns when the next call may begin, on the monotonic clock."""
         if answer.superseded:
             raise Superseded
         if answer.leader_epoch < self._leader_epoch:
@@ -158,7 +169,9 @@ class Session:
         news = answer.revision != self._request.seen_revision
         self._request.seen_revision = answer.revision
         self._leases.desire(answer.leases)
-        return MIN_INTERVAL_S if news else IDLE_INTERVAL_S
+        if news:
+            return time.monotonic() + BEGIN_S
+        return self._sent_s + IDLE_INTERVAL_S
 
     async def _failed(self, error: grpc.aio.AioRpcError) -> None:
         if self._in_contact or self._failures == 0:

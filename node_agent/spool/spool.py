@@ -85,6 +85,7 @@ class Spool:
         if rank.rank not in lease.ranks:
             self._due[rank.path] = self._ranks[rank.path] = lease.add(rank)
             self._changes.add(rank.path)
+            lease.told = (lease.findings, lease.is_drained)
 
     def ended(self, lease_id: str, rank: int) -> None:
         """Says that nothing writes to the rank's files any more."""
@@ -92,16 +93,17 @@ class Spool:
         if lease is not None and rank in lease.ranks:
             lease.ranks[rank].end()
             self._look_at(lease)
+            self._notice(lease_id)  # most often nothing is left to read
 
     def is_drained(self, lease_id: str) -> bool:
         """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""
         lease = self._leases.get(lease_id)
-        return lease is None or lease.is_drained
+        return lease is None or lease.told[1]
 
     def findings(self, lease_id: str) -> LeaseFindings:
         """What is known of the lease; empty for one that is not watched."""
         lease = self._leases.get(lease_id)
-        return LeaseFindings() if lease is None else lease.findings
+        return LeaseFindings() if lease is None else lease.told[0]
 
     def forget(self, lease_id: str) -> None:
         """Drops all that is held of the lease in memory, and writes nothing: its folder goes next."""
