@@ -15,8 +15,8 @@ from bench.report import Figure, Row, Target, in_turn
 from coordinator.rpc.intake import append_of
 from coordinator.streams.protocol import Append
 from coordinator.streams.sqlite import SqliteStreams
+from gateway.chunks import batch_printer
 from gateway.json_out import JsonWriter
-from gateway.sse import batch_printer
 from node_agent.ranks import STDOUT, RankFiles
 from node_agent.spool.channels import Channel
 from node_agent.spool.readers import OutputReader, Reports
