@@ -57,11 +57,12 @@ class AgentMethods:
         self._telemetry = telemetry
         self._clock = clock
         self._held: dict[str, Watch] = {}
+        self._told: dict[str, dict[bytes, ObservedLease]] = {}  # what each node's agent told last
 
     async def Sync(self, request: api.SyncRequest, call: Call) -> api.SyncResponse:
         """Takes the observed picture; answers when the desired one is new, or after the hold."""
         node_id = request.node_id
-        command = _sync_command(request)
+        command = _sync_command(request, self._leases_of(request))
         watch = self._view.watch(Kind.NODE, node_id)
         before = self._held.get(node_id)
         self._held[node_id] = watch
@@ -101,6 +102,17 @@ class AgentMethods:
         )
         self._telemetry.put(request.node_id, sample)
         return api.ReportTelemetryResponse()
+
+    def _leases_of(self, request: api.SyncRequest) -> tuple[ObservedLease, ...]:
+        """The leases that are told; those that were told so before are not read again."""
+        before = self._told.pop(request.node_id, {})
+        told: dict[bytes, ObservedLease] = {}
+        for lease in request.leases:
+            data = lease.SerializeToString()
+            told[data] = before.get(data) or _observed(lease)
+        if told:
+            self._told[request.node_id] = told
+        return tuple(told.values())
 
     async def _desired(self, request: api.SyncRequest) -> api.SyncResponse:
         """The desired picture of one moment; what changes while documents are read is sent next."""
@@ -160,7 +172,7 @@ def _resume_from(job: Job) -> Checkpoint | None:
     return job.checkpoints[-1] if job.checkpoints else None
 
 
-def _sync_command(request: api.SyncRequest) -> SyncNode:
+def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -> SyncNode:
     offer = request.offer
     if not all(0 < len(one.device_id) <= DEVICE_ID_MAX for one in offer.devices):
         text = f"ids of devices have 1 to {DEVICE_ID_MAX} characters"
@@ -191,7 +203,7 @@ def _sync_command(request: api.SyncRequest) -> SyncNode:
             disk_bytes=max(offer.disk_bytes, 0),
             agent_version=offer.agent_version,
         ),
-        leases=tuple(_observed(lease) for lease in request.leases),
+        leases=leases,
     )
 
 
