@@ -297,14 +297,15 @@ class HonestOutcomes(Checker):
     def __init__(self, truth: Truth, plans: Mapping[str, Plan]) -> None:
         self._truth = truth
         self._plans = plans
-        self._ended: dict[tuple[str, int], int] = {}
-        self._unplanned: dict[str, int] = {}
+        self._ended: set[tuple[str, int]] = set()  # grants of which ranks ran and have ended
+        self._epochs: dict[str, int] = {}
 
     def ended(self, going: Going) -> None:
-        key = (going.lease.job_id, going.lease.attempt)
-        self._ended[key] = self._ended.get(key, 0) + len(going.lease.device_ids)
+        self._ended.add((going.lease.lease_id, going.lease.epoch))
 
     def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Changed) and isinstance(event.record, Lease):
+            self._epochs[event.record.lease_id] = event.record.epoch
         if not isinstance(event, Changed) or not isinstance(event.record, Job):
             return
         job = event.record
@@ -315,11 +316,9 @@ class HonestOutcomes(Checker):
             return
         key = (job.job_id, job.attempt.number)
         if job.status is JobStatus.COMPLETED:
-            wrong = key in self._truth.asked.failed or (
-                # more where a node lost it before it was ever reported, and ran it again
-                self._ended.get(key, 0) < job.demand.device_count
-            )
-            if wrong:
+            ids = [f"{job.job_id}.{job.attempt.number}.{n}" for n in range(len(job.attempt.shares))]
+            ran = all((id, self._epochs[id]) in self._ended for id in ids)
+            if key in self._truth.asked.failed or not ran:
                 raise SimFailure(f"{job.job_id} is COMPLETED and did not end well", job.job_id)
         blamed = job.status is JobStatus.FAILED and event.cause is Reason.RANK_FAILED
         if blamed and key not in self._truth.asked.failed:
