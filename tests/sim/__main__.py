@@ -40,11 +40,13 @@ def main() -> int:
         storm_s=options.storm_s,
         odd_clocks=not options.plain_clocks,
     )
-    for seed in range(options.seed, options.seed + options.count):
+    seeds = range(options.seed, options.seed + options.count)
+    if options.table:
+        print("\n".join(counted(seeds)))
+        return 0
+    for seed in seeds:
         if not run(seed, less, trace=options.trace, shrinks=options.shrink):
             return 1
-    if options.table:
-        print("\n".join(counted(range(options.seed, options.seed + options.count))))
     return 0
 
 
