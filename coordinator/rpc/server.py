@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.core.reasons import Reason
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.border import handlers
 from coordinator.rpc.cluster import ClusterMethods
@@ -21,7 +22,8 @@ from coordinator.rpc.keys import KeyMethods
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
-from coordinator.runtime.leadership import Leadership
+from coordinator.runtime.leadership import RETRY_AFTER_S, Leadership
+from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
@@ -115,6 +117,16 @@ class Server:
         reader = JobReader(driver, store)
         tokens = PageTokens(parts.api_secret)
 
+        def gate() -> None:
+            parts.leadership.check()
+            if driver.view.epoch != parts.leadership.epoch:
+                # It leads, but knows no key, job or node yet: nobody may be told that there is none.
+                raise Refusal(
+                    Reason.NOT_LEADER,
+                    "this coordinator is still reading its state",
+                    retry_after_s=RETRY_AFTER_S,
+                )
+
         async def job_exists(job_id: str) -> bool:
             return driver.view.job(job_id) is not None or await store.job(job_id) is not None
 
@@ -140,7 +152,7 @@ class Server:
                         service,
                         servicers,
                         authenticator=authenticator,
-                        gate=parts.leadership.check,
+                        gate=gate,
                     ),
                 )
             )
