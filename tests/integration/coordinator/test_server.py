@@ -110,3 +110,10 @@ async def test_a_store_in_memory_serves_and_forgets(tmp_path: Path) -> None:
             assert page.total_count == 0
             await house.admin.submit()
     assert not list(tmp_path.glob("*.db"))
+
+
+async def test_no_valid_key_is_called_unknown_before_the_state_was_read(house: House) -> None:
+    house.now.parts.driver.view.reset((), epoch=0)  # as it is between winning and reading
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await house.admin.start("GetJob", api.GetJobRequest(job_id="job_a"))
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
