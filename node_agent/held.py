@@ -107,6 +107,7 @@ class HeldLease:
             stop_by_ms=self._stop_by_ms,
             drained=drained,
             leaving=self._farewell is not None,
+            device_ids=tuple(self.grant.spec.device_ids),
         )
 
     def see(self) -> Seen:

@@ -116,6 +116,9 @@ class Keeper:
 
     def _step(self) -> None:
         stale, self._stale = self._stale, {}
+        # A lease may wait until another one has left its devices: whatever changes, it is looked at.
+        waiting = [one for one in self._desired or () if one not in self._held]
+        stale.update(dict.fromkeys(waiting))
         held = list(self._held_of(stale))
         for lease in held:
             lease.follow()
@@ -124,7 +127,9 @@ class Keeper:
             wanted = self._desired
             desired = [_desired(one) for lease_id in stale for one in wanted.get(lease_id, ())]
         observed = [lease.observed for lease in held]
-        for action in reconcile(desired, observed, now_ms=now_at_ms()):
+        rest = [one for one in self._held if one not in stale] if waiting else []
+        others = [lease.observed for lease in self._held_of(rest)]
+        for action in reconcile(desired, observed, now_ms=now_at_ms(), others=others):
             self._act(action)
         if self._report(stale):
             self.on_change()
@@ -214,4 +219,5 @@ def _desired(lease: agent_pb2.DesiredLease) -> Desired:
         run=lease.action == agent_pb2.DesiredLease.RUN,
         grace_ms=max(0, lease.grace_ms),
         has_spec=lease.HasField("spec"),
+        device_ids=tuple(lease.spec.device_ids),
     )

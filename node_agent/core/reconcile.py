@@ -68,9 +68,16 @@ Action = Start | Stop | Conclude | Forget
 
 
 def reconcile(
-    desired: Iterable[Desired] | None, observed: Iterable[Lease], *, now_ms: int
+    desired: Iterable[Desired] | None,
+    observed: Iterable[Lease],
+    *,
+    now_ms: int,
+    others: Iterable[Lease] = (),
 ) -> list[Action]:
-    """Actions that bring `observed` closer to `desired`; None: not heard yet, let all run."""
+    """Actions that bring `observed` closer to `desired`; None: not heard yet, let all run.
+
+    `others` are leases that are not looked at now; their devices are in use all the same.
+    """
     known = list(observed)
     if desired is None:
         return _gang_stops(known, now_ms)
@@ -82,7 +89,8 @@ def reconcile(
             lease, want if want and want.epoch == lease.epoch else None, now_ms=now_ms
         )
     known_ids = {lease.lease_id for lease in known}
-    taken = {id for lease in known if lease.state is not State.ENDED for id in lease.device_ids}
+    using = (lease for lease in (*known, *others) if lease.state is not State.ENDED)
+    taken = {id for lease in using for id in lease.device_ids}
     for key, want in wanted.items():
         if key not in known_ids and taken.isdisjoint(want.device_ids):
             actions.append(_unknown(want))

@@ -20,6 +20,7 @@ MAX_NAME = 100
 # Below the ports that systems hand out to clients: a program that is started again finds it free.
 STEADY_PORTS = range(20_000, 32_000)
 PORT_TRIES = 100
+LOCAL_STREAMS_MAX = 1000  # of one user: here the user is the one in front of the machine
 
 
 class Address(NamedTuple):
@@ -70,6 +71,8 @@ class Plan:
         arguments += ["--api-secret-file", str(self.data_dir / "gateway.secret")]
         if "MIND_RATE_LIMITS" not in os.environ:
             arguments += ["--no-rate-limits"]
+        if "MIND_MAX_USER_STREAMS" not in os.environ:
+            arguments += ["--max-user-streams", str(LOCAL_STREAMS_MAX)]
         return _start("gateway", "gateway", arguments)
 
     def agents(self) -> list[Start]:

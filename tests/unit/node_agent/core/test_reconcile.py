@@ -231,3 +231,12 @@ def test_a_fault_of_the_whole_lease_is_an_end() -> None:
     assert refused.state is State.ENDED
     assert reconcile([want()], [refused], now_ms=NOW_MS) == []
     assert reconcile([], [refused], now_ms=NOW_MS) == [Forget("l", 1)]
+
+
+def test_a_lease_waits_until_another_has_left_its_devices() -> None:
+    new = replace(want(lease_id="new"), device_ids=("gpu-0",))
+    old = lease(RUNNING, device_ids=("gpu-0", "gpu-1"))
+    assert reconcile([new, want()], [old], now_ms=NOW_MS) == []
+    assert reconcile([new], [], now_ms=NOW_MS, others=[old]) == []
+    gone = lease(ENDED, device_ids=("gpu-0", "gpu-1"))
+    assert reconcile([new], [], now_ms=NOW_MS, others=[gone]) == [Start("new", 1)]
