@@ -331,6 +331,12 @@ def enable(node_id: str, *, request_id: str | None = None) -> Call[node_pb2.Node
     return _coordinator("EnableNode", request, node_pb2.Node)
 
 
+def remove_node(node_id: str, *, request_id: str | None = None) -> Call[pb.RemoveNodeResponse]:
+    """Removes a node that will never come back; what ran there is queued again."""
+    request = pb.RemoveNodeRequest(node_id=node_id, request_id=_id(request_id))
+    return _coordinator("RemoveNode", request, pb.RemoveNodeResponse)
+
+
 def queue(queue_name: str = "") -> Call[pb.GetQueueResponse]:
     """Reads what waits, in order; all queues by default."""
     return _coordinator("GetQueue", pb.GetQueueRequest(queue_name=queue_name), pb.GetQueueResponse)

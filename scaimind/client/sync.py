@@ -139,6 +139,7 @@ class Client(_Connection):
     node = _unary(calls.node)
     drain = _unary(calls.drain)
     enable = _unary(calls.enable)
+    remove_node = _unary(calls.remove_node)
     queue = _unary(calls.queue)
     submit_evaluation = _unary(calls.submit_evaluation)
     get_evaluation = _unary(calls.get_evaluation)
