@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -86,6 +86,7 @@ class HeldLease:
         self._ordered = False  # whether the runtime knows the ranks
         self._told_ended: set[int] = set()  # ranks of whose end the spool was told
         self._stop_by_ms: int | None = None
+        self._fence_after_ms: int | None = grant.fence_after_ms  # None: not known
         self._is_looking = False  # whether it is being found out if there is a model
         self._output_uri: str | None = None
         self._seen: Seen | None = None  # the report before
@@ -160,10 +161,20 @@ class HeldLease:
         runtime = self._tools.runtime
         await asyncio.gather(*(runtime.adopt(path, rank) for rank, path in self._ranks.items()))
         self._ordered = True
+        self._fence_after_ms = None  # an earlier agent may have told something else
         if self._is_watched:
             for rank in self._ranks:
                 self._watch(rank)
         log.info("lease_adopted", lease_id=self.grant.lease_id, state=self._observe().state.name)
+
+    def fence(self, after_ms: int) -> None:
+        """Has every rank stopped that long after the last contact; 0 for never."""
+        if after_ms == self._fence_after_ms:
+            return
+        self._fence_after_ms = after_ms
+        if self._ordered:
+            for path in self._ranks.values():
+                self._tools.runtime.fence(path, after_ms)
 
     def stop(self, grace_ms: int) -> None:
         """Asks every rank to stop within a grace."""
@@ -203,7 +214,8 @@ class HeldLease:
     def _order(self, ordered: Sequence[RankOrder]) -> None:
         for order in ordered:
             self._watch(order.rank)
-            self._tools.runtime.start(order)
+            after_ms = self._fence_after_ms or 0
+            self._tools.runtime.start(replace(order, fence_after_ms=after_ms))
         self._ordered = True
 
     def _watch(self, rank: int) -> None:

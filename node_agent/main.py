@@ -23,6 +23,7 @@ import structlog
 from node_agent.files import replace_file, sync
 from node_agent.keeper import Keeper
 from node_agent.offer import offer
+from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
 from node_agent.settings import Settings
@@ -68,7 +69,8 @@ async def _serve(
     settings: Settings, probe: Probe, *, data_dir: Path, token: str, generation: int
 ) -> int:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        runtime = ProcessRuntime(tasks)
+        contact = Contact(str(data_dir / "contact"))
+        runtime = ProcessRuntime(tasks, contact)
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
         channel = grpc.aio.insecure_channel(
@@ -103,6 +105,7 @@ async def _serve(
             offer=_offer(settings, telemetry, data_dir=data_dir),
             hold_ms=settings.hold_ms,
             metadata=metadata,
+            on_contact=contact.note,
         )
         telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir=data_dir))
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import structlog
 
+from node_agent.runtime.kernel import boot_now_ms
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 if TYPE_CHECKING:  # the class is there for type checkers only
@@ -80,8 +81,13 @@ class Session:
         offer: agent_pb2.NodeOffer,
         hold_ms: int,
         metadata: Sequence[tuple[str, str]],
+        on_contact: Callable[[int], None],
     ) -> None:
-        """Speaks for one start of the agent; `generation` counts the starts on this node."""
+        """Speaks for one start of the agent; `generation` counts the starts on this node.
+
+        `on_contact` is told of each answer, before it is acted on: at which boot time (ms) its
+        call was sent. It may raise OSError.
+        """
         self._stub = stub
         self._leases = leases
         self._request = agent_pb2.SyncRequest(
@@ -92,11 +98,13 @@ class Session:
             offer=offer,
         )
         self._metadata = tuple(metadata)
+        self._on_contact = on_contact
         self._changed = asyncio.Event()
         self._leader_epoch = 0
         self._failures = 0
         self._in_contact = False
         self._sent_s = self._next_s = 0.0
+        self._sent_boot_ms = 0
         leases.on_change = self._changed.set
 
     def offer(self, offer: agent_pb2.NodeOffer) -> None:
@@ -130,6 +138,7 @@ class Session:
         del self._request.leases[:]
         self._request.leases.extend(self._leases.reports())
         interval_s = MIN_INTERVAL_S + INTERVAL_OF_LEASE_S * len(self._request.leases)
+        self._sent_boot_ms = boot_now_ms()
         self._sent_s = time.monotonic()
         self._next_s = self._sent_s + interval_s
         return self._stub.Sync(
@@ -166,6 +175,10 @@ class Session:
         self._in_contact = True
         self._failures = 0
         self._leader_epoch = answer.leader_epoch
+        try:
+            self._on_contact(self._sent_boot_ms)
+        except OSError as error:
+            log.error("contact_not_noted", reason=error.strerror, hint="fenced jobs will stop")
         news = answer.revision != self._request.seen_revision
         self._request.seen_revision = answer.revision
         self._leases.desire(answer.leases)

@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 
-from node_agent.runtime import supervisor
+from node_agent.runtime import kernel, supervisor
 
 SPARES = 3
 FORK_RETRY_S = 0.02
@@ -28,7 +28,7 @@ FORK_RETRY_S = 0.02
 
 def serve(server: socket.socket) -> None:
     """Keeps `SPARES` supervisors waiting on `server`; returns when the agent is gone."""
-    supervisor.prepare()
+    kernel.prepare()
     # Ended supervisors are nobody's concern: their exit is seen in the files that they leave.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.freeze()  # keeps the collector from touching, and so copying, the pages that are shared

@@ -22,6 +22,7 @@ from typing import Any
 
 from node_agent.core.leases import Rank, State
 from node_agent.runtime import orphans, remains
+from node_agent.runtime.contact import Contact
 from node_agent.runtime.folder import CONTROL, EXIT
 from node_agent.runtime.forkpool import ForkPool
 from node_agent.runtime.protocol import RankOrder
@@ -38,14 +39,16 @@ class _Held:
 
     rank: Rank
     control: int = -1
-    command: bytes = b""
+    commands: bytes = b""
 
-    def send(self) -> None:
-        """Passes the command on, where there is somebody to hear it."""
-        if self.control >= 0 and self.command:
+    def send(self, command: str = "") -> None:
+        """Passes commands on, now or as soon as there is somebody to hear them."""
+        if command:
+            self.commands += f"{command}\n".encode()
+        if self.control >= 0 and self.commands:
             with suppress(OSError):  # the supervisor has gone; its FIFO says so as well
-                os.write(self.control, self.command)
-            self.command = b""
+                os.write(self.control, self.commands)
+            self.commands = b""
 
     def release(self) -> None:
         """Closes the FIFO."""
@@ -58,10 +61,11 @@ class _Held:
 class ProcessRuntime:
     """The runtime of plain processes. See `Runtime` for what its methods promise."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, contact: Contact) -> None:
         """Does its work as tasks of `tasks`; holds nothing yet."""
         self.on_change: Callable[[Path], None] = lambda path: None
         self._tasks = tasks
+        self._contact = contact
         self._held: dict[Path, _Held] = {}
         self._pool = ForkPool()
         self._boot = orphans.boot_mark()
@@ -84,6 +88,11 @@ class ProcessRuntime:
                 "cwd": str(order.cwd),
                 "subject": order.subject,
                 "boot": self._boot,
+                "fence": {
+                    "contact": self._contact.path,
+                    "sent_ms": self._contact.sent_ms,
+                    "fence_after_ms": order.fence_after_ms,
+                },
             }
         ).encode()
         for _ in range(START_TRIES):
@@ -107,9 +116,11 @@ class ProcessRuntime:
 
     def stop(self, path: Path, grace_ms: int) -> None:
         """Tells the supervisor, now or as soon as there is one."""
-        held = self._held[path]
-        held.command = f"STOP {max(0, grace_ms)}\n".encode()
-        held.send()
+        self._held[path].send(f"STOP {max(0, grace_ms)}")
+
+    def fence(self, path: Path, after_ms: int) -> None:
+        """Tells the supervisor, now or as soon as there is one."""
+        self._held[path].send(f"FENCE {max(0, after_ms)}")
 
     def observe(self, path: Path) -> Rank:
         """The rank as last seen."""

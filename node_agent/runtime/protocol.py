@@ -19,6 +19,9 @@ from node_agent.core.leases import Rank
 class RankOrder:
     """What to run as one rank. `subject` is what its program is called in messages to the user.
 
+    `fence_after_ms`: the rank is stopped that long after the last contact, by whatever runs it and
+    without the agent's help; 0: never.
+
     The folder `path` exists and is new; the runtime writes `stdout`, `stderr`, `started.json` and
     `exit.json` there.
     """
@@ -29,6 +32,7 @@ class RankOrder:
     env: Mapping[str, str]
     cwd: Path
     subject: str
+    fence_after_ms: int = 0
 
 
 class Runtime(Protocol):
@@ -48,6 +52,9 @@ class Runtime(Protocol):
 
     def stop(self, path: Path, grace_ms: int) -> None:
         """SIGTERM now, SIGKILL to all of it after the grace; asked again it shortens the grace."""
+
+    def fence(self, path: Path, after_ms: int) -> None:
+        """Changes `fence_after_ms` of a rank."""
 
     def observe(self, path: Path) -> Rank:
         """What is known of a rank that was started or adopted."""

@@ -11,6 +11,7 @@ write end learns of the death from the kernel, without a process id that might b
 And short lines written to it are commands:
     STOP <grace_ms>   SIGTERM to the rank, and SIGKILL to all that is left of it after the grace
     SAVE              SIGUSR1 to those processes of the rank that have a handler for it
+    FENCE <after_ms>  moves the deadline of `fence`, at which the rank is stopped in any case
 
 The supervisor is a subreaper, so whatever the rank leaves behind, daemons with sessions of their
 own included, becomes its child. `exit.json` is written when no child is left, and means that
@@ -23,7 +24,6 @@ Only light modules of the standard library are imported here: every supervisor c
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import os
@@ -35,6 +35,8 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from node_agent.runtime import kernel
+from node_agent.runtime.fence import FENCED, Fence
 from node_agent.runtime.folder import RankFolder
 
 STARTED_REPLY = b"S"
@@ -48,16 +50,6 @@ RANK_OOM_SCORE = 500  # the kernel takes a rank before its supervisor
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
 _DEFAULT_IN_RANK = (*_IGNORED, signal.SIGCHLD, signal.SIGXFSZ, signal.SIGQUIT, signal.SIGUSR2)
-_PR_SET_NAME = 15
-_PR_SET_CHILD_SUBREAPER = 36
-
-_libc: ctypes.CDLL | None = None
-
-
-def prepare() -> None:
-    """Loads what every supervisor needs; once, in the fork server."""
-    global _libc  # loading takes a millisecond, which no start should pay
-    _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(server: socket.socket, spare: int) -> NoReturn:
@@ -72,8 +64,7 @@ def main(server: socket.socket, spare: int) -> NoReturn:
         os.setsid()
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        _prctl(_PR_SET_NAME, b"mind-supervisor")
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        kernel.become_supervisor(b"mind-supervisor")
         _, fds, _, _ = socket.recv_fds(server, 1, 1)
         server.close()
         if fds:
@@ -92,9 +83,11 @@ class Supervisor:
     """One rank's keeper. Times are monotonic milliseconds unless a name ends in `_at_ms`."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        """Takes an order: path, argv, env, cwd, subject (what the program is called), boot."""
+        """Takes an order: path, argv, env, cwd, subject (what the program is called), boot, fence."""
         self._order = order
         self._folder = RankFolder(order["path"])
+        self._fence = Fence(order["fence"])
+        self._fenced = False
         self._control = -1
         self._rank = 0
         self._ended: dict[str, Any] = {}  # how the rank's first process did
@@ -125,9 +118,13 @@ class Supervisor:
     def _start(self) -> None:
         try:
             self._folder.reserve()
-            self._rank = self._spawn()
+            if self._fence.is_due():  # it was ordered long ago, by an agent that was frozen
+                self._ended = _never_started(FENCED)
+            else:
+                self._rank = self._spawn()
         except (OSError, ValueError) as error:
             self._ended = _refusal(self._order["subject"], error)
+        if self._ended:
             return
         self._folder.write_started(
             {
@@ -166,11 +163,15 @@ class Supervisor:
         poll = select.poll()
         poll.register(wakeup, select.POLLIN)
         poll.register(self._control, select.POLLIN)
+        poll.register(self._fence.fd, select.POLLIN)
         while self._reap():
             if self._sweep_due:
                 self._sweep_due = False
                 _signal_all(descendants(os.getpid()), signal.SIGTERM)
             for fd, _ in poll.poll(self._timeout_ms()):
+                if fd == self._fence.fd:
+                    self._watch_fence()
+                    continue
                 data = os.read(fd, MAX_COMMAND_BYTES)
                 if fd == self._control:
                     self._obey(data)
@@ -202,6 +203,8 @@ class Supervisor:
             "stopped": self._stopped,
             "last_line": self._folder.last_line() if code else "",
         }
+        if self._fenced:  # whatever its exit code: it was not finished
+            self._ended["error"] = FENCED
         if self._deadline_ms is None:
             self._deadline_ms = _now_ms() + LEFTOVER_GRACE_MS
         self._sweep_due = True
@@ -213,9 +216,17 @@ class Supervisor:
             word, _, argument = line.partition(b" ")
             if word == b"STOP" and argument.isdigit():
                 self._stop(min(int(argument), MAX_GRACE_MS))
+            elif word == b"FENCE" and argument.isdigit():
+                self._fence.set(min(int(argument), MAX_GRACE_MS))
+                self._watch_fence()
             elif word == b"SAVE":
                 listeners = [p for p in descendants(os.getpid()) if _catches(p, signal.SIGUSR1)]
                 _signal_all(listeners, signal.SIGUSR1)
+
+    def _watch_fence(self) -> None:
+        if self._fence.is_due():
+            self._fenced = self._fenced or not (self._stopped or self._ended)
+            self._stop(self._fence.grace_ms)
 
     def _stop(self, grace_ms: int) -> None:
         """Asks once; asked again it only ever shortens the grace."""
@@ -287,15 +298,15 @@ def _refusal(subject: str, error: OSError | ValueError) -> dict[str, Any]:
     }
     full = number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
     reason = reasons.get(number or 0, f"cannot be started: {error}")
-    return {
-        "exit_code": 127 if number == errno.ENOENT else 126,
-        "signal": None,
-        "ended_at_ms": now_at_ms(),
-        "error": {
-            "category": "STORAGE" if full else "CONFIG",
-            "message": reason if full else f"{subject}: {reason}",
-        },
+    finding = {
+        "category": "STORAGE" if full else "CONFIG",
+        "message": reason if full else f"{subject}: {reason}",
     }
+    return _never_started(finding, exit_code=127 if number == errno.ENOENT else 126)
+
+
+def _never_started(error: dict[str, str], exit_code: int | None = None) -> dict[str, Any]:
+    return {"exit_code": exit_code, "signal": None, "ended_at_ms": now_at_ms(), "error": error}
 
 
 def _read_order(agent: socket.socket) -> dict[str, Any] | None:
@@ -329,11 +340,6 @@ def _last_words(order: dict[str, Any] | None) -> None:
 
         with open(os.path.join(order["path"], "supervisor.log"), "a") as file:
             traceback.print_exc(file=file)
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    if _libc is not None and _libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from node_agent.core.leases import Rank, State
 from node_agent.ranks import EVENTS
+from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.runtime.protocol import RankOrder, Runtime
 
@@ -21,8 +22,9 @@ WAIT_S = 20.0
 class Bench:
     """Starts ranks from small scripts and waits for what becomes of them."""
 
-    def __init__(self, runtime: Runtime, folder: Path) -> None:
+    def __init__(self, runtime: Runtime, contact: Contact, folder: Path) -> None:
         self.runtime = runtime
+        self.contact = contact
         self.folder = folder
         self._count = 0
         runtime.on_change = self._on_change
@@ -32,7 +34,7 @@ class Bench:
         for waiter in self._waiters:
             waiter.set()
 
-    def start(self, *argv: str, env: dict[str, str] | None = None) -> Path:
+    def start(self, *argv: str, env: dict[str, str] | None = None, fence_after_ms: int = 0) -> Path:
         """Starts a rank; returns its folder."""
         path = self.folder / f"rank-{self._count}"
         path.mkdir(parents=True)
@@ -43,14 +45,16 @@ class Bench:
             env={"PATH": os.defpath, "MIND_EVENTS": str(path / EVENTS), **(env or {})},
             cwd=self.folder,
             subject="custom_script_path",
+            fence_after_ms=fence_after_ms,
         )
         self._count += 1
         self.runtime.start(order)
         return path
 
-    def python(self, code: str) -> Path:
+    def python(self, code: str, *, fence_after_ms: int = 0) -> Path:
         """Starts a rank that runs Python code."""
-        return self.start(sys.executable, "-S", "-u", "-c", code)
+        argv = (sys.executable, "-S", "-u", "-c", code)
+        return self.start(*argv, fence_after_ms=fence_after_ms)
 
     async def until(self, path: Path, wanted: Callable[[Rank], bool]) -> Rank:
         """Waits until the rank is as wanted."""
@@ -104,9 +108,10 @@ async def until_gone(pid: int) -> None:
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """A bench on each runtime; ranks that still run at the end are stopped."""
     async with asyncio.TaskGroup() as tasks:
-        runtime: Runtime = ProcessRuntime(tasks)
+        contact = Contact(str(tmp_path / "contact"))
+        runtime: Runtime = ProcessRuntime(tasks, contact)
         await runtime.open()
-        bench = Bench(runtime, tmp_path)
+        bench = Bench(runtime, contact, tmp_path)
         yield bench
         for path in sorted(tmp_path.glob("rank-*")):
             runtime.stop(path, 0)

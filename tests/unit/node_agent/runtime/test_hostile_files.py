@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node_agent.core.leases import Category, Rank, State
+from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ProcessRuntime
 
 JSON = st.recursive(
@@ -27,7 +28,7 @@ DOCUMENTS = st.dictionaries(FIELDS, JSON).map(json.dumps) | st.text(max_size=20)
 
 async def _adopt(folder: Path) -> Rank:
     async with asyncio.TaskGroup() as tasks:
-        runtime = ProcessRuntime(tasks)
+        runtime = ProcessRuntime(tasks, Contact(str(folder / "contact")))
         await runtime.adopt(folder, 0)
         return runtime.observe(folder)
 

@@ -1,0 +1,91 @@
+"""A rank that has a deadline is stopped by it, whatever became of the agent; others never are."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+from node_agent.core.leases import Category, State
+from node_agent.ranks import STDOUT
+from node_agent.runtime.kernel import boot_now_ms
+from tests.contract.runtimes.conftest import Bench, until_gone, until_holds
+
+AFTER_MS = 300
+SLEEP = "import time; time.sleep(60)"
+DEAF = "import signal; signal.signal(15, signal.SIG_IGN); print('deaf'); " + SLEEP
+COUNT = "import time\nfor n in range(10**6): print(n); time.sleep(0.02)"
+
+
+async def test_a_rank_stops_once_nobody_has_answered_for_as_long_as_it_was_told(
+    bench: Bench,
+) -> None:
+    sent_ms = boot_now_ms()
+    bench.contact.note(sent_ms)
+    path = bench.python(SLEEP, fence_after_ms=AFTER_MS)
+    rank = await bench.ended(path)
+    assert rank.signal == signal.SIGTERM
+    assert rank.fault is not None
+    assert rank.fault.category is Category.NODE_LOST
+    assert boot_now_ms() - sent_ms >= AFTER_MS
+
+
+async def test_contact_moves_the_deadline_and_its_end_lets_it_come(bench: Bench) -> None:
+    bench.contact.note(boot_now_ms())
+    began_s = time.monotonic()
+    path = bench.python(COUNT, fence_after_ms=AFTER_MS)
+    for number in range(0, 60, 3):
+        await until_holds(path / STDOUT, f"\n{number}\n" if number else "0\n")
+        bench.contact.note(boot_now_ms())
+    assert time.monotonic() - began_s > 2 * AFTER_MS / 1000
+    assert bench.runtime.observe(path).state is State.RUNNING
+    assert (await bench.ended(path)).stopped
+
+
+async def test_a_deadline_needs_no_agent(bench: Bench) -> None:
+    bench.contact.note(boot_now_ms())
+    path = bench.python(SLEEP, fence_after_ms=AFTER_MS)
+    await bench.running(path)
+    pid = json.loads((path / "started.json").read_text())["pid"]
+    await bench.runtime.close()
+    await until_gone(pid)
+    await until_holds(path / "exit.json", "NODE_LOST")
+    await bench.runtime.adopt(path, 0)
+
+
+async def test_a_frozen_rank_and_one_that_ignores_sigterm_are_gone_a_third_of_the_time_later(
+    bench: Bench,
+) -> None:
+    bench.contact.note(boot_now_ms())
+    path = bench.python(DEAF, fence_after_ms=2_000)
+    await bench.printed(path, "deaf")
+    os.kill(json.loads((path / "started.json").read_text())["pid"], signal.SIGSTOP)
+    rank = await bench.ended(path)
+    assert rank.signal == signal.SIGKILL
+    assert boot_now_ms() - bench.contact.sent_ms >= 2_000 + 2_000 // 3
+
+
+async def test_a_deadline_may_be_lifted_and_set(bench: Bench) -> None:
+    bench.contact.note(boot_now_ms())
+    path = bench.python(COUNT, fence_after_ms=AFTER_MS)
+    bench.runtime.fence(path, 0)
+    await bench.printed(path, f"\n{3 * AFTER_MS // 20}\n")
+    assert bench.runtime.observe(path).state is State.RUNNING
+    bench.runtime.fence(path, AFTER_MS)  # which was over long ago
+    assert (await bench.ended(path)).fault is not None
+
+
+async def test_a_rank_whose_deadline_has_passed_is_not_started(bench: Bench) -> None:
+    bench.contact.note(boot_now_ms() - AFTER_MS)
+    path = bench.python("print('started')", fence_after_ms=AFTER_MS)
+    rank = await bench.ended(path)
+    assert rank.fault is not None
+    assert rank.fault.category is Category.NODE_LOST
+    assert not (path / STDOUT).exists()
+
+
+async def test_a_rank_without_a_deadline_outlives_any_silence(bench: Bench) -> None:
+    bench.contact.note(1)
+    path = bench.python("print('all is well')")
+    assert (await bench.ended(path)).succeeded
