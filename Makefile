@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := scaimind coordinator gateway node_agent
-NEEDED := redis-server
+NEEDED := redis-server ip:iproute2 tc:iproute2 nft:nftables
 SEED ?= 1
 COUNT ?= 20
 

@@ -1,8 +1,9 @@
 """Installs programs of the system that the tests need and that are missing.
 
-    python tools/need.py redis-server …
+    python tools/need.py redis-server nft:nftables …
 
-Each name is a program and its Debian package. Nothing is asked and nothing is said where all are there.
+Each name is a program, after a colon its Debian package where that is called otherwise. Nothing is
+asked and nothing is said where all are there.
 """
 
 from __future__ import annotations
@@ -11,21 +12,26 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 
 EXIT_MISSING = 3
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 INSTALL = ("apt-get", "install", "-y", "-q", "--no-install-recommends")
 
 
 def main(names: list[str]) -> int:
     """Installs what is missing of the named programs; 3 where that cannot be done here."""
-    missing = [name for name in names if shutil.which(name) is None]
+    parted = (name.partition(":") for name in names)
+    packages = {program: package or program for program, _, package in parted}
+    missing = _missing(packages)
     if not missing:
         return 0
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         return _give_up(missing, "only root can install them here, and only by apt-get")
     print(f"installing {' '.join(missing)}", flush=True)
     said = ""
-    for command in (("apt-get", "update", "-q"), (*INSTALL, *missing)):
+    wanted = sorted({packages[program] for program in missing})
+    for command in (("apt-get", "update", "-q"), (*INSTALL, *wanted)):
         done = subprocess.run(
             command,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"},
@@ -35,8 +41,12 @@ def main(names: list[str]) -> int:
             check=False,
         )
         said = f"{done.stdout[-1000:]}{done.stderr[-1000:]}"
-    still = [name for name in missing if shutil.which(name) is None]
+    still = _missing(missing)
     return _give_up(still, said) if still else 0
+
+
+def _missing(programs: Iterable[str]) -> list[str]:
+    return [program for program in programs if shutil.which(program, path=PATH) is None]
 
 
 def _give_up(missing: list[str], why: str) -> int:

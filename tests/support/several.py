@@ -32,6 +32,7 @@ class Program:
 
     def __init__(self, folder: Path, name: str, *words: str) -> None:
         self.name, self.words = name, words
+        self.prefix: tuple[str, ...] = ()  # of its command line
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0  # where the log of the last start begins
@@ -45,7 +46,7 @@ class Program:
         with self._log.open("ab") as out:
             self._from = out.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.words],
+                [*self.prefix, sys.executable, "-m", *self.words],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -1,0 +1,1 @@
+"""Nodes that are cut off, in networks of their own."""
