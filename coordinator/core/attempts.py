@@ -59,6 +59,7 @@ def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
             first_rank=first_rank,
             local_world_size=spot.rank_count,
             granted_at_ms=turn.now_ms,
+            fence_after_ms=turn.state.fence_after_ms(job),
         )
         first_rank += spot.rank_count
         turn.put(lease, Reason.LEASE_GRANTED)
@@ -109,7 +110,7 @@ def follow(turn: Turn, job_id: str, *, checkpointing: bool | None, backoff: Back
             cause = StopCause.NODE_LOST if lost else StopCause.RANK_FAILED
             job = stop(turn, job, cause=cause, failure=failure)
             leases = turn.state.attempt_leases(job)
-    if leases and all(lease.is_ended for lease in leases):
+    if leases and all(lease.is_over for lease in leases):
         _conclude(turn, job, leases=leases, backoff=backoff)
 
 
@@ -121,6 +122,21 @@ def settle(turn: Turn) -> None:
             reconsider(turn, turn.state.jobs[waiting_id])
         if job_id in turn.state.jobs and job_id not in turn.state.leases_of_job:
             turn.retire(Kind.JOB, job_id)  # no agent holds anything of it
+
+
+def is_newest(job: Job, lease: Lease) -> bool:
+    """Whether the lease is of the job's newest attempt."""
+    return job.attempt is not None and job.attempt.number == lease.attempt
+
+
+def forget(turn: Turn, lease: Lease) -> None:
+    """Lets an ended lease go, unless its attempt still needs it to be judged."""
+    job = turn.state.jobs[lease.job_id]
+    judged = job.attempt is not None and bool(job.attempt.ended_at_ms)
+    if job.is_final or judged or not is_newest(job, lease):
+        turn.retire(Kind.LEASE, lease.lease_id)
+        if job.is_final:
+            turn.finished.append(job.job_id)
 
 
 def reconsider(turn: Turn, job: Job) -> Job:
@@ -201,3 +217,6 @@ def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff
     if verdict.cause is Reason.FINISHED:
         changes["output_model_uri"] = leases[0].output_model_uri
     turn.move(job, verdict.cause, **changes)
+    for lease in leases:
+        if lease.node_id not in turn.state.nodes:
+            forget(turn, lease)  # no agent will come to let it go

@@ -44,10 +44,14 @@ def _check_leases(state: ClusterState) -> None:
         ensure(job is not None, "a live lease has a live job", id)
         assert job is not None
         assert job.attempt is not None
-        ensure(lease.node_id in state.nodes, "a live lease has a node", id)
         ensure(id in state.leases_of_node.get(lease.node_id, ()), "indexed by node", id)
         ensure(id in state.leases_of_job.get(lease.job_id, ()), "indexed by job", id)
         if lease.is_ended:
+            continue
+        ensure(lease.node_id in state.nodes, "a lease that holds devices has a node", id)
+        if lease.fenced_at_ms:
+            ensure(lease.fence_after_ms > 0, "only what its agent stops by itself is fenced", id)
+            ensure(lease.action is LeaseAction.STOP, "what is fenced is to stop", id)
             continue
         ensure(lease.attempt == job.attempt.number, "only the newest attempt holds devices", id)
         if lease.action is LeaseAction.RUN:
@@ -69,13 +73,13 @@ def _check_job(state: ClusterState, job: Job) -> None:
             "an attempt has all of its leases",
             id,
         )
-        ensure(any(not lease.is_ended for lease in leases), "an ended attempt is concluded", id)
+        ensure(any(not lease.is_over for lease in leases), "an ended attempt is concluded", id)
         held = sum(len(lease.device_ids) for lease in leases)
         ensure(held == job.demand.device_count, "a gang has all of its devices", id)
         ranks = sum(lease.local_world_size for lease in leases)
         ensure(ranks * job.demand.devices_per_rank == held, "a gang has all of its ranks", id)
     elif not job.is_final:
-        ensure(all(lease.is_ended for lease in leases), "a waiting job holds no device", id)
+        ensure(all(lease.is_over for lease in leases), "nothing of a waiting job runs", id)
     if job.is_final:
         ensure(id in state.leases_of_job, "a final job without leases has retired", id)
     if job.status is JobStatus.PENDING:
@@ -133,6 +137,7 @@ def _check_deadlines(state: ClusterState) -> None:
     tables = {
         Due.DRAIN: state.nodes,
         Due.SILENCE: state.nodes,
+        Due.FENCED: state.nodes,
         Due.FORGET: state.requests,
     }
     for due, id in state.deadlines.wanted:

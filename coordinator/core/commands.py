@@ -77,6 +77,14 @@ class EnableNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveNode:
+    """Forget a node that will never come back; the caller vouches that nothing runs there."""
+
+    caller: Caller
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedLease:
     """A lease as its agent sees it. `failure` is of the first failing rank."""
 
@@ -118,10 +126,26 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Renew:
+    """The coordinator was held up and may have heard nobody: every silence begins anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recover:
     """The state was loaded by a leader of this epoch: absence so far proves nothing."""
 
     epoch: int
 
 
-Command = SubmitJob | CancelJob | DrainNode | EnableNode | SyncNode | PutKey | Tick | Recover
+Command = (
+    SubmitJob
+    | CancelJob
+    | DrainNode
+    | EnableNode
+    | RemoveNode
+    | SyncNode
+    | PutKey
+    | Tick
+    | Renew
+    | Recover
+)

@@ -20,6 +20,8 @@ from coordinator.core.commands import (
     EnableNode,
     PutKey,
     Recover,
+    RemoveNode,
+    Renew,
     SubmitJob,
     SyncNode,
     Tick,
@@ -27,6 +29,7 @@ from coordinator.core.commands import (
 from coordinator.core.decision import Changed, Decision, Rejected, Reply
 from coordinator.core.drain import drain, enable
 from coordinator.core.invariants import ensure
+from coordinator.core.loss import remove
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Record, Request
 from coordinator.core.schedule import schedule
@@ -45,10 +48,7 @@ class Core:
 
     def __init__(self, settings: CoreSettings | None = None) -> None:
         self.settings = settings or CoreSettings()
-        self.state = ClusterState(
-            unreachable_after_ms=self.settings.unreachable_after_ms,
-            recovery_grace_ms=self.settings.recovery_grace_ms,
-        )
+        self.state = ClusterState(self.settings)
         self._epoch = 0
 
     def load(self, records: Iterable[Record]) -> None:
@@ -104,20 +104,30 @@ class Core:
                 return drain(turn, command, settings=self.settings)
             case EnableNode():
                 return enable(turn, command, settings=self.settings)
+            case RemoveNode():
+                return remove(turn, command, settings=self.settings)
             case PutKey():
                 turn.put(command.key, Reason.KEY_CHANGED)
                 return Reply(key=command.key)
             case Tick():
                 tick(turn, self.settings)
                 return Reply()
+            case Renew():
+                return self._renew(turn)
             case Recover():
                 return self._recover(turn, command)
 
     def _recover(self, turn: Turn, command: Recover) -> Reply:
         ensure(command.epoch > self._epoch, "epochs rise", command.epoch)
         self._epoch = command.epoch
+        return self._renew(turn)
+
+    def _renew(self, turn: Turn) -> Reply:
         for node_id in sorted(self.state.nodes):
-            turn.hear(node_id, self.state.nodes[node_id].incarnation, sequence=0)
+            heard = self.state.heard.get(node_id)
+            incarnation = self.state.nodes[node_id].incarnation
+            sequence = heard.sequence if heard else 0
+            turn.hear(node_id, incarnation, sequence=sequence, renewed=True)
         return Reply()
 
 
@@ -125,7 +135,7 @@ def _actor(command: Command) -> str:
     match command:
         case SyncNode():
             return command.node_id
-        case Tick() | Recover():
+        case Tick() | Renew() | Recover():
             return CORE
         case _:
             return command.caller.user_id

@@ -20,6 +20,7 @@ class Due(IntEnum):
     DRAIN = 3  # node: drain deadline
     SILENCE = 4  # node: not heard for too long
     FORGET = 5  # request: no longer remembered
+    FENCED = 6  # node: silent for so long that it must have stopped what may run elsewhere
 
 
 Key = tuple[Due, str]

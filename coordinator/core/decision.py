@@ -33,12 +33,16 @@ class Retired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """A node was heard. Not stored: after a restart everyone has been heard just now."""
+    """A node was heard. Not stored: after a restart everyone has been heard just now.
+
+    `renewed`: it was not; the coordinator could not have heard it, so its silence begins anew.
+    """
 
     node_id: str
     incarnation: str
     sequence: int
     at_ms: int
+    renewed: bool = False
 
 
 Event = Changed | Retired | Heard

@@ -66,7 +66,7 @@ def empty(turn: Turn, node: Node) -> None:
     """Stops every attempt that holds devices of the node; its jobs will be queued again."""
     for lease in turn.state.leases_on(node.node_id):
         job = turn.state.jobs[lease.job_id]
-        if not lease.is_ended and not job.is_final:
+        if not lease.is_over and not job.is_final:
             stop(turn, job, cause=StopCause.DRAINED)
 
 

@@ -60,9 +60,12 @@ class Reason(StrEnum):
     NODE_CHANGED = "NODE_CHANGED"
     NODE_UNREACHABLE = "NODE_UNREACHABLE"
     NODE_BACK = "NODE_BACK"
+    NODE_FENCED = "NODE_FENCED"
+    NODE_REMOVED = "NODE_REMOVED"
     DRAIN_REQUESTED = "DRAIN_REQUESTED"
     NODE_ENABLED = "NODE_ENABLED"
     # the rest
+    REPLACEMENT_FROZEN = "REPLACEMENT_FROZEN"
     REMEMBERED = "REMEMBERED"
     KEY_CHANGED = "KEY_CHANGED"
 
@@ -149,6 +152,17 @@ TABLE: dict[Reason, Row] = {
         "", False, "The node is out of contact; its jobs are taken to go on."
     ),
     Reason.NODE_BACK: Row("", False, "The node is in contact again."),
+    Reason.NODE_FENCED: Row(
+        "",
+        False,
+        "The node was silent for so long that its agent has stopped what may run elsewhere.",
+    ),
+    Reason.NODE_REMOVED: Row("", False, "An admin removed the node: it will never come back."),
+    Reason.REPLACEMENT_FROZEN: Row(
+        "",
+        False,
+        "So many nodes went silent at once that none is given up; remove those that are gone.",
+    ),
     Reason.DRAIN_REQUESTED: Row("", False, "An admin drains the node."),
     Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),
     Reason.REMEMBERED: Row("", False, "The answer to a request id is kept for 24 hours."),

@@ -234,6 +234,8 @@ class Lease:
     # desired
     action: LeaseAction = LeaseAction.RUN
     grace_ms: int = 0
+    fence_after_ms: int = 0  # silence after which its agent stops it by itself; 0 is never
+    fenced_at_ms: int = 0  # when it was given up because its agent must have done so; 0 is not
     # observed
     state: LeaseState = LeaseState.GRANTED
     done: bool = False
@@ -251,7 +253,13 @@ class Lease:
 
     @property
     def is_ended(self) -> bool:
+        """Whether its agent has told that nothing of it is left; only then its devices are free."""
         return self.state is LeaseState.ENDED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it runs any more, as its agent told or provably did by itself."""
+        return self.is_ended or bool(self.fenced_at_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,6 +312,9 @@ class Node:
     offer: Offer
     drain: Drain | None = None
     unreachable_since_ms: int = 0  # 0 while in contact
+    fenced_at_ms: int = (
+        0  # when it was given up: what may run elsewhere does not run here; 0 is not
+    )
     joined_at_ms: int = 0
     updated_at_ms: int = 0
     version: int = 1

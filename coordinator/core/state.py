@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator
 
 from coordinator.core.capacity import Capacity, Room, pools_of
+from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.deadlines import Deadlines, Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.invariants import ensure
@@ -24,16 +25,18 @@ from coordinator.core.records import (
     Kind,
     Lease,
     Node,
+    OnUnreachable,
     Record,
     Request,
 )
+from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import RUNNING
 
 
 class ClusterState:
     """The live records by id, and their indexes."""
 
-    def __init__(self, *, unreachable_after_ms: int, recovery_grace_ms: int) -> None:
+    def __init__(self, settings: CoreSettings) -> None:
         self.jobs: dict[str, Job] = {}
         self.leases: dict[str, Lease] = {}
         self.nodes: dict[str, Node] = {}
@@ -47,9 +50,9 @@ class ClusterState:
         self.free = Capacity()  # what may be given to jobs now
         self.total = Capacity()  # everything that known nodes offer
         self.queue = Queue()
+        self.contacts = Contacts()
         self.deadlines = Deadlines()
-        self._unreachable_after_ms = unreachable_after_ms
-        self._recovery_grace_ms = recovery_grace_ms
+        self._settings = settings
 
     def apply(self, event: Event) -> None:
         """Takes over one fact."""
@@ -59,7 +62,7 @@ class ClusterState:
             case Retired():
                 self._retire(event)
             case Changed():
-                self._put(event.record)
+                self._put(event.record, event.at_ms)
 
     def set_aside(self, group: Group) -> None:
         """Remembers that a group of waiting jobs finds no room, until devices appear for it."""
@@ -75,6 +78,11 @@ class ClusterState:
         found = [self.leases[key] for key in self.leases_of_job.get(job.job_id, ())]
         return sorted((x for x in found if x.attempt == number), key=lambda x: x.node_rank)
 
+    def fence_after_ms(self, job: Job) -> int:
+        """Silence after which an agent stops leases of the job by itself; 0 is never."""
+        replaces = job.policy.on_unreachable is OnUnreachable.REPLACE
+        return self._settings.fence_after_ms if replaces else 0
+
     def records(self) -> Iterator[Record]:
         """All durable records, by kind and id."""
         for table in (self.jobs, self.keys, self.leases, self.nodes, self.requests):
@@ -88,14 +96,14 @@ class ClusterState:
             sum.update(repr(record).encode())
         return sum.hexdigest()
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: Record, at_ms: int) -> None:
         match record:
             case Job():
                 self._put_job(record)
             case Lease():
                 self._put_lease(record)
             case Node():
-                self._put_node(record)
+                self._put_node(record, at_ms)
             case Key():
                 self.keys[record.id] = record
             case Request():
@@ -117,6 +125,7 @@ class ClusterState:
                 self.heard.pop(event.id, None)
                 self.deadlines.set(Due.SILENCE, event.id, at_ms=0)
                 self.deadlines.set(Due.DRAIN, event.id, at_ms=0)
+                self._note_contact(event.id, event.at_ms)
                 self.total.put(event.id, None)
                 self._refresh(event.id)
             case Kind.KEY:
@@ -194,9 +203,10 @@ class ClusterState:
             if not index[key]:
                 del index[key]
 
-    def _put_node(self, node: Node) -> None:
+    def _put_node(self, node: Node, at_ms: int) -> None:
         before = self.nodes.get(node.node_id)
         self.nodes[node.node_id] = node
+        self._note_contact(node.node_id, at_ms)
         if before is None or before.offer != node.offer:
             offer = node.offer
             self.total.put(
@@ -217,12 +227,32 @@ class ClusterState:
 
     def _hear(self, event: Heard) -> None:
         self.heard[event.node_id] = event
+        # a leader that starts, or was held up, gives everyone time to be heard
+        grace_ms = self._settings.recovery_grace_ms if event.renewed else 0
         if self.nodes[event.node_id].unreachable_since_ms:
+            self._arm_fence(event.node_id, event.at_ms + grace_ms)
             return
-        # sequence 0 is nobody's: a leader that starts gives everyone time to be heard
-        grace_ms = 0 if event.sequence else self._recovery_grace_ms
-        at_ms = event.at_ms + self._unreachable_after_ms + grace_ms
+        at_ms = event.at_ms + self._settings.unreachable_after_ms + grace_ms
         self.deadlines.set(Due.SILENCE, event.node_id, at_ms=at_ms)
+
+    def _note_contact(self, node_id: str, at_ms: int) -> None:
+        """Files whether the node is in contact; what freezes or thaws concerns all that are not."""
+        contacts = self.contacts
+        was_frozen, was_missing = contacts.frozen, node_id in contacts.missing
+        contacts.put(node_id, self.nodes.get(node_id))
+        if contacts.frozen != was_frozen:
+            for missing_id in contacts.missing:
+                self._arm_fence(missing_id, at_ms)
+        if was_missing != (node_id in contacts.missing):
+            self._arm_fence(node_id, at_ms)
+
+    def _arm_fence(self, node_id: str, at_ms: int) -> None:
+        node = self.nodes.get(node_id)
+        due_ms = 0
+        if node is not None and is_missing(node) and not self.contacts.frozen:
+            left_ms = self._settings.replace_after_ms - self._settings.unreachable_after_ms
+            due_ms = max(node.unreachable_since_ms, at_ms) + left_ms
+        self.deadlines.set(Due.FENCED, node_id, at_ms=due_ms)
 
     def _refresh(self, node_id: str) -> None:
         """Files anew what the node has free, and tries again who waits for it."""

@@ -18,16 +18,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.attempts import follow, settle
+from coordinator.core.attempts import follow, forget, is_newest, settle
 from coordinator.core.commands import ObservedLease, SyncNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Checkpoint,
     Failure,
-    Job,
     JobStatus,
-    Kind,
     Lease,
     LeaseState,
     Node,
@@ -95,7 +93,7 @@ def _take_node(turn: Turn, command: SyncNode, *, node: Node | None) -> Node:
         turn.put(node, Reason.NODE_JOINED)
         return node
     if node.unreachable_since_ms:
-        node = turn.edit_node(node, Reason.NODE_BACK, unreachable_since_ms=0)
+        node = turn.edit_node(node, Reason.NODE_BACK, unreachable_since_ms=0, fenced_at_ms=0)
     if (node.generation, node.offer) != (command.generation, command.offer):
         node = turn.edit_node(
             node,
@@ -121,11 +119,13 @@ def _take_lease(
     elif lease.state is LeaseState.GRANTED:
         return
     elif lease.is_ended:
-        _forget(turn, lease)
+        forget(turn, lease)
         return
     else:
         _lose(turn, lease, command=command)
         one = None
+    if lease.fenced_at_ms:
+        return  # its attempt goes on without it; what it tells frees its devices, no more
     speaks = one is not None and lease.node_rank == 0 and one.state is LeaseState.RUNNING
     checkpointing = one.checkpointing if one and speaks else None
     follow(turn, lease.job_id, checkpointing=checkpointing, backoff=settings.backoff)
@@ -161,7 +161,7 @@ def _observe(
 def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: int) -> None:
     """Takes over which checkpoints of this attempt exist; those of earlier ones stay."""
     job = turn.state.jobs[lease.job_id]
-    if lease.node_rank != 0 or job.is_final or not _is_newest(job, lease):
+    if lease.node_rank != 0 or job.is_final or not is_newest(job, lease):
         return
     found = {found.checkpoint_id: found for found in one.checkpoints}
     kept = [
@@ -173,20 +173,6 @@ def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: 
     merged: tuple[Checkpoint, ...] = (*kept, *own)[-most:]
     if merged != job.checkpoints:
         turn.edit(job, Reason.CHECKPOINT_ENDED, checkpoints=merged)
-
-
-def _is_newest(job: Job, lease: Lease) -> bool:
-    return job.attempt is not None and job.attempt.number == lease.attempt
-
-
-def _forget(turn: Turn, lease: Lease) -> None:
-    """Lets an ended lease go, unless its attempt still needs it to be judged."""
-    job = turn.state.jobs[lease.job_id]
-    judged = job.attempt is not None and bool(job.attempt.ended_at_ms)
-    if job.is_final or judged or not _is_newest(job, lease):
-        turn.retire(Kind.LEASE, lease.lease_id)
-        if job.is_final:
-            turn.finished.append(job.job_id)
 
 
 def _lose(turn: Turn, lease: Lease, *, command: SyncNode) -> None:

@@ -73,6 +73,7 @@ class Duty(StrEnum):
 CONTACT: Mapping[tuple[Contact, Reason], Contact] = {
     (Contact.IN_CONTACT, _R.NODE_CHANGED): Contact.IN_CONTACT,
     (Contact.IN_CONTACT, _R.NODE_UNREACHABLE): Contact.UNREACHABLE,
+    (Contact.UNREACHABLE, _R.NODE_FENCED): Contact.UNREACHABLE,
     (Contact.UNREACHABLE, _R.NODE_BACK): Contact.IN_CONTACT,
 }
 DUTY: Mapping[tuple[Duty, Reason], Duty] = {

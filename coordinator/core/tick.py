@@ -7,6 +7,7 @@ from dataclasses import replace
 from coordinator.core.attempts import reconsider, settle, stop
 from coordinator.core.deadlines import Due
 from coordinator.core.drain import empty
+from coordinator.core.loss import give_up
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, StopCause
 from coordinator.core.settings import CoreSettings
@@ -19,11 +20,11 @@ def tick(turn: Turn, settings: CoreSettings) -> None:
     for due, id in deadlines.due(turn.now_ms, limit=settings.max_deadlines_per_tick):
         at_ms = deadlines.wanted.get((due, id))
         if at_ms is not None and at_ms <= turn.now_ms:
-            _act(turn, due, id=id)
+            _act(turn, due, id=id, settings=settings)
     settle(turn)
 
 
-def _act(turn: Turn, due: Due, *, id: str) -> None:
+def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
     state = turn.state
     match due:
         case Due.START:
@@ -45,5 +46,7 @@ def _act(turn: Turn, due: Due, *, id: str) -> None:
             turn.edit_node(
                 state.nodes[id], Reason.NODE_UNREACHABLE, unreachable_since_ms=turn.now_ms
             )
+        case Due.FENCED:
+            give_up(turn, state.nodes[id], settings=settings)
         case Due.FORGET:
             turn.retire(Kind.REQUEST, id)

@@ -50,10 +50,16 @@ class Turn:
         """Notes that a record leaves the live state."""
         self._note(Retired(kind=kind, id=id, at_ms=self.now_ms))
 
-    def hear(self, node_id: str, incarnation: str, *, sequence: int) -> None:
-        """Notes that a node was heard."""
+    def hear(self, node_id: str, incarnation: str, *, sequence: int, renewed: bool = False) -> None:
+        """Notes that a node was heard, or could not have been."""
         self._note(
-            Heard(node_id=node_id, incarnation=incarnation, sequence=sequence, at_ms=self.now_ms)
+            Heard(
+                node_id=node_id,
+                incarnation=incarnation,
+                sequence=sequence,
+                at_ms=self.now_ms,
+                renewed=renewed,
+            )
         )
 
     def wake(self, node_id: str) -> None:

@@ -128,6 +128,7 @@ class AgentMethods:
                 epoch=lease.epoch,
                 action=api.DesiredLease.Action.Value(lease.action.value),
                 grace_ms=lease.grace_ms,
+                fence_after_ms=lease.fence_after_ms,
             )
             is_new = (lease.lease_id, lease.epoch) not in known
             if is_new and lease.action is LeaseAction.RUN:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from coordinator.core.commands import DrainNode, EnableNode
+from coordinator.core.commands import DrainNode, EnableNode, RemoveNode
+from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WAITING, Job, Node
 from coordinator.rpc import convert
@@ -89,6 +90,7 @@ class ClusterMethods:
             jobs_by_status=jobs,
             queue_depth=sum(jobs.get(status.value, 0) for status in WAITING),
             simulated=any(one.simulated for one in types.values()),
+            alarms=self._alarms() if ADMIN in call.identity.permissions else [],
         )
 
     async def ListNodes(self, request: api.ListNodesRequest, call: Call) -> api.ListNodesResponse:
@@ -173,6 +175,16 @@ class ClusterMethods:
         assert reply.node is not None
         return self._message(reply.node, call)
 
+    async def RemoveNode(
+        self, request: api.RemoveNodeRequest, call: Call
+    ) -> api.RemoveNodeResponse:
+        """Forgets a node that will never come back."""
+        reply = await self._driver.submit(
+            RemoveNode(caller=caller_of(call, request), node_id=request.node_id)
+        )
+        note_replay(call, reply)
+        return api.RemoveNodeResponse(node_id=request.node_id)
+
     async def GetQueue(self, request: api.GetQueueRequest, call: Call) -> api.GetQueueResponse:
         """What waits, in the order in which it would start; other tenants' jobs are only counted."""
         queues: dict[str, _Queue] = {}
@@ -228,6 +240,21 @@ class ClusterMethods:
                 if measured is not None:
                     device.telemetry.ParseFromString(measured)
         return message
+
+    def _alarms(self) -> list[api.Alarm]:
+        contacts = Contacts()
+        for node in self._view.nodes.values():
+            contacts.put(node.node_id, node)
+        if not contacts.frozen:
+            return []
+        missing = [node for node in self._view.nodes.values() if is_missing(node)]
+        alarm = api.Alarm(
+            code=Reason.REPLACEMENT_FROZEN.value,
+            message=f"{len(missing)} nodes went silent at about once, so none of their jobs is "
+            "started elsewhere; remove those nodes that are gone for ever",
+            since=convert.timestamp(max(node.unreachable_since_ms for node in missing)),
+        )
+        return [alarm]
 
     def _shown(self, job_id: str, call: Call) -> bool:
         if ADMIN in call.identity.permissions:

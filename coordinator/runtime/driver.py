@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from coordinator.core.commands import Command, Recover, Tick
+from coordinator.core.commands import Command, Recover, Renew, Tick
 from coordinator.core.core import Core
 from coordinator.core.decision import Event, Heard, Rejected, Reply
 from coordinator.core.reasons import Reason
@@ -34,6 +34,8 @@ COMMIT_TRIES = 4
 RETRY_DELAY_S = 0.05
 RELOAD_DELAY_MAX_S = 5.0
 RETRY_AFTER_S = 1.0
+PULSE_S = 1.0  # between looks at the clock, however little there is to do
+STALL_MS = 5_000  # a pulse that comes so late means that nobody could have been heard
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 log = structlog.get_logger("coordinator.driver")
@@ -92,6 +94,7 @@ class Driver:
         self._wake = asyncio.Event()
         self._epoch = 0
         self._version = 0
+        self._pulse_ms: int | None = None  # when the last turn began; None before the first
 
     @property
     def waiting(self) -> int:
@@ -147,9 +150,9 @@ class Driver:
         if self._queue:
             return
         deadline_ms = self._core.next_deadline_ms()
-        timeout_s: float | None = None
+        timeout_s = PULSE_S
         if deadline_ms is not None:
-            timeout_s = max(0.0, (deadline_ms - self._clock.now_ms()) / 1000)
+            timeout_s = min(PULSE_S, max(0.0, (deadline_ms - self._clock.now_ms()) / 1000))
         # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the wake-up.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -162,6 +165,10 @@ class Driver:
         now_ms = self._clock.now_ms()
         events: list[Event] = []
         outcomes: list[Reply | Rejected] = []
+        if self._pulse_ms is not None and now_ms - self._pulse_ms > STALL_MS:
+            log.warning("held_up", seconds=(now_ms - self._pulse_ms) / 1000)
+            events.extend(self._core.step(Renew(), now_ms).events)
+        self._pulse_ms = now_ms
         for waiting in batch:
             decision = self._core.step(waiting.command, now_ms)
             assert decision.reply is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from scaimind.service.settings import ServiceSettings, split_address
 
@@ -63,9 +63,21 @@ class CoordinatorSettings(ServiceSettings):
     unreachable_after_s: float = Field(
         default=20.0, gt=0, description="silence after which a node is shown as UNREACHABLE"
     )
+    replace_after_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="silence of a node after which its jobs with on_unreachable REPLACE may run "
+        "elsewhere; their ranks stop by themselves after half of it; more than unreachable_after_s",
+    )
     stop_grace_s: float = Field(
         default=3.0, ge=0, description="time that open calls get when the coordinator stops"
     )
+
+    @model_validator(mode="after")
+    def _gives_up_after_it_shows(self) -> CoordinatorSettings:
+        if self.replace_after_s <= self.unreachable_after_s:
+            raise ValueError("replace_after_s must be more than unreachable_after_s")
+        return self
 
     @field_validator("metrics")
     @classmethod

@@ -94,6 +94,8 @@ def _show_lease(lease: Lease) -> str:
     words = [f"lease {lease.lease_id}@{lease.epoch} on {_devices(lease)}"]
     words.append(f"ranks={lease.first_rank}+{lease.local_world_size}")
     words.append(f"{lease.action}/{lease.state.name}")
+    if lease.fenced_at_ms:
+        words.append("fenced")
     if lease.done:
         words.append("done")
     if lease.failure is not None:
@@ -117,6 +119,8 @@ def _show_node(node: Node) -> str:
     words.append(f"start={node.generation}{node.incarnation}")
     bad = sum(not device.healthy for device in node.offer.devices)
     words.append(f"devices={len(node.offer.devices)}" + (f" bad={bad}" if bad else ""))
+    if node.fenced_at_ms:
+        words.append("given-up")
     if node.drain is not None and node.drain.force:
         words.append("force")
     return " ".join(words)

@@ -7,7 +7,8 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model cp=STEP
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS] …
-    cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | key KEY
+    cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
+    renew            the coordinator was held up
     tick SECONDS     time passes; a Tick is given whenever one is due
     crash            the core is lost; another one loads what was stored
 
@@ -27,6 +28,8 @@ from coordinator.core.commands import (
     ObservedLease,
     PutKey,
     Recover,
+    RemoveNode,
+    Renew,
     SubmitJob,
     SyncNode,
     Tick,
@@ -41,6 +44,7 @@ from coordinator.core.records import (
     Key,
     LeaseState,
     Offer,
+    OnUnreachable,
     Pairs,
     Policy,
 )
@@ -235,6 +239,10 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
             )
         case "enable":
             return EnableNode(caller=caller, node_id=names[0])
+        case "remove":
+            return RemoveNode(caller=caller, node_id=names[0])
+        case "renew":
+            return Renew()
         case "key":
             key = Key(
                 key_id=names[0],
@@ -273,6 +281,7 @@ def _submit(
             depends_on=tuple(x for x in options.get("needs", "").split(",") if x),
             max_runtime_ms=int(options.get("limit", 0)) * 1000,
             grace_ms=int(options.get("grace", 120)) * 1000,
+            on_unreachable=OnUnreachable(options.get("unreachable", "KEEP")),
         ),
         document=b"{}",
         priority=int(options.get("prio", 5)),

@@ -32,6 +32,8 @@ ALLOWED = {
     ("silent and drained", "silent", Reason.NODE_ENABLED),
     ("ready", "silent", Reason.NODE_UNREACHABLE),
     ("drained", "silent and drained", Reason.NODE_UNREACHABLE),
+    ("silent", "silent", Reason.NODE_FENCED),
+    ("silent and drained", "silent and drained", Reason.NODE_FENCED),
     ("silent", "ready", Reason.NODE_BACK),
     ("silent and drained", "drained", Reason.NODE_BACK),
 }
