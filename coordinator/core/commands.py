@@ -92,6 +92,7 @@ class ObservedLease:
     epoch: int
     state: LeaseState
     done: bool = False
+    stopped: bool = False  # a rank was asked to stop before it ended
     failure: Failure | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
     checkpointing: bool = False

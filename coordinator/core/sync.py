@@ -27,6 +27,7 @@ from coordinator.core.records import (
     Failure,
     JobStatus,
     Lease,
+    LeaseAction,
     LeaseState,
     Node,
 )
@@ -140,13 +141,17 @@ def _observe(
     if not may_become(lease.state, one.state):
         return lease.node_rank == 0 and one.checkpointing != (job.status is JobStatus.CHECKPOINTING)
     ended = one.state is LeaseState.ENDED
+    failure = one.failure
+    if failure is None and one.stopped and not one.done and lease.action is LeaseAction.RUN:
+        # a leader whose last writes a store has lost may have asked for it; nobody does now
+        failure = Failure(category=NODE_LOST, message=f"node {lease.node_id} stopped it unasked")
     started = one.state >= LeaseState.RUNNING
     turn.edit_lease(
         lease,
         Reason.LEASE_ENDED if ended else Reason.LEASE_OBSERVED,
         state=one.state,
         done=one.done,
-        failure=one.failure if ended else None,
+        failure=failure if ended else None,
         output_model_uri=one.output_model_uri,
         started_at_ms=one.started_at_ms if started else 0,
         ended_at_ms=(one.ended_at_ms or turn.now_ms) if ended else 0,

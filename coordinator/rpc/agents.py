@@ -216,6 +216,7 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         epoch=lease.epoch,
         state=LeaseState(min(max(lease.state, LeaseState.ACCEPTED), LeaseState.ENDED)),
         done=lease.done,
+        stopped=lease.stopped,
         failure=convert.failure_record(lease.error) if lease.HasField("error") else None,
         checkpoints=tuple(convert.checkpoint_record(one) for one in lease.checkpoints),
         checkpointing=lease.checkpointing,

@@ -84,6 +84,7 @@ class SimNode:
         self._generation = 0
         self._sequence = 0
         self._calls = 0
+        self._sent_ms = 0.0
         self._leader_epoch = 0
         self._seen: Revision | None = None
         self._told: tuple[ObservedLease, ...] = ()
@@ -297,6 +298,9 @@ class SimNode:
         if answer.call != self._calls:
             return
         if answer.superseded:
+            self._truth.asked.lost.update(self.attempts())
+            self._orders = {}
+            self._step()  # what nobody knows any more is stopped
             self.kill_agent()
             self.superseded = True
             return
@@ -304,6 +308,7 @@ class SimNode:
             self._later(self._rng.randint(0, BACKOFF_MS), self._sync)
             return
         self._leader_epoch = answer.leader_epoch
+        self.machine.acknowledged_ms = self._sent_ms
         news = answer.revision != self._seen
         self._seen = answer.revision
         self._orders = {(order.lease_id, order.epoch): order for order in answer.leases}
@@ -321,6 +326,7 @@ class SimNode:
     def _sync(self) -> None:
         self._calls += 1
         self._sequence += 1
+        self._sent_ms = self.clock.elapsed_ms()
         number = self._calls
         self._told = self._picture()
         report = SyncNode(
@@ -369,6 +375,7 @@ class SimNode:
             epoch=lease.epoch,
             state=LeaseState(state.value),
             done=folder is not None and folder.done,
+            stopped=any(rank.stopped for rank in lease.ranks),
             failure=_failure(fault) if fault is not None else None,
             checkpoints=tuple(folder.checkpoints) if folder is not None else (),
             checkpointing=folder is not None and folder.checkpointing,

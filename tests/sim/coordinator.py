@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from coordinator.core.commands import Command, Recover, Tick
+from coordinator.core.commands import Command, Recover, Renew, Tick
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Changed, Effect, Event, Heard, Rejected, Reply
 from coordinator.core.records import Job, Kind, Lease, Node
@@ -67,6 +67,7 @@ class SimCoordinator:
         self.store = RecordsKept()
         self.kill_at: dict[int, str] = {}  # batch → where to crash, whatever the seed says
         self.kill_in_recovery = 0  # how many times to crash while it starts
+        self.jumped = False  # whether its wall clock ever did
         self.batches = 0  # written down, or about to be
         self.commits = 0
         self.faults = True
@@ -77,6 +78,7 @@ class SimCoordinator:
         self._note = note
         self._seen = seen
         self._stalled_until_ms = 0
+        self._held_up = False
         self._epoch = 0
         self._life = 0
         self._core = Core(SETTINGS)
@@ -110,9 +112,15 @@ class SimCoordinator:
         self._holds.clear()
         self._busy = False
 
+    def jump(self, length_ms: int) -> None:
+        """Somebody sets its wall clock."""
+        self.wall.offset_ms += length_ms
+        self.jumped = True
+
     def stall(self, length_ms: int) -> None:
         """Its loop stands still; what comes waits."""
         self._stalled_until_ms = self.loop.now_ms + length_ms
+        self._held_up = True
 
     def lose_batches(self, count: int) -> None:
         """The store fails over to a copy that lacks the newest batches, and the leader with it."""
@@ -176,6 +184,9 @@ class SimCoordinator:
         events: list[Event] = []
         effects: list[Effect] = []
         replies: list[Reply | Rejected | None] = []
+        if self._held_up:  # the real driver sees it by its clock
+            self._held_up = False
+            events += self._core.step(Renew(), now_ms).events
         for command, _ in batch:
             decision = self._core.step(command, now_ms)
             replies.append(decision.reply)

@@ -19,6 +19,7 @@ from tests.sim.truth import Truth
 Key = tuple[str, int]
 MAX_RANKS = 3  # more of one lease only repeat what these show
 LOST = Fault(Category.NODE_LOST, "the machine restarted")
+FENCED = Fault(Category.NODE_LOST, "the node was out of contact; the job may run elsewhere")
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Folder:
     checkpointing: bool = False
     checkpoints: list[Checkpoint] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)  # rank → number of the end it is promised
+    fenced: bool = False  # stopped because nobody answered for too long
 
     @property
     def key(self) -> Key:
@@ -72,6 +74,9 @@ class Machine:
         self._loop = loop
         self._rng = rng
         self._boot = 0
+        self.acknowledged_ms = (
+            0.0  # when the last answered call was sent, on the machine's own clock
+        )
 
     def start(self, folder: Folder) -> None:
         """Has supervisors start the ranks of a lease."""
@@ -84,6 +89,8 @@ class Machine:
                 begins_ms += self._rng.randint(1, 4 * SECOND)
             self._in(begins_ms, folder, partial(self._begin, folder, number))
         self._loop.after(self._rng.randint(50, 100), lambda: self._sync(folder))
+        if folder.lease.fence_after_ms:
+            self._in(1, folder, lambda: self._keep_fence(folder))
 
     def stop(self, folder: Folder, grace_ms: int) -> None:
         """Tells the supervisors to end the ranks within a grace."""
@@ -99,6 +106,23 @@ class Machine:
             if plan.on_stop == "stuck":  # in the kernel, where no signal reaches it
                 delay_ms += self._rng.choice((1, 30, 180)) * SECOND
             self._promise_end(folder, number, delay_ms)
+
+    def _fence_left_ms(self, folder: Folder) -> int:
+        after_ms = folder.lease.fence_after_ms
+        return int(self.acknowledged_ms + after_ms - self.clock.elapsed_ms())
+
+    def _keep_fence(self, folder: Folder) -> None:
+        """What the supervisors do by themselves: stop when nobody has answered for too long."""
+        if folder.fenced or all(rank.state is State.ENDED for rank in folder.ranks.values()):
+            return
+        left_ms = self._fence_left_ms(folder)
+        if left_ms > 0:
+            wait_ms = max(1, self.clock.world_ms(left_ms))
+            self._in(wait_ms, folder, lambda: self._keep_fence(folder))
+            return
+        folder.fenced = True
+        self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
+        self.stop(folder, max(0, left_ms + folder.lease.fence_after_ms // 3))
 
     def lose_power(self, *, wipe: bool) -> None:
         """Everything stops; with `wipe` the disk is forgotten as well."""
@@ -144,7 +168,10 @@ class Machine:
         rank = folder.ranks[number]
         if rank.state is State.ENDED:
             return
-        if rank.stopped:  # stopped before it had begun
+        fence_ms = folder.lease.fence_after_ms
+        late = bool(fence_ms) and self._fence_left_ms(folder) <= 0
+        folder.fenced = folder.fenced or late
+        if rank.stopped or late:  # stopped before it had begun
             self._end(folder, number, exit_code=None)
             return
         if not folder.is_alive:
@@ -189,6 +216,7 @@ class Machine:
         folder.ranks[number] = replace(
             folder.ranks[number],
             state=State.ENDED,
+            fault=FENCED if folder.fenced else None,
             exit_code=exit_code,
             signal=9 if exit_code is None else None,
             ended_at_ms=int(self.clock.wall_ms()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from coordinator.core.records import Demand, Policy
+from coordinator.core.records import Demand, OnUnreachable, Policy
 from tests.sim.clock import SECOND
 
 
@@ -34,6 +34,9 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
     units = rng.choice((1, 1, 1, 1, 2, 2, 3, 4, 8, 12))
     ranks = rng.choice((0, 0, 1)) if units in (2, 4, 8) else 0
     fails = rng.choice((0, 0, 0, 0, 1, 2, 99))
+    on_stop = rng.choice(("obeys", "obeys", "obeys", "ignores", "ignores", "done", "done", "stuck"))
+    # what SIGKILL does not reach cannot be fenced: nobody can prove that it has stopped
+    replaces = rng.random() < 0.4 and on_stop != "stuck"
     return Plan(
         name=f"p{number}",
         demand=Demand(
@@ -49,15 +52,14 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
             start_after_ms=0,
             max_runtime_ms=rng.choice((0, 0, 0, 20 * SECOND)),
             grace_ms=rng.choice((1, 5, 30)) * SECOND,
+            on_unreachable=OnUnreachable.REPLACE if replaces else OnUnreachable.KEEP,
         ),
         priority=rng.choice((1, 5, 5, 10)),
         duration_ms=rng.choice((1, 200, 5 * SECOND, 20 * SECOND, 60 * SECOND, 120 * SECOND)),
         fails=fails,
         exit_code=rng.choice((1, 1, 1, 75, 137, None)),
         hangs=rng.random() < 0.12,
-        on_stop=rng.choice(
-            ("obeys", "obeys", "obeys", "ignores", "ignores", "done", "done", "stuck")
-        ),
+        on_stop=on_stop,
         checkpoints=rng.random() < 0.6,
         wants_dependency=rng.random() < 0.15,
         delay_ms=rng.randint(0, storm_ms * 3 // 4),

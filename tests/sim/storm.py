@@ -108,7 +108,7 @@ class Storm:
 
     def _coordinator_clock_jumps(self) -> None:
         self._fault("coordinator clock jumps")
-        self._world.coordinator.wall.offset_ms += self._rng.choice((-DAY, -MINUTE, MINUTE, DAY))
+        self._world.coordinator.jump(self._rng.choice((-DAY, -MINUTE, MINUTE, DAY)))
 
     def _batches_lost(self) -> None:
         self._fault("batches lost")

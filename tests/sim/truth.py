@@ -69,6 +69,7 @@ class Truth:
         self.going: dict[tuple[str, int], Going] = {}
         self.asked = Asked()
         self.rewinds = 0  # how many times the store has lost batches
+        self.clones = 0  # how many machines came to have the name of another one
         self.checkers = list(checkers)
 
     def start(self, lease: Lease, *, now_ms: int, told_at_commit: int) -> None:

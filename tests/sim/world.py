@@ -117,6 +117,7 @@ class World:
         """Starts a copy of a node's machine under the same name; it becomes the node."""
         if len(self.past_nodes) == CLONES_MOST:
             return
+        self.truth.clones += 1
         original = self.nodes[index]
         self.past_nodes.append(original)
         clone = self._node(index, suffix=f"{'xy'[len(self.past_nodes) - 1]}")
@@ -181,6 +182,7 @@ class World:
             checkers.CancelIsFinal(),
             checkers.DrainedStaysEmpty(),
             checkers.FreedByEvidence(),
+            checkers.GivenUpAfterProof(self.truth),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
