@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from node_agent import files, orders
-from node_agent.core.leases import Category, Desired, Fault
+from node_agent.core.leases import Category, Desired, Fault, State
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
 from node_agent.groups import Groups
 from node_agent.held import HeldLease, Tools
@@ -73,6 +73,16 @@ class Keeper:
                 self._changed(grant.lease_id)
             else:
                 await asyncio.to_thread(files.remove_folder, path, self._trash_dir)
+        await self._tools.runtime.end_strays(list(self._leases_of))
+
+    async def end_all(self) -> None:
+        """Stops every lease, and returns when nothing of them runs; nobody is told of it."""
+        changed = asyncio.Event()
+        self.on_change = changed.set
+        self.desire([])
+        while any(lease.observed.state is not State.ENDED for lease in self._held_of(self._held)):
+            changed.clear()
+            await changed.wait()
 
     def desire(self, leases: Sequence[agent_pb2.DesiredLease]) -> None:
         """Takes over the whole list of what is desired, and acts on it at once."""

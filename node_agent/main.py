@@ -1,7 +1,7 @@
 """The node agent's program: puts the parts together, runs them, and ends without touching jobs.
 
 Exit codes: 0 after SIGTERM or SIGINT; 1 where it cannot start; 2 for bad settings; 3 when a newer
-agent has taken the node over.
+agent has taken the node over, after it has stopped what it ran.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import structlog
 from node_agent.files import replace_file, sync
 from node_agent.keeper import Keeper
 from node_agent.offer import offer
+from node_agent.runtime import orphans
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
@@ -70,7 +71,8 @@ async def _serve(
 ) -> int:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         contact = Contact(str(data_dir / "contact"))
-        runtime = ProcessRuntime(tasks, contact)
+        mark = orphans.node_mark(settings.node_id, settings.coordinator, token)
+        runtime = ProcessRuntime(tasks, contact, mark=mark)
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
         channel = grpc.aio.insecure_channel(
@@ -110,7 +112,7 @@ async def _serve(
         telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir=data_dir))
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
         working = [tasks.create_task(part.run()) for part in (spool, telemetry)]
-        code = await _until_told(session)
+        code = await _until_told(session, keeper)
         for work in working:
             work.cancel()
         return code
@@ -122,7 +124,7 @@ def _offer(settings: Settings, telemetry: TelemetryReporter, *, data_dir: Path) 
     )
 
 
-async def _until_told(session: Session) -> int:
+async def _until_told(session: Session, keeper: Keeper) -> int:
     """Runs the session until a signal or the coordinator ends it."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -135,7 +137,9 @@ async def _until_told(session: Session) -> int:
         if talking.done():
             await talking
     except Superseded:
-        log.error("superseded", hint="a newer agent runs this node; jobs were left alone")
+        # This agent holds the lock of its data folder: nobody else can have adopted its leases.
+        log.error("superseded", hint="a newer agent is this node; the leases of this one stop")
+        await keeper.end_all()
         return SUPERSEDED
     talking.cancel()
     log.info("agent_ends", hint="jobs go on")

@@ -14,11 +14,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from node_agent.core.leases import Rank, State
 from node_agent.runtime import orphans, remains
@@ -31,6 +33,8 @@ from node_agent.runtime.supervisor import HEADER
 START_TRIES = 3
 STARTED_POLL_S = 0.005
 STARTED_WAIT_S = 5.0
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -61,11 +65,12 @@ class _Held:
 class ProcessRuntime:
     """The runtime of plain processes. See `Runtime` for what its methods promise."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, contact: Contact) -> None:
-        """Does its work as tasks of `tasks`; holds nothing yet."""
+    def __init__(self, tasks: asyncio.TaskGroup, contact: Contact, *, mark: str) -> None:
+        """Does its work as tasks of `tasks`; its ranks carry the node's `mark`. Holds nothing yet."""
         self.on_change: Callable[[Path], None] = lambda path: None
         self._tasks = tasks
         self._contact = contact
+        self._mark = mark
         self._held: dict[Path, _Held] = {}
         self._pool = ForkPool()
         self._boot = orphans.boot_mark()
@@ -84,7 +89,7 @@ class ProcessRuntime:
             {
                 "path": str(order.path),
                 "argv": order.argv,
-                "env": dict(order.env),
+                "env": {**order.env, orphans.NODE_MARK: self._mark},
                 "cwd": str(order.cwd),
                 "subject": order.subject,
                 "boot": self._boot,
@@ -101,6 +106,12 @@ class ProcessRuntime:
             if await self._send(HEADER.pack(len(body)) + body) or (order.path / CONTROL).exists():
                 break
         await self.adopt(order.path, order.rank)
+
+    async def end_strays(self, known: Collection[Path]) -> None:
+        """Ends ranks that carry the node's mark and are in none of these folders."""
+        count = await asyncio.to_thread(orphans.end_strays, self._mark, known)
+        if count:
+            log.warning("unknown_ranks_ended", ranks=count, hint="the node's state was lost")
 
     async def adopt(self, path: Path, rank: int) -> None:
         """Takes hold of a rank's supervisor, or of what it left."""

@@ -7,7 +7,7 @@ is found there again after a restart of the agent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,9 @@ class Runtime(Protocol):
 
     async def open(self) -> None:
         """Gets ready to start ranks quickly."""
+
+    async def end_strays(self, known: Collection[Path]) -> None:
+        """Ends this node's ranks that are in none of the `known` folders: its state was lost."""
 
     def start(self, order: RankOrder) -> None:
         """Begins to start a rank, which is known from now on. A folder is started at most once."""

@@ -109,7 +109,7 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """A bench on each runtime; ranks that still run at the end are stopped."""
     async with asyncio.TaskGroup() as tasks:
         contact = Contact(str(tmp_path / "contact"))
-        runtime: Runtime = ProcessRuntime(tasks, contact)
+        runtime: Runtime = ProcessRuntime(tasks, contact, mark=str(tmp_path))
         await runtime.open()
         bench = Bench(runtime, contact, tmp_path)
         yield bench

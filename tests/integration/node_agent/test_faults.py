@@ -197,15 +197,16 @@ async def test_a_lease_that_ends_while_there_is_no_coordinator_is_reported_later
     assert coordinator.lines("job_1", 0, agent_pb2.STDOUT) == ["up", "got it"]
 
 
-async def test_a_superseded_agent_ends_with_code_3_and_leaves_its_ranks(
+async def test_a_superseded_agent_stops_its_ranks_and_ends_with_code_3(
     coordinator: Coordinator, agent: Agent, script: Script
 ) -> None:
     await agent.start()
     await _run(coordinator, agent, script("echo up; exec sleep 600"))
     coordinator.superseded = True
     await coordinator.bump()
+    rank = _started(agent)["pid"]
     assert await agent.process.wait() == 3
-    assert _started(agent)["pid"] in agent.processes()
+    assert rank not in agent.processes()
 
 
 async def test_an_answer_of_an_old_leader_changes_nothing(

@@ -28,7 +28,7 @@ DOCUMENTS = st.dictionaries(FIELDS, JSON).map(json.dumps) | st.text(max_size=20)
 
 async def _adopt(folder: Path) -> Rank:
     async with asyncio.TaskGroup() as tasks:
-        runtime = ProcessRuntime(tasks, Contact(str(folder / "contact")))
+        runtime = ProcessRuntime(tasks, Contact(str(folder / "contact")), mark=str(folder))
         await runtime.adopt(folder, 0)
         return runtime.observe(folder)
 
