@@ -180,6 +180,7 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
     """The settings that the core decides by."""
     return CoreSettings(
         unreachable_after_ms=int(settings.unreachable_after_s * 1000),
+        recovery_grace_ms=int(settings.unreachable_after_s * 1500),
         replace_after_ms=int(settings.replace_after_s * 1000),
         max_live_jobs=settings.max_live_jobs,
     )

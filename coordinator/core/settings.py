@@ -27,6 +27,11 @@ class CoreSettings:
             raise ValueError("replace_after_ms must be above unreachable_after_ms")
 
     @property
+    def stall_ms(self) -> int:
+        """What the deciding loop may be late by; beyond it nobody could have been heard."""
+        return self.unreachable_after_ms // 4
+
+    @property
     def fence_after_ms(self) -> int:
         """Silence after which an agent stops by itself what may run elsewhere: SIGTERM then, SIGKILL
         a third of that time later.

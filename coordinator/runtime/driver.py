@@ -34,8 +34,7 @@ COMMIT_TRIES = 4
 RETRY_DELAY_S = 0.05
 RELOAD_DELAY_MAX_S = 5.0
 RETRY_AFTER_S = 1.0
-PULSE_S = 1.0  # between looks at the clock, however little there is to do
-STALL_MS = 5_000  # a pulse that comes so late means that nobody could have been heard
+PULSES = 5  # looks at the clock in the time that counts as a stall, however little there is to do
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 log = structlog.get_logger("coordinator.driver")
@@ -150,9 +149,9 @@ class Driver:
         if self._queue:
             return
         deadline_ms = self._core.next_deadline_ms()
-        timeout_s = PULSE_S
+        pulse_s = timeout_s = self._core.settings.stall_ms / PULSES / 1000
         if deadline_ms is not None:
-            timeout_s = min(PULSE_S, max(0.0, (deadline_ms - self._clock.now_ms()) / 1000))
+            timeout_s = min(pulse_s, max(0.0, (deadline_ms - self._clock.now_ms()) / 1000))
         # Not wait_for: before Python 3.12 it may swallow a cancellation that comes with the wake-up.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -165,7 +164,7 @@ class Driver:
         now_ms = self._clock.now_ms()
         events: list[Event] = []
         outcomes: list[Reply | Rejected] = []
-        if self._pulse_ms is not None and now_ms - self._pulse_ms > STALL_MS:
+        if self._pulse_ms is not None and now_ms - self._pulse_ms > self._core.settings.stall_ms:
             log.warning("held_up", seconds=(now_ms - self._pulse_ms) / 1000)
             events.extend(self._core.step(Renew(), now_ms).events)
         self._pulse_ms = now_ms

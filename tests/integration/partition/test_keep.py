@@ -125,3 +125,17 @@ def test_a_frozen_agent_and_a_frozen_rank_go_on_where_they_were(
     parted.wait_until_all_are_ready()
     assert job.beats(1).pid == rank.pid
     job.end()
+
+
+def test_a_coordinator_that_was_frozen_takes_nobody_to_be_lost(
+    parted: Parted, beating: StartBeating
+) -> None:
+    job = beating()
+    parted.coordinator.send(signal.SIGSTOP)
+    until(over(2 * UNREACHABLE_S), "it stood still for longer than any silence may last")
+    parted.coordinator.send(signal.SIGCONT)
+    looked = over(UNREACHABLE_S / 2)
+    until(lambda: any(map(parted.is_unreachable, parted.machines)) or looked(), "it goes on")
+    assert not any(map(parted.is_unreachable, parted.machines))
+    job.beats(1)
+    job.end()
