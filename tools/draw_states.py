@@ -39,6 +39,9 @@ Statuses that no edge of this version reaches: {unreached}.
 - A stop that was asked for (a drain, the time limit, a failed rank) does not change the status: the
   attempt is marked with its cause, and the edge is taken when every rank has ended. A cancel is the
   exception: the job is CANCELLED at once, and its devices are free when its agents say so.
+- A job that is to leave its devices in good order (paused, preempted) is CHECKPOINTING while its
+  checkpoint is awaited, and takes the edge when it is proven and every rank has ended. Where a user
+  wishes that it be held, it is PAUSED wherever it would be QUEUED again by itself.
 - A job that waits after a failure is QUEUED, and is not placed before its wait is over.
 - A job whose dependency ends FAILED or CANCELLED is FAILED with DEPENDENCY_FAILED and an error of
   category CONFIG: what it was to go on from will never exist.

@@ -73,7 +73,7 @@ def stop(turn: Turn, job: Job, *, cause: StopCause, failure: Failure | None = No
     assert job.attempt is not None
     if job.attempt.stop is None:
         changes: dict[str, object] = {
-            "attempt": replace(job.attempt, stop=cause),
+            "attempt": replace(job.attempt, stop=cause, ask=None),
             "message": f"its ranks are being stopped: {cause}",
         }
         if failure is not None:
@@ -140,21 +140,31 @@ def forget(turn: Turn, lease: Lease) -> None:
 
 
 def reconsider(turn: Turn, job: Job) -> Job:
-    """Looks again at what a PENDING job waits for: dependencies first, then its start time."""
-    waits = False
+    """Looks again at what a PENDING job waits for; one that is held only at whether it is in vain."""
     for needed_id in job.policy.depends_on:
         needed = turn.state.jobs.get(needed_id)
-        if needed is None or needed.status is JobStatus.COMPLETED:
-            continue  # what is not live any more was COMPLETED, or this job would have been told
-        if needed.is_final:
+        if needed is not None and needed.is_final and needed.status is not JobStatus.COMPLETED:
             return fail_dependency(turn, job, needed_id=needed_id, status=needed.status.value)
-        waits = True
-    if waits:
+    reason = blocker(turn, job)
+    if job.status is not JobStatus.PENDING or job.reason == reason:
         return job
+    if reason is Reason.WAITING_FOR_CAPACITY:
+        return turn.move(job, reason)
+    return turn.edit(job, reason, reason=reason.value)
+
+
+def blocker(turn: Turn, job: Job) -> Reason:
+    """What a job would wait for now: dependencies first, then its start time, then devices."""
+    if job.attempt is not None:
+        return Reason.WAITING_FOR_CAPACITY  # it has run before
+    for needed_id in job.policy.depends_on:
+        needed = turn.state.jobs.get(needed_id)
+        # what is not live any more was COMPLETED, or this job would have been told
+        if needed is not None and needed.status is not JobStatus.COMPLETED:
+            return Reason.WAITING_FOR_DEPENDENCIES
     if job.policy.start_after_ms > turn.now_ms:
-        reason = Reason.WAITING_FOR_START_TIME
-        return job if job.reason == reason else turn.edit(job, reason, reason=reason.value)
-    return turn.move(job, Reason.WAITING_FOR_CAPACITY)
+        return Reason.WAITING_FOR_START_TIME
+    return Reason.WAITING_FOR_CAPACITY
 
 
 def fail_dependency(turn: Turn, job: Job, *, needed_id: str, status: str) -> Job:
@@ -166,6 +176,8 @@ def fail_dependency(turn: Turn, job: Job, *, needed_id: str, status: str) -> Job
 
 _REASON_OF_STOP = {
     StopCause.DRAINED: Reason.NODE_DRAINED,
+    StopCause.PAUSED: Reason.PAUSED_BY_USER,
+    StopCause.PREEMPTED: Reason.PREEMPTED,
     StopCause.TIME_LIMIT: Reason.TIME_LIMIT,
     StopCause.RANK_FAILED: Reason.RANK_FAILED,
     StopCause.NODE_LOST: Reason.NODE_LOST,
@@ -173,7 +185,7 @@ _REASON_OF_STOP = {
 
 
 def _walk(turn: Turn, job: Job, *, leases: Sequence[Lease], checkpointing: bool | None) -> Job:
-    """Takes every edge up to where the slowest lease is."""
+    """Takes every edge up to where the slowest lease is; an Ask keeps it CHECKPOINTING."""
     reached = min((_reached(lease) for lease in leases), default=LeaseState.GRANTED)
     if job.status is JobStatus.SCHEDULING and reached >= LeaseState.ACCEPTED:
         job = turn.move(job, Reason.AGENTS_ACCEPTED)
@@ -185,9 +197,10 @@ def _walk(turn: Turn, job: Job, *, leases: Sequence[Lease], checkpointing: bool 
             attempt=replace(job.attempt, started_at_ms=turn.now_ms),
             started_at_ms=job.started_at_ms or turn.now_ms,
         )
+    is_asked = job.attempt is not None and job.attempt.ask is not None
     if checkpointing and job.status is JobStatus.TRAINING:
         job = turn.move(job, Reason.CHECKPOINT_BEGUN)
-    elif checkpointing is False and job.status is JobStatus.CHECKPOINTING:
+    elif checkpointing is False and job.status is JobStatus.CHECKPOINTING and not is_asked:
         job = turn.move(job, Reason.CHECKPOINT_ENDED)
     return job
 
@@ -201,13 +214,17 @@ def _reached(lease: Lease) -> LeaseState:
 
 
 def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff) -> None:
-    assert job.attempt is not None
+    attempt = job.attempt
+    assert attempt is not None
     if ended_well(job, leases):
+        if attempt.ask is not None:  # the end has come before what was asked for
+            attempt = replace(attempt, ask=None)
+            job = turn.edit(job, Reason.CHECKPOINT_ENDED, attempt=attempt)
         job = _walk(turn, job, leases=leases, checkpointing=False)
     verdict = judge(job, leases, backoff=backoff)
     assert job.attempt is not None
     changes: dict[str, object] = {
-        "attempt": replace(job.attempt, ended_at_ms=turn.now_ms),
+        "attempt": replace(job.attempt, ended_at_ms=turn.now_ms, ask=None, hold=False),
         "failure": verdict.failure,
         "failures_count": job.failures_count + verdict.counts,
         "message": verdict.failure.message if verdict.failure else "",
@@ -216,7 +233,9 @@ def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff
         changes["not_before_ms"] = turn.now_ms + verdict.delay_ms
     if verdict.cause is Reason.FINISHED:
         changes["output_model_uri"] = leases[0].output_model_uri
-    turn.move(job, verdict.cause, **changes)
+    job = turn.move(job, verdict.cause, **changes)
+    if job.status is JobStatus.PREEMPTED and job.policy.requeue_on_preemption:
+        turn.move(job, Reason.REQUEUED)
     for lease in leases:
         if lease.node_id not in turn.state.nodes:
             forget(turn, lease)  # no agent will come to let it go

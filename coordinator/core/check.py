@@ -5,8 +5,8 @@ from __future__ import annotations
 from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
-from coordinator.core.records import Job, JobStatus, LeaseAction
-from coordinator.core.state import ClusterState
+from coordinator.core.records import Job, JobStatus, LeaseAction, StopCause
+from coordinator.core.state import ClusterState, is_told
 from coordinator.core.tables import RUNNING
 
 
@@ -82,7 +82,15 @@ def _check_job(state: ClusterState, job: Job) -> None:
         ensure(all(lease.is_over for lease in leases), "nothing of a waiting job runs", id)
     if job.is_final:
         ensure(id in state.leases_of_job, "a final job without leases has retired", id)
-    if job.status is JobStatus.PENDING:
+    attempt = job.attempt
+    if attempt is not None and attempt.ask is not None:
+        ensure(job.status is JobStatus.CHECKPOINTING, "an asked job is CHECKPOINTING", id)
+        ensure(attempt.stop is None, "a stop ends what was asked for", id)
+        ensure(attempt.hold or attempt.ask.cause is not StopCause.PAUSED, "a pause holds", id)
+        ensure(leases[0].save > leases[0].saved, "what was asked for is not proven yet", id)
+    if attempt is not None and attempt.hold:
+        ensure(job.status in RUNNING, "only what runs has still to be held", id)
+    if is_told(job):
         for needed in job.policy.depends_on:
             ensure(id in state.dependents.get(needed, ()), "it is told of its dependency", id)
 

@@ -11,9 +11,11 @@ from coordinator.core.records import (
     Checkpoint,
     Demand,
     Failure,
+    Job,
     Key,
     LeaseState,
     Offer,
+    OnTimeout,
     Pairs,
     Policy,
 )
@@ -48,8 +50,63 @@ class SubmitJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitJobs:
+    """Accept many jobs in one decision. What each of them names as its caller's request id is its own.
+
+    The reply has one outcome for each, in order. With `atomic` either all are accepted or none.
+    """
+
+    caller: Caller
+    jobs: tuple[SubmitJob, ...]
+    atomic: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelJob:
     """Cancel a job that is not final."""
+
+    caller: Caller
+    job_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseJob:
+    """Hold a job that waits; stop one that runs, after a checkpoint where one is wanted."""
+
+    caller: Caller
+    job_id: str
+    save_checkpoint: bool = True
+    timeout_ms: int = 0  # for the checkpoint to be proven; 0 is the job's grace_ms
+    on_timeout: OnTimeout = OnTimeout.KEEP_RUNNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeJob:
+    """Let a paused job run again under its id; a pause that has not stopped it yet is withdrawn."""
+
+    caller: Caller
+    job_id: str
+    checkpoint_id: str = ""  # "" is the newest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryJob:
+    """Run a failed or preempted job again, as a child of its own id; the original stays as it is."""
+
+    caller: Caller
+    job_id: str
+    new_job_id: str
+    document: bytes  # of the child
+    demand: Demand | None = None  # None is the original's
+    checkpoint_id: str = ""  # "" is the newest of the original
+    validate_only: bool = False
+    parent: Job | None = None  # the original as the store knows it, where it is history
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreemptJob:
+    """Take a running job's devices for another one, after a checkpoint; costs it no retry."""
 
     caller: Caller
     job_id: str
@@ -96,6 +153,7 @@ class ObservedLease:
     failure: Failure | None = None
     checkpoints: tuple[Checkpoint, ...] = ()
     checkpointing: bool = False
+    saved: int = 0  # the highest asked-for save after which a checkpoint was proven
     output_model_uri: str = ""
     started_at_ms: int = 0
     ended_at_ms: int = 0
@@ -140,7 +198,12 @@ class Recover:
 
 Command = (
     SubmitJob
+    | SubmitJobs
     | CancelJob
+    | PauseJob
+    | ResumeJob
+    | RetryJob
+    | PreemptJob
     | DrainNode
     | EnableNode
     | RemoveNode

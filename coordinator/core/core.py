@@ -13,21 +13,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordinator.core import check
+from coordinator.core.batch import submit_all
+from coordinator.core.child import retry
 from coordinator.core.commands import (
     CancelJob,
     Command,
     DrainNode,
     EnableNode,
+    PauseJob,
+    PreemptJob,
     PutKey,
     Recover,
     RemoveNode,
     Renew,
+    ResumeJob,
+    RetryJob,
     SubmitJob,
+    SubmitJobs,
     SyncNode,
     Tick,
 )
 from coordinator.core.decision import Changed, Decision, Rejected, Reply
 from coordinator.core.drain import drain, enable
+from coordinator.core.hold import pause, preempt, resume
 from coordinator.core.invariants import ensure
 from coordinator.core.loss import remove
 from coordinator.core.reasons import Reason
@@ -100,6 +108,16 @@ class Core:
                 return submit(turn, command, settings=self.settings)
             case CancelJob():
                 return cancel(turn, command, settings=self.settings)
+            case SubmitJobs():
+                return submit_all(turn, command, settings=self.settings)
+            case PauseJob():
+                return pause(turn, command, settings=self.settings)
+            case ResumeJob():
+                return resume(turn, command, settings=self.settings)
+            case RetryJob():
+                return retry(turn, command, settings=self.settings)
+            case PreemptJob():
+                return preempt(turn, command, settings=self.settings)
             case DrainNode():
                 return drain(turn, command, settings=self.settings)
             case EnableNode():

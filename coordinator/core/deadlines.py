@@ -21,6 +21,7 @@ class Due(IntEnum):
     SILENCE = 4  # node: not heard for too long
     FORGET = 5  # request: no longer remembered
     FENCED = 6  # node: silent for so long that it must have stopped what may run elsewhere
+    ASK = 7  # job: the checkpoint that was asked for
 
 
 Key = tuple[Due, str]

@@ -34,13 +34,7 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
     node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish)
     if command.force:
         empty(turn, node)
-    return remember(
-        turn,
-        command.caller,
-        reply=Reply(node=node),
-        ttl_ms=settings.request_ttl_ms,
-        most=settings.max_requests,
-    )
+    return remember(turn, command.caller, reply=Reply(node=node), settings=settings)
 
 
 def enable(turn: Turn, command: EnableNode, *, settings: CoreSettings) -> Reply | Rejected:
@@ -53,13 +47,7 @@ def enable(turn: Turn, command: EnableNode, *, settings: CoreSettings) -> Reply 
         return _unknown(command.node_id)
     if node.drain is not None:
         node = turn.edit_node(node, Reason.NODE_ENABLED, drain=None)
-    return remember(
-        turn,
-        command.caller,
-        reply=Reply(node=node),
-        ttl_ms=settings.request_ttl_ms,
-        most=settings.max_requests,
-    )
+    return remember(turn, command.caller, reply=Reply(node=node), settings=settings)
 
 
 def empty(turn: Turn, node: Node) -> None:

@@ -67,13 +67,7 @@ def remove(turn: Turn, command: RemoveNode, *, settings: CoreSettings) -> Reply 
         if lease.lease_id in turn.state.leases:
             forget(turn, turn.state.leases[lease.lease_id])
     settle(turn)
-    return remember(
-        turn,
-        command.caller,
-        reply=Reply(node=node),
-        ttl_ms=settings.request_ttl_ms,
-        most=settings.max_requests,
-    )
+    return remember(turn, command.caller, reply=Reply(node=node), settings=settings)
 
 
 def _follow(turn: Turn, lease: Lease, *, settings: CoreSettings) -> None:

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     DEPENDENCY_NOT_FOUND = "DEPENDENCY_NOT_FOUND"
     WRONG_STATUS = "WRONG_STATUS"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    BATCH_REFUSED = "BATCH_REFUSED"
     QUEUE_FULL = "QUEUE_FULL"
     NOT_LEADER = "NOT_LEADER"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
@@ -43,6 +44,13 @@ class Reason(StrEnum):
     RANKS_STARTED = "RANKS_STARTED"
     CHECKPOINT_BEGUN = "CHECKPOINT_BEGUN"
     CHECKPOINT_ENDED = "CHECKPOINT_ENDED"
+    CHECKPOINT_ASKED = "CHECKPOINT_ASKED"
+    PAUSED_BY_USER = "PAUSED_BY_USER"
+    PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
+    PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
+    RESUMED = "RESUMED"
+    PREEMPTED = "PREEMPTED"
+    REQUEUED = "REQUEUED"
     FINISHED = "FINISHED"
     CANCELLED_BY_USER = "CANCELLED_BY_USER"
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
@@ -99,6 +107,9 @@ TABLE: dict[Reason, Row] = {
     Reason.REQUEST_ID_REUSED: Row(
         "ALREADY_EXISTS", False, "The request id was used for another request in the last 24 hours."
     ),
+    Reason.BATCH_REFUSED: Row(
+        "ABORTED", False, "Another job of the same atomic batch was refused; none was accepted."
+    ),
     Reason.QUEUE_FULL: Row("RESOURCE_EXHAUSTED", True, "Too many jobs wait; try again later."),
     Reason.NOT_LEADER: Row(
         "UNAVAILABLE", True, "This coordinator does not lead; another one does."
@@ -130,6 +141,17 @@ TABLE: dict[Reason, Row] = {
     Reason.RANKS_STARTED: Row("", False, "Every rank has started."),
     Reason.CHECKPOINT_BEGUN: Row("", False, "A checkpoint is being written or proven."),
     Reason.CHECKPOINT_ENDED: Row("", False, "The checkpoint is proven, or was given up."),
+    Reason.CHECKPOINT_ASKED: Row(
+        "", False, "It is to be stopped, and a checkpoint is asked for first."
+    ),
+    Reason.PAUSED_BY_USER: Row("", False, "A user paused it; it holds no devices."),
+    Reason.PAUSE_WITHDRAWN: Row("", False, "It was resumed before the pause had stopped it."),
+    Reason.PAUSE_GIVEN_UP: Row(
+        "", False, "No checkpoint was proven in time, and the pause was to be given up then."
+    ),
+    Reason.RESUMED: Row("", False, "A user resumed it; it waits for devices."),
+    Reason.PREEMPTED: Row("", False, "Its devices were taken for a job of higher priority."),
+    Reason.REQUEUED: Row("", False, "It was preempted and waits for devices again."),
     Reason.FINISHED: Row("", False, "Every rank ended well."),
     Reason.CANCELLED_BY_USER: Row("", False, "A user cancelled it."),
     Reason.DEPENDENCY_FAILED: Row("", False, "A job that it depends on failed or was cancelled."),

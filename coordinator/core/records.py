@@ -62,6 +62,14 @@ class StopCause(StrEnum):
     NODE_LOST = "NODE_LOST"
 
 
+class OnTimeout(StrEnum):
+    """What to do when the checkpoint that was asked for is not proven in time."""
+
+    KEEP_RUNNING = "KEEP_RUNNING"
+    USE_LATEST = "USE_LATEST"  # stop, if there is any proven checkpoint; else keep running
+    STOP = "STOP"
+
+
 class LeaseAction(StrEnum):
     """What the coordinator desires of a lease."""
 
@@ -134,6 +142,15 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A checkpoint that is asked of a running attempt, and the stop that follows once it is proven."""
+
+    cause: StopCause
+    due_ms: int
+    on_timeout: OnTimeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try to run a job; in node rank order."""
 
@@ -143,6 +160,8 @@ class Attempt:
     started_at_ms: int = 0  # every rank runs; 0 before
     ended_at_ms: int = 0  # every rank has ended; 0 before
     stop: StopCause | None = None  # why it is being stopped; None while it may run
+    ask: Ask | None = None  # it is to be stopped, but for a checkpoint; None once it is stopped
+    hold: bool = False  # wherever it would be queued again, it becomes PAUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +213,9 @@ class Job:
     failures_count: int = 0  # of the job's own making; held against max_retries
     not_before_ms: int = 0  # a QUEUED job waits until then after a failure; 0 is no wait
     checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first
-    resume_checkpoint_id: str = ""  # "" is the newest
+    resume_checkpoint_id: str = (
+        ""  # a user's choice, until it has led to a newer one; "" is the newest
+    )
     output_model_uri: str = ""
     failure: Failure | None = None  # of the newest attempt that failed
     created_at_ms: int = 0
@@ -236,8 +257,10 @@ class Lease:
     grace_ms: int = 0
     fence_after_ms: int = 0  # silence after which its agent stops it by itself; 0 is never
     fenced_at_ms: int = 0  # when it was given up because its agent must have done so; 0 is not
+    save: int = 0  # number of the checkpoint that is asked for; 0 for none yet
     # observed
     state: LeaseState = LeaseState.GRANTED
+    saved: int = 0  # the highest `save` after which a checkpoint was proven
     done: bool = False
     failure: Failure | None = None
     output_model_uri: str = ""
@@ -345,6 +368,17 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one job of a batch: its id and status, or why it was refused."""
+
+    job_id: str = ""
+    status: str = ""
+    reason: str = ""  # a name of reasons.Reason; "" where it was accepted
+    message: str = ""
+    field: str = ""  # of the request, where one is at fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A request that was answered; the same one again gets the same answer."""
 
@@ -356,6 +390,7 @@ class Request:
     expires_at_ms: int
     job: Job | None = None  # the answer, as the record was then
     node: Node | None = None
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def id(self) -> str:

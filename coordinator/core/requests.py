@@ -1,4 +1,7 @@
-"""Requests that were answered: the same one again gets the same answer."""
+"""What a caller's command begins and ends with: the job that it names, the answer that is remembered.
+
+Requests that were answered are kept: the same one again gets the same answer.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,31 @@ from coordinator.core.commands import Caller
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Kind, Node, Request
+from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
+
+
+def job_of(state: ClusterState, caller: Caller, *, job_id: str) -> Job | Rejected:
+    """A live job of the caller's tenant; another tenant's is as unknown as nobody's."""
+    job = state.jobs.get(job_id)
+    if job is None or job.tenant_id != caller.tenant_id:
+        return no_job(job_id)
+    return job
+
+
+def no_job(job_id: str) -> Rejected:
+    """The refusal for a job that is not known."""
+    return Rejected(reason=Reason.JOB_NOT_FOUND, message=f"no job {job_id}", field="job_id")
+
+
+def wrong_status(job: Job, what: str) -> Rejected:
+    """The refusal for something that the job's status does not allow, such as "cancelled"."""
+    return Rejected(
+        reason=Reason.WRONG_STATUS,
+        message=f"the job is {job.status} and cannot be {what}",
+        facts=(("status", job.status.value),),
+    )
 
 
 def recall(state: ClusterState, caller: Caller) -> Reply | Rejected | None:
@@ -23,14 +49,14 @@ def recall(state: ClusterState, caller: Caller) -> Reply | Rejected | None:
             message="the request id was used for another request",
             field="request_id",
         )
-    return Reply(job=known.job, node=known.node, replayed=True)
+    return Reply(job=known.job, node=known.node, outcomes=known.outcomes, replayed=True)
 
 
-def remember(turn: Turn, caller: Caller, *, reply: Reply, ttl_ms: int, most: int) -> Reply:
+def remember(turn: Turn, caller: Caller, *, reply: Reply, settings: CoreSettings) -> Reply:
     """Keeps an answer, durably with what it did; the oldest one goes where too many are kept."""
     if not caller.request_id:
         return reply
-    if len(turn.state.requests) >= most:
+    if len(turn.state.requests) >= settings.max_requests:
         turn.retire(Kind.REQUEST, next(iter(turn.state.requests)))
     job: Job | None = reply.job
     node: Node | None = reply.node
@@ -38,9 +64,10 @@ def remember(turn: Turn, caller: Caller, *, reply: Reply, ttl_ms: int, most: int
         tenant_id=caller.tenant_id,
         request_id=caller.request_id,
         digest=caller.digest,
-        expires_at_ms=turn.now_ms + ttl_ms,
+        expires_at_ms=turn.now_ms + settings.request_ttl_ms,
         job=job,
         node=node,
+        outcomes=reply.outcomes,
     )
     turn.put(request, Reason.REMEMBERED)
     return reply

@@ -3,19 +3,21 @@
 The order of the checks is the meaning:
 1. Every lease ended well, and nobody asked for a stop or the training said that it is done: COMPLETED.
 2. The job ran into its time limit: FAILED.
-3. The node was drained or lost the attempt: QUEUED again, which costs no retry.
+3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt:
+   QUEUED again. None of these costs a retry.
 4. The exit code is one of retry_on_exit_codes: QUEUED again, which costs no retry.
 5. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
    not tried again; `max_retries` 3 is 3 retries, so 4 attempts.
 6. Else FAILED.
 
+Where a user wishes that it be held, it is PAUSED wherever it would be QUEUED again or PREEMPTED.
 Whatever failed waits before it is tried again, twice as long each time, so a crash loop does not spin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Failure, Job, Lease, StopCause
@@ -34,6 +36,13 @@ class Backoff:
     def after(self, attempt: int) -> int:
         """The wait after the attempt of this number, 1 for the first."""
         return min(self.most_ms, self.first_ms << min(attempt - 1, 40))
+
+
+_BY_STOP = {
+    StopCause.DRAINED: Reason.NODE_DRAINED,
+    StopCause.PAUSED: Reason.PAUSED_BY_USER,
+    StopCause.PREEMPTED: Reason.PREEMPTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +67,19 @@ def ended_well(job: Job, leases: Sequence[Lease]) -> bool:
     return job.attempt.stop is None or said_so
 
 
+AGAIN = frozenset({Reason.RETRYING, Reason.NODE_LOST, Reason.NODE_DRAINED, Reason.PREEMPTED})
+"""Causes by which a job would run again by itself, or be put aside for another one."""
+
+
 def judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     """Judges an attempt of which every lease has ended; `leases` by node rank."""
+    verdict = _judge(job, leases, backoff=backoff)
+    if job.attempt is not None and job.attempt.hold and verdict.cause in AGAIN:
+        return replace(verdict, cause=Reason.PAUSED_BY_USER, delay_ms=0)
+    return verdict
+
+
+def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     attempt = job.attempt
     assert attempt is not None
     if ended_well(job, leases):
@@ -69,8 +89,8 @@ def judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     if attempt.stop is StopCause.TIME_LIMIT:
         text = f"max_runtime_seconds passed ({job.policy.max_runtime_ms // 1000} s)"
         return Verdict(Reason.TIME_LIMIT, Failure(category="TIME_LIMIT", message=text))
-    if attempt.stop is StopCause.DRAINED:
-        return Verdict(Reason.NODE_DRAINED)
+    if attempt.stop in _BY_STOP:
+        return Verdict(_BY_STOP[attempt.stop])
     lost = next((x.failure for x in leases if x.failure and x.failure.category == NODE_LOST), None)
     if lost is not None:
         # what never ran may never run: that must not spin either

@@ -46,7 +46,7 @@ class ClusterState:
         self.last_sequence = 0
         self.leases_of_node: dict[str, dict[str, None]] = {}
         self.leases_of_job: dict[str, dict[str, None]] = {}
-        self.dependents: dict[str, dict[str, None]] = {}  # job → PENDING jobs that name it
+        self.dependents: dict[str, dict[str, None]] = {}  # job → jobs that name it and have not run
         self.free = Capacity()  # what may be given to jobs now
         self.total = Capacity()  # everything that known nodes offer
         self.queue = Queue()
@@ -146,9 +146,9 @@ class ClusterState:
                 self.queue.add(job)
             else:
                 self.queue.remove(job.job_id)
-        was_pending = before is not None and before.status is JobStatus.PENDING
-        if was_pending != (job.status is JobStatus.PENDING):
-            self._index_dependencies(job, add=not was_pending)
+        was_told = before is not None and is_told(before)
+        if was_told != is_told(job):
+            self._index_dependencies(job, add=not was_told)
         self._set_job_deadlines(job)
 
     def _index_dependencies(self, job: Job, *, add: bool) -> None:
@@ -170,9 +170,11 @@ class ClusterState:
         limit_ms = 0
         attempt = job.attempt
         runs = attempt is not None and attempt.stop is None and job.status in RUNNING
-        if runs and attempt and attempt.started_at_ms and job.policy.max_runtime_ms:
+        ask = attempt.ask if attempt and runs else None
+        if runs and attempt and attempt.started_at_ms and job.policy.max_runtime_ms and not ask:
             limit_ms = attempt.started_at_ms + job.policy.max_runtime_ms
         self.deadlines.set(Due.TIME_LIMIT, job.job_id, at_ms=limit_ms)
+        self.deadlines.set(Due.ASK, job.job_id, at_ms=ask.due_ms if ask else 0)
 
     def _put_lease(self, lease: Lease) -> None:
         before = self.leases.get(lease.lease_id)
@@ -285,6 +287,12 @@ class ClusterState:
             memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in holding),
             disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in holding),
         )
+
+
+def is_told(job: Job) -> bool:
+    """Whether a job is to be told what becomes of those that it depends on."""
+    held = job.status is JobStatus.PAUSED and job.attempt is None
+    return job.status is JobStatus.PENDING or held
 
 
 def _grew(before: Room, after: Room) -> bool:

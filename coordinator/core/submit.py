@@ -11,7 +11,7 @@ from coordinator.core.invariants import ensure
 from coordinator.core.placement import misfit
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, Document, Job, JobStatus, StopCause
-from coordinator.core.requests import recall, remember
+from coordinator.core.requests import job_of, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
@@ -22,10 +22,10 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    dependencies = _dependencies(turn.state, command)
-    refusal = _refusal(turn.state, command, settings=settings, dependencies=dependencies)
-    if refusal is not None:
-        return refusal
+    judged = judge_submit(turn.state, command, live_jobs=len(turn.state.jobs), settings=settings)
+    if isinstance(judged, Rejected):
+        return judged
+    dependencies = judged
     job = _born(turn, command, dependencies=dependencies)
     if command.validate_only:
         return Reply(job=job)
@@ -37,13 +37,7 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
             job = fail_dependency(turn, job, needed_id=needed_id, status=status)
             break
     settle(turn)
-    return remember(
-        turn,
-        command.caller,
-        reply=Reply(job=job),
-        ttl_ms=settings.request_ttl_ms,
-        most=settings.max_requests,
-    )
+    return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
 
 
 def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply | Rejected:
@@ -51,44 +45,30 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    job = turn.state.jobs.get(command.job_id)
-    if job is None or job.tenant_id != command.caller.tenant_id:
-        return Rejected(
-            reason=Reason.JOB_NOT_FOUND, message=f"no job {command.job_id}", field="job_id"
-        )
+    job = job_of(turn.state, command.caller, job_id=command.job_id)
+    if isinstance(job, Rejected):
+        return job
     if job.is_final:
-        return Rejected(
-            reason=Reason.WRONG_STATUS,
-            message=f"the job is {job.status} and cannot be cancelled",
-            facts=(("status", job.status.value),),
-        )
+        return wrong_status(job, "cancelled")
     attempt = job.attempt
     if attempt is not None and not attempt.ended_at_ms:
-        attempt = replace(attempt, stop=StopCause.CANCELLED)
+        attempt = replace(attempt, stop=StopCause.CANCELLED, ask=None, hold=False)
     job = turn.move(
         job, Reason.CANCELLED_BY_USER, message=command.reason, attempt=attempt, not_before_ms=0
     )
     stop_leases(turn, job)
     settle(turn)
-    return remember(
-        turn,
-        command.caller,
-        reply=Reply(job=job),
-        ttl_ms=settings.request_ttl_ms,
-        most=settings.max_requests,
-    )
+    return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
 
 
-def _refusal(
-    state: ClusterState,
-    command: SubmitJob,
-    *,
-    settings: CoreSettings,
-    dependencies: dict[str, str],
-) -> Rejected | None:
+def judge_submit(
+    state: ClusterState, command: SubmitJob, *, live_jobs: int, settings: CoreSettings
+) -> dict[str, str] | Rejected:
+    """The status of each dependency of a job that may be accepted; else why it may not."""
     shape = _bad_shape(command.demand)
     if shape is not None:
         return shape
+    dependencies = _dependencies(state, command)
     unknown = [id for id in command.policy.depends_on if id not in dependencies]
     if unknown:
         return Rejected(
@@ -96,12 +76,22 @@ def _refusal(
             message=f"no job {unknown[0]}",
             field="scheduling_config.depends_on",
         )
-    never = misfit(state.total, command.demand)
+    return misplaced(state, command.demand, live_jobs=live_jobs, settings=settings) or dependencies
+
+
+def misplaced(
+    state: ClusterState, demand: Demand, *, live_jobs: int, settings: CoreSettings
+) -> Rejected | None:
+    """Why a demand is not taken: it can never fit, or too many jobs are there already."""
+    shape = _bad_shape(demand)
+    if shape is not None:
+        return shape
+    never = misfit(state.total, demand)
     if never is not None:
         return Rejected(reason=Reason.NEVER_FITS, message=never.message, field=never.field)
-    if len(state.jobs) >= settings.max_live_jobs:
+    if live_jobs >= settings.max_live_jobs:
         return Rejected(
-            reason=Reason.QUEUE_FULL, message=f"{len(state.jobs)} jobs are waiting or running"
+            reason=Reason.QUEUE_FULL, message=f"{live_jobs} jobs are waiting or running"
         )
     return None
 

@@ -32,6 +32,7 @@ from coordinator.core.records import (
     Node,
 )
 from coordinator.core.retry import NODE_LOST
+from coordinator.core.saving import proven
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import may_become
 from coordinator.core.turn import Turn
@@ -130,6 +131,7 @@ def _take_lease(
     speaks = one is not None and lease.node_rank == 0 and one.state is LeaseState.RUNNING
     checkpointing = one.checkpointing if one and speaks else None
     follow(turn, lease.job_id, checkpointing=checkpointing, backoff=settings.backoff)
+    proven(turn, turn.state.jobs[lease.job_id])
 
 
 def _observe(
@@ -137,9 +139,11 @@ def _observe(
 ) -> bool:
     """Takes over what is new of a lease; answers whether anything is."""
     _observe_checkpoints(turn, lease, one=one, most=settings.max_checkpoints)
+    lease, has_saved = _observe_saved(turn, lease, one=one)
     job = turn.state.jobs[lease.job_id]
     if not may_become(lease.state, one.state):
-        return lease.node_rank == 0 and one.checkpointing != (job.status is JobStatus.CHECKPOINTING)
+        changed = one.checkpointing != (job.status is JobStatus.CHECKPOINTING)
+        return lease.node_rank == 0 and (changed or has_saved)
     ended = one.state is LeaseState.ENDED
     failure = one.failure
     if failure is None and one.stopped and not one.done and lease.action is LeaseAction.RUN:
@@ -177,7 +181,16 @@ def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: 
     own = [replace(found[key], attempt=lease.attempt) for key in found]
     merged: tuple[Checkpoint, ...] = (*kept, *own)[-most:]
     if merged != job.checkpoints:
-        turn.edit(job, Reason.CHECKPOINT_ENDED, checkpoints=merged)
+        chosen = "" if own else job.resume_checkpoint_id
+        turn.edit(job, Reason.CHECKPOINT_ENDED, checkpoints=merged, resume_checkpoint_id=chosen)
+
+
+def _observe_saved(turn: Turn, lease: Lease, *, one: ObservedLease) -> tuple[Lease, bool]:
+    """Takes over that a checkpoint is proven that was asked for; one must be there to show for it."""
+    saved = min(one.saved, lease.save)
+    if lease.node_rank != 0 or saved <= lease.saved or not one.checkpoints:
+        return lease, False
+    return turn.edit_lease(lease, Reason.CHECKPOINT_ENDED, saved=saved), True
 
 
 def _lose(turn: Turn, lease: Lease, *, command: SyncNode) -> None:

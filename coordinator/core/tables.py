@@ -33,6 +33,8 @@ def _from_each(
 
 
 BORN = (_S.PENDING, _S.QUEUED)
+ASIDE = (_S.PAUSED, _S.PREEMPTED)
+"""Statuses in which a job holds nothing and waits for a user."""
 
 JOB: Mapping[tuple[JobStatus, Reason], JobStatus] = {
     (_S.PENDING, _R.WAITING_FOR_CAPACITY): _S.QUEUED,
@@ -42,13 +44,23 @@ JOB: Mapping[tuple[JobStatus, Reason], JobStatus] = {
     (_S.PREPARING, _R.RANKS_STARTED): _S.TRAINING,
     (_S.TRAINING, _R.CHECKPOINT_BEGUN): _S.CHECKPOINTING,
     (_S.CHECKPOINTING, _R.CHECKPOINT_ENDED): _S.TRAINING,
+    (_S.TRAINING, _R.CHECKPOINT_ASKED): _S.CHECKPOINTING,
+    (_S.CHECKPOINTING, _R.PAUSE_WITHDRAWN): _S.TRAINING,
+    (_S.CHECKPOINTING, _R.PAUSE_GIVEN_UP): _S.TRAINING,
     (_S.TRAINING, _R.FINISHED): _S.COMPLETED,
     **_from_each(RUNNING, _R.RETRYING, to=_S.QUEUED),
     **_from_each(RUNNING, _R.NODE_LOST, to=_S.QUEUED),
     **_from_each(RUNNING, _R.NODE_DRAINED, to=_S.QUEUED),
     **_from_each(RUNNING, _R.RANK_FAILED, to=_S.FAILED),
     **_from_each((_S.TRAINING, _S.CHECKPOINTING), _R.TIME_LIMIT, to=_S.FAILED),
-    **_from_each((*BORN, *RUNNING), _R.CANCELLED_BY_USER, to=_S.CANCELLED),
+    **_from_each(RUNNING, _R.PREEMPTED, to=_S.PREEMPTED),
+    (_S.PREEMPTED, _R.REQUEUED): _S.QUEUED,
+    **_from_each((*BORN, *RUNNING), _R.PAUSED_BY_USER, to=_S.PAUSED),
+    (_S.PAUSED, _R.RESUMED): _S.QUEUED,
+    (_S.PAUSED, _R.WAITING_FOR_DEPENDENCIES): _S.PENDING,
+    (_S.PAUSED, _R.WAITING_FOR_START_TIME): _S.PENDING,
+    (_S.PAUSED, _R.DEPENDENCY_FAILED): _S.FAILED,
+    **_from_each((*BORN, *RUNNING, *ASIDE), _R.CANCELLED_BY_USER, to=_S.CANCELLED),
 }
 
 LEASE: Mapping[LeaseState, tuple[LeaseState, ...]] = {

@@ -10,6 +10,7 @@ from coordinator.core.drain import empty
 from coordinator.core.loss import give_up
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, StopCause
+from coordinator.core.saving import expire
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
@@ -34,6 +35,8 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             turn.edit(state.jobs[id], reason, reason=reason.value, not_before_ms=0)
         case Due.TIME_LIMIT:
             stop(turn, state.jobs[id], cause=StopCause.TIME_LIMIT)
+        case Due.ASK:
+            expire(turn, state.jobs[id])
         case Due.DRAIN:
             node = state.nodes[id]
             assert node.drain is not None

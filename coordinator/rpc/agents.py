@@ -129,6 +129,7 @@ class AgentMethods:
                 action=api.DesiredLease.Action.Value(lease.action.value),
                 grace_ms=lease.grace_ms,
                 fence_after_ms=lease.fence_after_ms,
+                save=lease.save,
             )
             is_new = (lease.lease_id, lease.epoch) not in known
             if is_new and lease.action is LeaseAction.RUN:
@@ -220,6 +221,7 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         failure=convert.failure_record(lease.error) if lease.HasField("error") else None,
         checkpoints=tuple(convert.checkpoint_record(one) for one in lease.checkpoints),
         checkpointing=lease.checkpointing,
+        saved=lease.saved,
         output_model_uri=lease.output_model_uri,
         started_at_ms=max(started, default=0),
         ended_at_ms=max(ended, default=0),

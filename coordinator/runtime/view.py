@@ -191,7 +191,7 @@ def _desired(lease: Lease | None) -> tuple[object, ...] | None:
     """What an agent is told of a lease; None for a lease that it shall not know."""
     if lease is None or lease.is_ended:
         return None
-    return lease.epoch, lease.action, lease.grace_ms
+    return lease.epoch, lease.action, lease.grace_ms, lease.save
 
 
 def node_status(node: Node, *, busy: bool) -> str:

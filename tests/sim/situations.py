@@ -10,7 +10,7 @@ from collections import Counter
 from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Lease, LeaseState, Node
-from coordinator.core.tables import BORN, CONTACT, DUTY, JOB, RUNNING, contact, duty
+from coordinator.core.tables import ASIDE, BORN, CONTACT, DUTY, JOB, RUNNING, contact, duty
 from tests.sim.truth import Checker
 
 LEASES = tuple(f"lease {state.name}" for state in LeaseState)
@@ -80,9 +80,29 @@ MET: dict[str, tuple[str, ...]] = {
 """With what each fault must meet in the seeds of the suite."""
 
 
+BY_OTHER_MEANS = frozenset(
+    {
+        Reason.CHECKPOINT_ASKED,
+        Reason.PAUSE_WITHDRAWN,
+        Reason.PAUSE_GIVEN_UP,
+        Reason.PAUSED_BY_USER,
+        Reason.PREEMPTED,
+        Reason.REQUEUED,
+        Reason.RESUMED,
+        Reason.WAITING_FOR_DEPENDENCIES,
+        Reason.WAITING_FOR_START_TIME,
+    }
+)
+"""Causes that only transcripts show."""
+
+
 def expected() -> set[str]:
     """Everything that the seeds together must see."""
-    jobs = {f"job {status} {cause}" for status, cause in JOB}
+    jobs = {
+        f"job {status} {cause}"
+        for status, cause in JOB
+        if cause not in BY_OTHER_MEANS and status not in ASIDE
+    }
     nodes = {f"node {fact} {cause}" for fact, cause in (*CONTACT, *DUTY)}
     met = {f"{fault} × {what}" for fault, whats in MET.items() for what in whats}
     return jobs | nodes | set(LEASES) | met

@@ -38,6 +38,8 @@ def show_reply(reply: Reply | Rejected) -> str:
         words.append(f"{reply.node.node_id} {contact(reply.node)} {duty(reply.node)}")
     if reply.key is not None:
         words.append(reply.key.key_id)
+    for outcome in reply.outcomes:
+        words.append(outcome.reason or f"{outcome.job_id} {outcome.status}")
     return f"-> {' '.join(words)}" if words else ""
 
 
@@ -74,12 +76,21 @@ def _show_job(job: Job, now_ms: int) -> str:
         words.append(f"attempt={job.attempt.number}")
         if job.attempt.stop is not None:
             words.append(f"stop={job.attempt.stop}")
+        if job.attempt.ask is not None:
+            left_s = (job.attempt.ask.due_ms - now_ms) / 1000
+            words.append(f"ask={job.attempt.ask.cause}/{left_s:g}s/{job.attempt.ask.on_timeout}")
+        if job.attempt.hold:
+            words.append("hold")
+    if job.parent_job_id:
+        words.append(f"parent={job.parent_job_id} lineage={job.lineage_id}")
     if job.failures_count:
         words.append(f"failures={job.failures_count}")
     if job.not_before_ms:
         words.append(f"wait={(job.not_before_ms - now_ms) / 1000:g}s")
     if job.checkpoints:
         words.append("checkpoints=" + ",".join(x.checkpoint_id for x in job.checkpoints))
+    if job.resume_checkpoint_id:
+        words.append(f"from={job.resume_checkpoint_id}")
     if job.output_model_uri:
         words.append(f"model={job.output_model_uri}")
     if job.failure is not None:
@@ -96,6 +107,8 @@ def _show_lease(lease: Lease) -> str:
     words.append(f"{lease.action}/{lease.state.name}")
     if lease.fenced_at_ms:
         words.append("fenced")
+    if lease.save:
+        words.append(f"save={lease.save}/{lease.saved}")
     if lease.done:
         words.append("done")
     if lease.failure is not None:

@@ -4,11 +4,15 @@ A scenario is text. A line that begins with `> ` is a command; the indented line
 core must answer and do, all of it. `# ` begins a comment. Commands:
 
     node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [bad=0,3]   what the node will offer from now on
-    sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model cp=STEP
+    sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model
+                                                                    cp=STEP,… saved=N
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS] …
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
     renew            the coordinator was held up
+    batch [atomic] JOB,… devices=N …    one command; the options are of each job
+    pause JOB [nosave] [timeout=SECONDS] [else=KEEP_RUNNING|USE_LATEST|STOP]
+    resume JOB [from=CHECKPOINT] | retry JOB CHILD [from=CHECKPOINT] [devices=N] | preempt JOB
     tick SECONDS     time passes; a Tick is given whenever one is due
     crash            the core is lost; another one loads what was stored
 
@@ -26,11 +30,16 @@ from coordinator.core.commands import (
     DrainNode,
     EnableNode,
     ObservedLease,
+    PauseJob,
+    PreemptJob,
     PutKey,
     Recover,
     RemoveNode,
     Renew,
+    ResumeJob,
+    RetryJob,
     SubmitJob,
+    SubmitJobs,
     SyncNode,
     Tick,
 )
@@ -44,6 +53,7 @@ from coordinator.core.records import (
     Key,
     LeaseState,
     Offer,
+    OnTimeout,
     OnUnreachable,
     Pairs,
     Policy,
@@ -92,6 +102,8 @@ class Player:
                 self._pass_time(round(float(names[0]) * 1000))
             case "crash":
                 self._crash()
+            case "retry":
+                self._do(self._retry(names, options))
             case _:
                 self._do(_command(verb, names, options=options, now_ms=self.now_ms))
         return self.lines
@@ -141,6 +153,19 @@ class Player:
             leases=tuple(self._observed(key, said) for key, said in options.items()),
         )
 
+    def _retry(self, names: list[str], options: dict[str, str]) -> RetryJob:
+        demand = Demand(device_count=int(options["devices"])) if "devices" in options else None
+        return RetryJob(
+            caller=_caller(options, f"retry {names} {options}"),
+            job_id=names[0],
+            new_job_id=names[1],
+            document=b"{}",
+            demand=demand,
+            checkpoint_id=options.get("from", ""),
+            validate_only="check" in names,
+            parent=self.store.history.get(names[0]),
+        )
+
     def _observed(self, lease_id: str, said: str) -> ObservedLease:
         state, *flags = said.split(":")
         parts = [flag.partition("=") for flag in flags]
@@ -157,8 +182,11 @@ class Player:
             state=LeaseState[state],
             done="done" in options,
             failure=failure,
-            checkpoints=(_checkpoint(options["cp"], self.now_ms),) if "cp" in options else (),
+            checkpoints=tuple(
+                _checkpoint(step, self.now_ms) for step in options.get("cp", "").split(",") if step
+            ),
             checkpointing="ckpt" in options,
+            saved=int(options.get("saved", 0)),
             output_model_uri="file:///model" if "model" in options else "",
             started_at_ms=self.now_ms if state == "RUNNING" or "ran" in options else 0,
         )
@@ -227,6 +255,24 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 job_id=names[0],
                 reason=options.get("why", ""),
             )
+        case "batch":
+            jobs = [
+                _submit(id, options, caller=_caller({}, ""), check=check, now_ms=now_ms)
+                for id in names[-1].split(",")
+            ]
+            return SubmitJobs(caller=caller, jobs=tuple(jobs), atomic="atomic" in names)
+        case "pause":
+            return PauseJob(
+                caller=caller,
+                job_id=names[0],
+                save_checkpoint="nosave" not in names,
+                timeout_ms=int(options.get("timeout", 0)) * 1000,
+                on_timeout=OnTimeout(options.get("else", "KEEP_RUNNING")),
+            )
+        case "resume":
+            return ResumeJob(caller=caller, job_id=names[0], checkpoint_id=options.get("from", ""))
+        case "preempt":
+            return PreemptJob(caller=caller, job_id=names[0])
         case "drain":
             after = options.get("deadline")
             return DrainNode(
@@ -279,6 +325,8 @@ def _submit(
             retry_on_exit_codes=tuple(int(x) for x in options.get("codes", "").split(",") if x),
             start_after_ms=now_ms + int(start) * 1000 if start else 0,
             depends_on=tuple(x for x in options.get("needs", "").split(",") if x),
+            preemptible="firm" not in options,
+            requeue_on_preemption="once" not in options,
             max_runtime_ms=int(options.get("limit", 0)) * 1000,
             grace_ms=int(options.get("grace", 120)) * 1000,
             on_unreachable=OnUnreachable(options.get("unreachable", "KEEP")),

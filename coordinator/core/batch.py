@@ -1,0 +1,46 @@
+"""Many jobs accepted in one decision, so that one commit makes all of them durable."""
+
+from __future__ import annotations
+
+from coordinator.core.commands import SubmitJobs
+from coordinator.core.decision import Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Outcome
+from coordinator.core.requests import recall, remember
+from coordinator.core.settings import CoreSettings
+from coordinator.core.submit import judge_submit, submit
+from coordinator.core.turn import Turn
+
+
+def submit_all(turn: Turn, command: SubmitJobs, *, settings: CoreSettings) -> Reply | Rejected:
+    """Accepts each job that can be; with `atomic` none, where one of them cannot."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    outcomes = _refused_together(turn, command, settings=settings) if command.atomic else None
+    if outcomes is None:
+        outcomes = tuple(_outcome(submit(turn, one, settings=settings)) for one in command.jobs)
+    return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
+
+
+def _refused_together(
+    turn: Turn, command: SubmitJobs, *, settings: CoreSettings
+) -> tuple[Outcome, ...] | None:
+    """Why nothing of the batch is accepted; None where every job of it can be."""
+    judged = [
+        judge_submit(turn.state, one, live_jobs=len(turn.state.jobs) + index, settings=settings)
+        for index, one in enumerate(command.jobs)
+    ]
+    if not any(isinstance(one, Rejected) for one in judged):
+        return None
+    others = Rejected(
+        reason=Reason.BATCH_REFUSED, message="another job of the atomic batch was refused"
+    )
+    return tuple(_outcome(one if isinstance(one, Rejected) else others) for one in judged)
+
+
+def _outcome(reply: Reply | Rejected) -> Outcome:
+    if isinstance(reply, Rejected):
+        return Outcome(reason=reply.reason.value, message=reply.message, field=reply.field)
+    assert reply.job is not None
+    return Outcome(job_id=reply.job.job_id, status=reply.job.status.value)

@@ -1,0 +1,108 @@
+"""Stops that wait for a checkpoint: asked for, proven, or given up when the time is over.
+
+Theory of operation. Whoever wants a training to leave its devices in good order (a pause, a drain, a
+preemption, the time limit) asks for a checkpoint first: every lease of the attempt gets the next `save`
+number, the job is CHECKPOINTING, and the attempt carries the Ask, which says what stop follows. The
+agent of node rank 0 answers with `saved` once a checkpoint that was announced after the ask is proven;
+then, and not before, the leases are stopped. At the Ask's deadline its `on_timeout` decides.
+
+An attempt carries one Ask. A pause gives way to a stop that has to come (its `hold` stays, so the job
+becomes PAUSED all the same); a stop that has to come does not give way. A training that has not begun
+has nothing to save: it is stopped at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.attempts import stop
+from coordinator.core.invariants import ensure
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, StopCause
+from coordinator.core.turn import Turn
+
+SAVES = (JobStatus.TRAINING, JobStatus.CHECKPOINTING)
+
+
+def save_and_stop(
+    turn: Turn,
+    job: Job,
+    *,
+    cause: StopCause,
+    timeout_ms: int = 0,
+    on_timeout: OnTimeout = OnTimeout.STOP,
+) -> Job:
+    """Stops the attempt of a running job once a checkpoint is proven. `timeout_ms` 0 is its grace."""
+    attempt = job.attempt
+    ensure(attempt is not None, "an attempt is stopped", job.job_id)
+    assert attempt is not None
+    if attempt.stop is not None:
+        return job
+    wait_ms = timeout_ms or job.policy.grace_ms
+    if job.status not in SAVES or (not wait_ms and on_timeout is OnTimeout.STOP):
+        return stop(turn, job, cause=cause)
+    ask = _merged(
+        attempt.ask, Ask(cause=cause, due_ms=turn.now_ms + wait_ms, on_timeout=on_timeout)
+    )
+    if ask == attempt.ask:
+        return job
+    if attempt.ask is None:
+        _ask_leases(turn, job)
+    changes: dict[str, object] = {
+        "attempt": replace(attempt, ask=ask),
+        "message": f"a checkpoint is awaited; then its ranks are stopped: {ask.cause}",
+    }
+    if job.status is JobStatus.TRAINING:
+        return turn.move(job, Reason.CHECKPOINT_ASKED, **changes)
+    asked = Reason.CHECKPOINT_ASKED
+    return turn.edit(job, asked, reason=asked.value, **changes)
+
+
+def proven(turn: Turn, job: Job) -> Job:
+    """Looks whether the checkpoint that was asked for is proven, and if so stops the attempt."""
+    if job.attempt is None or job.attempt.ask is None:
+        return job
+    first = turn.state.attempt_leases(job)[0]
+    if first.saved < first.save:
+        return job
+    return stop(turn, job, cause=job.attempt.ask.cause)
+
+
+def expire(turn: Turn, job: Job) -> Job:
+    """The time for the checkpoint is over."""
+    assert job.attempt is not None
+    ask = job.attempt.ask
+    assert ask is not None
+    goes_on = ask.on_timeout is OnTimeout.KEEP_RUNNING or (
+        ask.on_timeout is OnTimeout.USE_LATEST and not job.checkpoints
+    )
+    if not goes_on:
+        return stop(turn, job, cause=ask.cause)
+    text = "the pause was given up: no checkpoint was proven in time"
+    return go_on(turn, job, cause=Reason.PAUSE_GIVEN_UP, message=text)
+
+
+def go_on(turn: Turn, job: Job, *, cause: Reason, message: str) -> Job:
+    """Takes an Ask of a pause back: the attempt runs as if nobody had asked."""
+    assert job.attempt is not None
+    attempt = replace(job.attempt, ask=None, hold=False)
+    return turn.move(job, cause, attempt=attempt, message=message)
+
+
+def _merged(old: Ask | None, new: Ask) -> Ask:
+    if old is None:
+        return new
+    if old.cause is StopCause.PAUSED:
+        if new.cause is StopCause.PAUSED:
+            return new
+        return replace(new, due_ms=min(old.due_ms, new.due_ms))
+    if new.cause is StopCause.PAUSED:
+        return old
+    return replace(old, due_ms=min(old.due_ms, new.due_ms))
+
+
+def _ask_leases(turn: Turn, job: Job) -> None:
+    for lease in turn.state.attempt_leases(job):
+        if not lease.is_over:
+            turn.edit_lease(lease, Reason.CHECKPOINT_ASKED, save=lease.save + 1)
+            turn.wake(lease.node_id)
