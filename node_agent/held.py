@@ -87,6 +87,7 @@ class HeldLease:
         self._told_ended: set[int] = set()  # ranks of whose end the spool was told
         self._stop_by_ms: int | None = None
         self._fence_after_ms: int | None = grant.fence_after_ms  # None: not known
+        self._asked = 0  # number of the newest ask for a checkpoint that the ranks heard of
         self._is_looking = False  # whether it is being found out if there is a model
         self._output_uri: str | None = None
         self._seen: Seen | None = None  # the report before
@@ -175,6 +176,19 @@ class HeldLease:
         if self._ordered:
             for path in self._ranks.values():
                 self._tools.runtime.fence(path, after_ms)
+
+    def save(self, number: int) -> None:
+        """Asks every rank for a checkpoint, once for each number.
+
+        An agent that has restarted does not know whether the ranks heard of it, and asks again.
+        """
+        if number <= self._asked or not self._is_watched or self._stop_by_ms is not None:
+            return
+        self._asked = number
+        self._tools.spool.ask(self.grant.lease_id, number)
+        if self._findings().saved < number:
+            for path in self._ranks.values():
+                self._tools.runtime.save(path)
 
     def stop(self, grace_ms: int) -> None:
         """Asks every rank to stop within a grace."""

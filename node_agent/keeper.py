@@ -94,19 +94,20 @@ class Keeper:
         for lease_id in {**before, **after}:
             if before.get(lease_id) != after.get(lease_id):
                 self._stale[lease_id] = None
-                self._fence(lease_id)
+                self._tell(lease_id)
         self._step()
 
     def reports(self) -> list[agent_pb2.ObservedLease]:
         """Every lease as it is to be told to the coordinator, by id."""
         return [one for _, reports in sorted(self._reports.items()) for one in reports]
 
-    def _fence(self, lease_id: str) -> None:
-        """Passes on after how long without contact a lease is to stop by itself."""
+    def _tell(self, lease_id: str) -> None:
+        """Passes on after how long without contact a lease is to stop, and that it is to save."""
         for epoch, held in self._held.get(lease_id, {}).items():
             for want in (self._desired or {}).get(lease_id, ()):
                 if want.epoch == epoch and want.action == agent_pb2.DesiredLease.RUN:
                     held.fence(max(0, want.fence_after_ms))
+                    held.save(want.save)
 
     def _prepare(self, start: tuple[agent_pb2.DesiredLease, Path]) -> Sequence[RankOrder]:
         grant, path = start

@@ -57,13 +57,15 @@ class LeaseFindings:
 
     `settled`: every rank has ended, all that they wrote was read (sent or not), and nothing is
     being proven any more, so that `done` and `checkpoints` will not change. An ended lease is
-    reported as ended only then.
+    reported as ended only then. `saved`: the number of the ask after which a checkpoint was announced
+    and proven; 0 for none.
     """
 
     done: bool = False
     checkpoints: tuple[ProvenCheckpoint, ...] = ()
     checkpointing: bool = False
     settled: bool = True
+    saved: int = 0
 
 
 class SpoolProtocol(Protocol):
@@ -84,6 +86,9 @@ class SpoolProtocol(Protocol):
 
     def ended(self, lease_id: str, rank: int) -> None:
         """Says that nothing writes to the rank's files any more."""
+
+    def ask(self, lease_id: str, number: int) -> None:
+        """Says that the ranks are about to be asked for a checkpoint, for the time of this number."""
 
     def is_drained(self, lease_id: str) -> bool:
         """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""

@@ -26,6 +26,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         error=_error(fault) if fault else None,
         checkpoints=[_checkpoint(checkpoint) for checkpoint in findings.checkpoints],
         checkpointing=findings.checkpointing,
+        saved=findings.saved,
         output_model_uri=seen.output_uri if ended else "",
     )
 

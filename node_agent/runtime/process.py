@@ -129,6 +129,10 @@ class ProcessRuntime:
         """Tells the supervisor, now or as soon as there is one."""
         self._held[path].send(f"STOP {max(0, grace_ms)}")
 
+    def save(self, path: Path) -> None:
+        """Tells the supervisor, now or as soon as there is one."""
+        self._held[path].send("SAVE")
+
     def fence(self, path: Path, after_ms: int) -> None:
         """Tells the supervisor, now or as soon as there is one."""
         self._held[path].send(f"FENCE {max(0, after_ms)}")

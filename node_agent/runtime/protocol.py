@@ -56,6 +56,9 @@ class Runtime(Protocol):
     def stop(self, path: Path, grace_ms: int) -> None:
         """SIGTERM now, SIGKILL to all of it after the grace; asked again it shortens the grace."""
 
+    def save(self, path: Path) -> None:
+        """Asks a rank for a checkpoint (SIGUSR1); one that does not listen is left alone."""
+
     def fence(self, path: Path, after_ms: int) -> None:
         """Changes `fence_after_ms` of a rank."""
 

@@ -10,7 +10,8 @@ ever. It has a reader as long as the supervisor lives and not a moment longer: w
 write end learns of the death from the kernel, without a process id that might be somebody else's.
 And short lines written to it are commands:
     STOP <grace_ms>   SIGTERM to the rank, and SIGKILL to all that is left of it after the grace
-    SAVE              SIGUSR1 to those processes of the rank that have a handler for it
+    SAVE              SIGUSR1 to those processes of the rank that have a handler for it, as soon as one
+                      has: the default action would end it, and it may still be loading its libraries
     FENCE <after_ms>  moves the deadline of `fence`, at which the rank is stopped in any case
 
 The supervisor is a subreaper, so whatever the rank leaves behind, daemons with sessions of their
@@ -45,6 +46,8 @@ HEADER = struct.Struct("!I")
 LEFTOVER_GRACE_MS = 2_000  # for what a rank leaves behind when it ends by itself
 SWEEP_MS = 50  # between SIGKILLs of processes that keep forking
 MAX_COMMAND_BYTES = 4096
+SAVE_RETRY_MS = 500
+SAVE_TRIES = 1200  # ten minutes; a rank that has no handler by then has none at all
 MAX_GRACE_MS = 1_000_000_000
 RANK_OOM_SCORE = 500  # the kernel takes a rank before its supervisor
 
@@ -95,6 +98,7 @@ class Supervisor:
         self._deadline_ms: int | None = None
         self._sweep_due = False
         self._commands = b""
+        self._save_tries = 0  # left; 0 while no save is asked for
 
     def run(self, agent: socket.socket, spare: int) -> None:
         """Starts the rank, tells `agent`, and returns when nothing of the rank is left."""
@@ -175,13 +179,15 @@ class Supervisor:
                 data = os.read(fd, MAX_COMMAND_BYTES)
                 if fd == self._control:
                     self._obey(data)
+            self._save()
             if self._deadline_ms is not None and _now_ms() >= self._deadline_ms:
                 _signal_all(descendants(os.getpid()), signal.SIGKILL)
 
     def _timeout_ms(self) -> int | None:
-        if self._deadline_ms is None:
-            return None
-        return max(SWEEP_MS, self._deadline_ms - _now_ms())
+        waits = [SAVE_RETRY_MS] if self._save_tries else []
+        if self._deadline_ms is not None:
+            waits.append(max(SWEEP_MS, self._deadline_ms - _now_ms()))
+        return min(waits, default=None)
 
     def _reap(self) -> bool:
         """Collects ended children; False when none is left."""
@@ -220,8 +226,16 @@ class Supervisor:
                 self._fence.set(min(int(argument), MAX_GRACE_MS))
                 self._watch_fence()
             elif word == b"SAVE":
-                listeners = [p for p in descendants(os.getpid()) if _catches(p, signal.SIGUSR1)]
-                _signal_all(listeners, signal.SIGUSR1)
+                self._save_tries = SAVE_TRIES
+
+    def _save(self) -> None:
+        """Passes an ask for a checkpoint on, if anybody listens already."""
+        if not self._save_tries:
+            return
+        listeners = [p for p in descendants(os.getpid()) if _catches(p, signal.SIGUSR1)]
+        _signal_all(listeners, signal.SIGUSR1)
+        is_over = listeners or self._stopped or self._ended
+        self._save_tries = 0 if is_over else self._save_tries - 1
 
     def _watch_fence(self) -> None:
         if self._fence.is_due():

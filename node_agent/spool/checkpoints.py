@@ -11,13 +11,13 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from node_agent.ranks import ProvenCheckpoint, RankFiles
+from node_agent.ranks import EVENTS, ProvenCheckpoint, RankFiles
 from node_agent.spool.events import Saved
 from node_agent.spool.files import read_document, write_document
 from node_agent.spool.proof import Proof, Unproven, manifest_path, prove
@@ -41,11 +41,15 @@ class Kept(msgspec.Struct, frozen=True):
     path: str
     step: int
     checkpoint: ProvenCheckpoint
+    rank: int = 0
+    end: int = 0  # of its newest report
 
 
 class _Record(msgspec.Struct):
     settled: dict[str, int] = {}
     kept: list[Kept] = []
+    asked: int = 0  # number of the newest ask for a checkpoint
+    marks: dict[str, int] = {}  # what each rank had written to its events file by then, in bytes
 
 
 class Checkpoints:
@@ -68,6 +72,21 @@ class Checkpoints:
         """Whether a checkpoint is reported and not settled."""
         return bool(self._waiting)
 
+    @property
+    def saved(self) -> int:
+        """The number of the newest ask, once a checkpoint that was announced after it is proven."""
+        record = self._record
+        after = (k.end > record.marks.get(str(k.rank), 0) for k in record.kept)
+        return record.asked if record.asked and any(after) else 0
+
+    def ask(self, number: int, ranks: Iterable[RankFiles]) -> None:
+        """Marks where an ask stands among the events; one that was marked before keeps its place."""
+        if number <= self._record.asked:
+            return
+        self._record.asked = number
+        self._record.marks = {str(rank.rank): _size(rank.path / EVENTS) for rank in ranks}
+        write_document(self._file, self._record)
+
     def proven(self) -> tuple[ProvenCheckpoint, ...]:
         """All that is proven and still there, oldest first."""
         return tuple(kept.checkpoint for kept in self._record.kept if os.path.lexists(kept.path))
@@ -85,6 +104,7 @@ class Checkpoints:
         known = {(waiting.step, waiting.path) for waiting in self._waiting}
         known |= {(kept.step, kept.path) for kept in self._record.kept}
         if (report.step, report.path) in known:
+            self._announced_again(report)
             return None
         if any(_nested(path, Path(other)) for _, other in known):
             return "the checkpoint lies inside of another one, or holds another one"
@@ -131,7 +151,17 @@ class Checkpoints:
             for kept in self._record.kept
             if kept.path != report.path and kept.checkpoint.checkpoint_id != name
         ]
-        self._record.kept = [*others, Kept(report.path, report.step, checkpoint)]
+        kept = Kept(report.path, report.step, checkpoint, rank=report.rank, end=report.end)
+        self._record.kept = [*others, kept]
+
+    def _announced_again(self, report: Report) -> None:
+        """A checkpoint that is proven already answers an ask as well as a new one of its step."""
+        self._record.kept = [
+            msgspec.structs.replace(kept, rank=report.rank, end=report.end)
+            if (kept.step, kept.path) == (report.step, report.path)
+            else kept
+            for kept in self._record.kept
+        ]
 
     def _retire(self) -> list[Kept]:
         """Takes all but the last ones that exist off the record; those were proven before."""
@@ -155,6 +185,13 @@ def _delete_all(paths: list[Path]) -> None:
                 grave.unlink(missing_ok=True)
             else:
                 shutil.rmtree(grave, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # nothing was written yet
 
 
 def _nested(one: Path, other: Path) -> bool:

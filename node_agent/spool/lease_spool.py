@@ -42,7 +42,12 @@ class LeaseSpool:
     def findings(self) -> LeaseFindings:
         """What the events said so far."""
         proven, proving = self._checkpoints.proven(), self._checkpoints.has_work
-        return LeaseFindings(self._done, proven, proving, settled=self.is_settled)
+        saved = self._checkpoints.saved
+        return LeaseFindings(self._done, proven, proving, settled=self.is_settled, saved=saved)
+
+    def ask(self, number: int) -> None:
+        """Marks where an ask for a checkpoint stands among the events."""
+        self._checkpoints.ask(number, [rank.files for rank in self.ranks.values()])
 
     @property
     def is_settled(self) -> bool:

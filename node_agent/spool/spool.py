@@ -95,6 +95,12 @@ class Spool:
             self._look_at(lease)
             self._notice(lease_id)  # most often nothing is left to read
 
+    def ask(self, lease_id: str, number: int) -> None:
+        """Marks where an ask for a checkpoint stands among the events of the lease."""
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            lease.ask(number)
+
     def is_drained(self, lease_id: str) -> bool:
         """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""
         lease = self._leases.get(lease_id)

@@ -106,6 +106,37 @@ async def test_arguments_that_are_too_large_are_a_fault_of_the_config(bench: Ben
     assert "too large" in rank.fault.message
 
 
+async def test_a_save_is_sigusr1_to_a_rank_that_listens_however_late(bench: Bench) -> None:
+    code = (
+        "import signal, time; print('up'); time.sleep(0.7);"
+        "signal.signal(10, lambda *_: print('saved')); print('listens');\n"
+        "while True: time.sleep(1)"
+    )
+    path = bench.python(code)
+    await bench.printed(path, "up")
+    bench.runtime.save(path)
+    await bench.printed(path, "saved")
+    bench.runtime.save(path)
+    await bench.printed(path, "saved\nsaved")
+
+
+async def test_a_rank_that_knows_nothing_of_saves_survives_one(bench: Bench) -> None:
+    os.mkfifo(bench.folder / "wait")
+    path = bench.start("/bin/sh", "-c", "echo up; read _ < wait; echo alive")
+    await bench.printed(path, "up")
+    bench.runtime.save(path)
+    listens = bench.python(
+        "import signal, time; signal.signal(10, lambda *_: print('saved')); print('up')\n"
+        "while True: time.sleep(1)"
+    )
+    await bench.printed(listens, "up")
+    bench.runtime.save(listens)
+    await bench.printed(listens, "saved")  # so the first one had time to hear of its own
+    (bench.folder / "wait").write_text("\n")
+    assert (await bench.ended(path)).succeeded
+    assert (path / "stdout").read_text() == "up\nalive\n"
+
+
 async def test_a_stop_is_sigterm_and_its_answer_counts(bench: Bench) -> None:
     path = bench.start("/bin/sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; sleep 600 & wait")
     await bench.printed(path, "up")
