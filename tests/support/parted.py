@@ -1,8 +1,8 @@
 """A coordinator here, and nodes behind cables that can be cut; all of them real processes.
 
-Time is short: a call is held 0.3 s, a node is UNREACHABLE after 2 s and given up after 4 s. What ran
-is proven by the ranks themselves: each writes down, fifty times a second, that it lives, on the one
-clock of the machine, so that no belief of any program has to be trusted.
+Time is short, unless it is asked for as it really is. What ran is proven by the ranks themselves:
+each writes down, fifty times a second, that it lives, on the one clock of the machine, so that no
+belief of any program has to be trusted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,18 @@ from tests.support.ports import Port
 from tests.support.several import START_S, Program
 from tests.support.waiting import until
 
-HOLD_MS = 300
-UNREACHABLE_S = 2.0
-REPLACE_S = 4.0  # ranks stop by themselves after half of it
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long a call is held, a silent node is waited for, and until its jobs run elsewhere."""
+
+    hold_ms: int
+    unreachable_s: float
+    replace_s: float  # ranks stop by themselves after half of it
+
+
+SHORT = Times(300, 2.0, 4.0)
+REAL = Times(5_000, 20.0, 60.0)  # what the programs do by themselves
 BEATING = """
     import os, sys, time
     folder = sys.argv[1]
@@ -77,40 +86,49 @@ class Proof:
 class Machine:
     """A node: its network and its agent."""
 
-    def __init__(self, folder: Path, node_id: str, *words: str) -> None:
+    def __init__(self, folder: Path, node_id: str, *words: str, hold_ms: int) -> None:
         self.node_id = node_id
         self.network = Network()
         self.data_dir = folder / node_id
         self.agent = Program(
             folder,
             *(node_id, "node_agent", "--node-id", node_id, "--data-dir", str(self.data_dir)),
-            *("--devices", "sim:1xH100", "--hold-ms", str(HOLD_MS)),
+            *("--hold-ms", str(hold_ms)),
             *("--storage-dir", str(folder / "storage"), "--address", self.network.there, *words),
         )
         self.agent.prefix = self.network.prefix
+        self._words = self.agent.words
+
+    def talks_to(self, coordinator: str) -> None:
+        """From its next start on the agent calls this address."""
+        self.agent.words = (*self._words, "--coordinator", coordinator)
 
 
 class Parted:
     """All of it in a folder. Use it as a context manager."""
 
-    def __init__(self, folder: Path, *, nodes: int = 2) -> None:
+    def __init__(self, folder: Path, *, times: Times = SHORT, devices: int = 1) -> None:
         self.folder = folder
         token = folder / "join.token"
         token.write_text("join-token-of-the-tests\n")
         self._stack = ExitStack()
         self._port = self._stack.enter_context(Port())
         joins = ("--join-token-file", str(token))
-        self.machines = [Machine(folder, f"n{number}", *joins) for number in range(1, nodes + 1)]
+        words = (*joins, "--devices", f"sim:{devices}xH100")
+        self.machines = [
+            Machine(folder, name, *words, hold_ms=times.hold_ms) for name in ("n1", "n2")
+        ]
         for machine in self.machines:
             self._stack.enter_context(machine.network)
         self.address = f"{self.machines[0].network.here}:{self._port.number}"
         for machine in self.machines:
-            machine.agent.words += ("--coordinator", self.address)
+            machine.talks_to(self.address)
         self.coordinator = Program(
             folder,
             *("coordinator", "coordinator", "--data-dir", str(folder / "coordinator")),
             *("--grpc", self.address, *joins),
-            *("--unreachable-after-s", str(UNREACHABLE_S), "--replace-after-s", str(REPLACE_S)),
+            *("--unreachable-after-s", str(times.unreachable_s)),
+            *("--replace-after-s", str(times.replace_s)),
         )
 
     def __enter__(self) -> Parted:
@@ -194,7 +212,7 @@ class Beating:
         self._folder = folder
         program = jobs.script(folder, "beating.py", BEATING)
         self._proofs = folder / "proofs"
-        self._proofs.mkdir()
+        self._proofs.mkdir(parents=True)
         given = jobs.body(program, args=str(self._proofs), gpu_type="H100", scheduling=scheduling)
         self.job_id = cluster.client.submit(given).job_id
         self.beats(1)

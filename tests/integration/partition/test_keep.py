@@ -10,11 +10,12 @@ import pytest
 
 from scaimind.v1 import job_pb2
 from tests.integration.partition.conftest import StartBeating
-from tests.support.networks import Network
-from tests.support.parted import UNREACHABLE_S, Beating, Parted
+from tests.support.networks import Delay, Network
+from tests.support.parted import SHORT, Beating, Parted
 from tests.support.waiting import until
 
 SHORT_S = 0.5
+DELAY_S = 0.25
 BACK_S = 20.0
 CUTS = [
     pytest.param(Network.unplug, id="unplugged"),
@@ -48,7 +49,7 @@ def test_a_short_cut_is_not_even_noticed(parted: Parted, beating: StartBeating) 
     machine.network.unplug()
     until(over(SHORT_S), "it was cut off for a while")
     machine.network.heal()
-    missed = over(UNREACHABLE_S)
+    missed = over(SHORT.unreachable_s)
     until(lambda: parted.is_unreachable(machine) or missed(), "the bound has passed")
     assert not parted.is_unreachable(machine)
     assert job.beats(1).pid == before.pid
@@ -64,7 +65,7 @@ def test_a_long_cut_is_told_and_costs_nothing(
     before = job.beats(1)
     cut(machine.network)
     parted.wait_until_unreachable(machine)
-    until(over(UNREACHABLE_S), "and longer")
+    until(over(SHORT.unreachable_s), "and longer")
     assert job.record.status == job_pb2.Job.TRAINING
     assert job.beats(1).pid == before.pid
     machine.network.heal()
@@ -83,6 +84,27 @@ def test_a_slow_and_lossy_line_delivers_everything(parted: Parted, beating: Star
         lines_arrive(parted, job)
     assert not parted.is_unreachable(machine)
     assert job.record.status == job_pb2.Job.TRAINING
+    job.end()
+
+
+def test_a_long_way_to_the_coordinator_delivers_everything(
+    parted: Parted, beating: StartBeating
+) -> None:
+    host, _, port = parted.address.partition(":")
+    job = beating()
+    machine = parted.machine_of(job.job_id)
+    before = job.beats(1)
+    with Delay(host, (host, int(port)), delay_s=DELAY_S) as far:
+        machine.agent.kill()
+        machine.talks_to(far.address)
+        machine.agent.start()
+        for _ in range(3):
+            lines_arrive(parted, job)
+        assert not parted.is_unreachable(machine)
+        machine.agent.kill()
+    machine.talks_to(parted.address)
+    machine.agent.start()
+    assert job.beats(1).pid == before.pid
     job.end()
 
 
@@ -132,9 +154,9 @@ def test_a_coordinator_that_was_frozen_takes_nobody_to_be_lost(
 ) -> None:
     job = beating()
     parted.coordinator.send(signal.SIGSTOP)
-    until(over(2 * UNREACHABLE_S), "it stood still for longer than any silence may last")
+    until(over(2 * SHORT.unreachable_s), "it stood still for longer than any silence may last")
     parted.coordinator.send(signal.SIGCONT)
-    looked = over(UNREACHABLE_S / 2)
+    looked = over(SHORT.unreachable_s / 2)
     until(lambda: any(map(parted.is_unreachable, parted.machines)) or looked(), "it goes on")
     assert not any(map(parted.is_unreachable, parted.machines))
     job.beats(1)

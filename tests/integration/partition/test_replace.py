@@ -12,7 +12,7 @@ from scaimind.v1 import job_pb2
 from tests.integration.partition.conftest import StartBeating
 from tests.integration.partition.test_keep import CUTS, SHORT_S, over
 from tests.support.networks import Network
-from tests.support.parted import REPLACE_S, Machine, Parted
+from tests.support.parted import SHORT, Machine, Parted
 from tests.support.waiting import until
 
 ELSEWHERE_S = 30.0
@@ -36,7 +36,7 @@ def test_a_job_runs_elsewhere_only_once_it_provably_has_ended_where_it_was(
     (before,) = [proof for proof in job.proofs() if proof.pid == before.pid]
     assert not before.lives
     assert before.last_s < after.first_s
-    assert after.first_s - cut_s > REPLACE_S / 2
+    assert after.first_s - cut_s > SHORT.replace_s / 2
     assert parted.machine_of(job.job_id) is not machine
     assert holds_devices(parted, machine)
     machine.network.heal()
@@ -53,7 +53,7 @@ def test_a_short_cut_changes_nothing(parted: Parted, beating: StartBeating) -> N
     machine.network.unplug()
     until(over(SHORT_S), "it was cut off for a while")
     machine.network.heal()
-    until(over(REPLACE_S), "it would have been given up")
+    until(over(SHORT.replace_s), "it would have been given up")
     assert job.beats(1).pid == before.pid
     job.end()
 
@@ -96,7 +96,7 @@ def test_a_frozen_coordinator_gives_nobody_up(parted: Parted, beating: StartBeat
     parted.coordinator.send(signal.SIGSTOP)
     before = job.proofs()[-1]
     until(lambda: not before.lives, "nobody answers, and so it has stopped", within_s=ELSEWHERE_S)
-    until(over(REPLACE_S), "and longer than any silence may last")
+    until(over(SHORT.replace_s), "and longer than any silence may last")
     parted.coordinator.send(signal.SIGCONT)
     job.beats(2, within_s=ELSEWHERE_S)
     assert not any(map(parted.is_unreachable, parted.machines))

@@ -1,0 +1,1 @@
+"""Runs at the real scale of time, which are too long for the test suite."""
