@@ -18,6 +18,8 @@ import structlog
 from coordinator.core.commands import Caller, PutKey
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.records import Key
+from coordinator.data.checker import Checker
+from coordinator.data.terms import Rules
 from coordinator.data_dir import STORE, STREAMS, check_whole
 from coordinator.rpc.server import Parts, Server
 from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
@@ -26,7 +28,7 @@ from coordinator.runtime.driver import Driver
 from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.metrics import metrics_served
 from coordinator.runtime.refusal import Refusal
-from coordinator.runtime.settings import CoordinatorSettings, is_shared
+from coordinator.runtime.settings import CoordinatorSettings, is_shared, words_of
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.sqlite.files import FileTrouble
 from coordinator.store.memory import MemoryStore
@@ -168,6 +170,7 @@ async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
         telemetry=Telemetry(),
         api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
         join_token=_secret(settings.join_token_file, directory / "join.token"),
+        checker=Checker(data_rules(settings)),
     )
 
 
@@ -183,6 +186,25 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
         recovery_grace_ms=int(settings.unreachable_after_s * 1500),
         replace_after_ms=int(settings.replace_after_s * 1000),
         max_live_jobs=settings.max_live_jobs,
+    )
+
+
+def data_rules(settings: CoordinatorSettings) -> Rules:
+    """What checks of data may read. The coordinator's own folder and secrets stay shut."""
+    own = (settings.data_dir, settings.api_secret_file, settings.join_token_file)
+    urls = {
+        "scaidrive": settings.data_scaidrive_url,
+        "scaiatlas": settings.data_scaiatlas_url,
+    }
+    endpoints = {"s3": settings.data_s3_url, "gs": settings.data_gs_url}
+    return Rules(
+        roots=words_of(settings.data_roots),
+        closed=tuple(str(path.absolute()) for path in own if path is not None),
+        networks=words_of(settings.data_networks),
+        origins={scheme: url for scheme, url in urls.items() if url},
+        endpoints={scheme: url for scheme, url in endpoints.items() if url},
+        source_s=settings.data_check_s * 0.8,
+        all_s=settings.data_check_s,
     )
 
 

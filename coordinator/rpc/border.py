@@ -13,10 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -39,16 +48,22 @@ log = structlog.get_logger("coordinator.rpc")
 REQUEST_ID_MAX = 128
 PUBLIC_BYTES_MAX = 4 * 1024 * 1024  # of one request of the public services
 RETRY_AFTER_S = 1.0
+TOKEN_KEYS = ("x-scaidrive-token", "x-scaiatlas-token")
+_TOKEN = re.compile(r"[!-~]{1,8192}")
 OPEN: Metadata = (("x-stream", "open"),)
 
 
 @dataclass(slots=True)
 class Call:
-    """One call as a servicer sees it. `trailing` is sent with a good answer."""
+    """One call as a servicer sees it. `trailing` is sent with a good answer.
+
+    `tokens` are the caller's own for data services, by scheme; they are for one use, and shown nowhere.
+    """
 
     identity: Identity
     request_id: str
     trailing: list[tuple[str, str]]
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
@@ -100,6 +115,7 @@ class _Border:
         rule = method.GetOptions().Extensions[options_pb2.rule]
         self._any_of = frozenset(NAMES[number] for number in rule.any_of)
         self._internal = rule.internal
+        self._takes_tokens = rule.token_exchange
 
     def handler(self) -> Any:
         """A handler of the method's own kind."""
@@ -181,7 +197,8 @@ class _Border:
             raise Refusal(
                 Reason.UNIMPLEMENTED, f"{self._method.name} is not offered by this version"
             )
-        return Call(identity, request_id, [])
+        tokens = _tokens(metadata) if self._takes_tokens else {}
+        return Call(identity, request_id, [], tokens)
 
     def _checked(self, request: _Request) -> Message:
         if isinstance(request, DecodeError):
@@ -224,6 +241,15 @@ class _Border:
             )
         log.error("call_failed", method=self._name, request_id=request_id, exc_info=error)
         return Refusal(Reason.INTERNAL, f"internal error (request {request_id})")
+
+
+def _tokens(metadata: Metadata) -> dict[str, str]:
+    """Tokens of data services that came with the call, by the scheme that they are for."""
+    return {
+        key[2:-6]: value
+        for key, value in metadata
+        if key in TOKEN_KEYS and isinstance(value, str) and _TOKEN.fullmatch(value)
+    }
 
 
 def _request_id(metadata: Metadata) -> str:

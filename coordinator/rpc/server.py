@@ -10,9 +10,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from coordinator.core.reasons import Reason
+from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.border import handlers
 from coordinator.rpc.cluster import ClusterMethods
+from coordinator.rpc.data import DataMethods
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.follow import FollowMethods
 from coordinator.rpc.identity import Authenticator
@@ -62,6 +64,7 @@ class Parts:
     telemetry: Telemetry
     api_secret: str
     join_token: str
+    checker: Checker
 
 
 class Server:
@@ -134,6 +137,7 @@ class Server:
             JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens),
             ClusterMethods(driver, store, telemetry=telemetry, tokens=tokens, clock=clock),
             FollowMethods(driver, streams, reader),
+            DataMethods(driver.view, parts.checker),
         )
         keys = (KeyMethods(driver, authenticator, clock),)
         agents = (

@@ -63,6 +63,10 @@ class Plan:
     def coordinator(self) -> Start:
         """The coordinator; it writes the secrets of the others before it serves."""
         arguments = ["--data-dir", str(self.data_dir), "--grpc", str(self.grpc)]
+        if "MIND_DATA_ROOTS" not in os.environ:
+            # Who submits here may read these files anyway, by a job of the same user.
+            storage = str(self.data_dir / "storage")
+            arguments += ["--data-roots", "/" if "," in storage else f"/,{storage}"]
         return _start("coordinator", "coordinator", arguments)
 
     def gateway(self) -> Start:

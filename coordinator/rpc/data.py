@@ -1,0 +1,76 @@
+"""Methods about data: checking sources, and what the nodes' caches hold."""
+
+from __future__ import annotations
+
+from coordinator.core.reasons import Reason
+from coordinator.data.checker import Busy, Checker
+from coordinator.data.terms import Finding, Source
+from coordinator.rpc.border import RETRY_AFTER_S, Call
+from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.view import View
+from scaimind.v1 import job_pb2
+from scaimind.v1 import mind_coordinator_pb2 as api
+
+
+class DataMethods:
+    """Validate and cache."""
+
+    def __init__(self, view: View, checker: Checker) -> None:
+        self._view = view
+        self._checker = checker
+
+    async def ValidateData(
+        self, request: api.ValidateDataRequest, call: Call
+    ) -> api.ValidateDataResponse:
+        """Whether each source can be reached and parsed, with the caller's own tokens."""
+        try:
+            findings = await self._checker.check(
+                [_source(one) for one in request.sources],
+                tenant_id=call.identity.tenant_id,
+                tokens=call.tokens,
+            )
+        except Busy:
+            raise Refusal(
+                Reason.OVERLOADED, "too many checks at once", retry_after_s=RETRY_AFTER_S
+            ) from None
+        return api.ValidateDataResponse(
+            valid=all(one.reachable and one.parseable for one in findings),
+            results=[
+                _result(source.path, finding)
+                for source, finding in zip(request.sources, findings, strict=True)
+            ],
+        )
+
+    async def GetDataCache(
+        self, request: api.GetDataCacheRequest, call: Call
+    ) -> api.GetDataCacheResponse:
+        """What nodes report of their caches: agents keep none, so no entries and a budget of 0."""
+        if request.node_id and request.node_id not in self._view.nodes:
+            raise Refusal(
+                Reason.NODE_NOT_FOUND,
+                f"there is no node {request.node_id}",
+                facts=(("node_id", request.node_id),),
+            )
+        nodes = [request.node_id] if request.node_id else sorted(self._view.nodes)
+        return api.GetDataCacheResponse(nodes=[api.NodeCacheView(node_id=one) for one in nodes])
+
+
+def _source(message: job_pb2.DataSource) -> Source:
+    return Source(
+        path=message.path,
+        type=message.type,
+        format=message.format,
+        columns=tuple(message.columns),
+    )
+
+
+def _result(path: str, finding: Finding) -> api.DataSourceResult:
+    return api.DataSourceResult(
+        path=path,
+        reachable=finding.reachable,
+        parseable=finding.parseable,
+        format=finding.format,
+        num_samples=finding.num_samples,
+        size_bytes=finding.size_bytes,
+        error=finding.error,
+    )

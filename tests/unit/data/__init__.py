@@ -1,0 +1,1 @@
+"""Checks of data, each in this process."""
