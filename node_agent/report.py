@@ -22,7 +22,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         state=_STATES[seen.state],
         ranks=[_rank(rank, lease) for rank in lease.ranks],
         done=findings.done,
-        stopped=any(rank.stopped for rank in lease.ranks),
+        stopped=not lease.ranks or any(rank.stopped for rank in lease.ranks),
         error=_error(fault) if fault else None,
         checkpoints=[_checkpoint(checkpoint) for checkpoint in findings.checkpoints],
         checkpointing=findings.checkpointing,

@@ -66,6 +66,7 @@ class SimNode:
         self.machine.on_change = self._changed
         self.up = False
         self.superseded = False
+        self.is_gone = False  # switched off, and somebody is about to remove the node
         self.bad_devices: set[int] = set()
         self.device_ids = [f"{node_id}{suffix}-{index}" for index in range(devices[1])]
         self._kind = devices[0]
@@ -93,7 +94,7 @@ class SimNode:
 
     def start_agent(self) -> None:
         """The agent's program starts, and finds again what an earlier one ordered."""
-        if self.up or not self.machine.power:
+        if self.up or not self.machine.power or self.is_gone:
             return
         self.up = True
         self._life += 1
@@ -162,6 +163,8 @@ class SimNode:
 
     def power_on(self) -> None:
         """The machine boots; its agent starts a little later."""
+        if self.is_gone:
+            return
         self.machine.power = True
         self._loop.after(self._rng.randint(100, 3000), self.start_agent)
 
@@ -375,7 +378,7 @@ class SimNode:
             epoch=lease.epoch,
             state=LeaseState(state.value),
             done=folder is not None and folder.done,
-            stopped=any(rank.stopped for rank in lease.ranks),
+            stopped=not lease.ranks or any(rank.stopped for rank in lease.ranks),
             failure=_failure(fault) if fault is not None else None,
             checkpoints=tuple(folder.checkpoints) if folder is not None else (),
             checkpointing=folder is not None and folder.checkpointing,

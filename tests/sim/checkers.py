@@ -211,6 +211,30 @@ class GivenUpAfterProof(Checker):
                 raise SimFailure(f"{lease.lease_id} is given up and runs", lease.job_id)
 
 
+class FewAtOnce(Checker):
+    """No node is given up while more than a third of the nodes are silent by surprise."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._nodes = {x.node_id: x for x in store.live.values() if isinstance(x, Node)}
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Retired) and event.kind is Kind.NODE:
+            self._nodes.pop(event.id, None)
+        if not isinstance(event, Changed) or not isinstance(event.record, Node):
+            return
+        if event.cause is Reason.NODE_FENCED:
+            known = [node for node in self._nodes.values() if not node.fenced_at_ms]
+            silent = [x for x in known if x.unreachable_since_ms and x.drain is None]
+            heard = [x for x in known if not x.unreachable_since_ms]
+            if len(silent) > 1 and len(silent) > len(heard) / 2:
+                names = [node.node_id for node in silent]
+                raise SimFailure(f"{names} are silent, and one is given up", *names)
+        self._nodes[event.record.node_id] = event.record
+
+
 class GangsWhole(Checker):
     """An attempt gets all of its devices in one commit, of one type, or none."""
 

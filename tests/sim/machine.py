@@ -130,6 +130,8 @@ class Machine:
         self.end_everything()
         for key, folder in list(self.folders.items()):
             if wipe or (not folder.synced and self._rng.random() < 0.5):
+                # an end that nobody was told of is lost as well
+                self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
                 del self.folders[key]
         if wipe:
             self.generation = 0

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from coordinator.core.commands import Caller, CancelJob, Command, DrainNode, EnableNode, SubmitJob
+from coordinator.core.commands import (
+    Caller,
+    CancelJob,
+    Command,
+    DrainNode,
+    EnableNode,
+    RemoveNode,
+    SubmitJob,
+)
 from coordinator.core.decision import Rejected, Reply
 from tests.sim.clock import SECOND, Loop
 from tests.sim.coordinator import SimCoordinator
@@ -93,6 +101,11 @@ class People:
         """An operator lets a node take jobs again."""
         self._wish("enable", EnableNode(caller=self._caller("enable"), node_id=node_id), node_id)
 
+    def remove(self, node_id: str) -> Wish:
+        """An operator removes a node that is switched off."""
+        command = RemoveNode(caller=self._caller("remove"), node_id=node_id)
+        return self._wish("remove", command, node_id)
+
     @property
     def waiting(self) -> bool:
         """Whether somebody still waits for an answer."""
@@ -102,10 +115,11 @@ class People:
         request_id = f"r{len(self.wishes)}"
         return Caller(tenant_id=TENANT, user_id=what, request_id=request_id, digest=request_id)
 
-    def _wish(self, what: str, command: Command, id: str = "") -> None:
+    def _wish(self, what: str, command: Command, id: str = "") -> Wish:
         wish = Wish(what, len(self.wishes), command, job_id=id)
         self.wishes.append(wish)
         self._ask(wish)
+        return wish
 
     def _ask(self, wish: Wish) -> None:
         if wish.answered:

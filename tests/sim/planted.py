@@ -53,6 +53,60 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a node out of contact gets jobs": (
         Edit("coordinator.core.state", " or node.unreachable_since_ms:", ":"),
     ),
+    "a silent node is given up at once": (
+        Edit(
+            "coordinator.core.state",
+            "left_ms = self._settings.replace_after_ms - self._settings.unreachable_after_ms",
+            "left_ms = 1",
+        ),
+    ),
+    "a job that waits for its node is given up with it": (
+        Edit(
+            "coordinator.core.loss",
+            "if lease.is_over or not lease.fence_after_ms:",
+            "if lease.is_over:",
+        ),
+        Edit("coordinator.core.check", "lease.fence_after_ms > 0", "True"),
+    ),
+    "devices of a lease that was given up are free": (
+        Edit("coordinator.core.state", "if not lease.is_ended]", "if not lease.is_over]"),
+        Edit("coordinator.core.state", "before.is_ended != lease.is_ended:", "True:"),
+        Edit(
+            "coordinator.core.state",
+            "not other.is_ended and not set(",
+            "not other.is_over and not set(",
+        ),
+    ),
+    "a lease that was given up still speaks for its job": (
+        Edit("coordinator.core.sync", "if lease.fenced_at_ms:", "if False:"),
+    ),
+    "many silent nodes are no surprise": (
+        Edit(
+            "coordinator.core.contact",
+            "return count >= SURPRISING_COUNT and count * SURPRISING_PART > known",
+            "return False",
+        ),
+    ),
+    "a supervisor keeps no deadline": (
+        Edit("tests.sim.machine", "if folder.lease.fence_after_ms:", "if False:"),
+    ),
+    "a drain stops what has gone elsewhere": (
+        Edit(
+            "coordinator.core.drain",
+            "if not lease.is_over and not job.is_final:",
+            "if not lease.is_ended and not job.is_final:",
+        ),
+    ),
+    "leases of a removed node stay": (
+        Edit("coordinator.core.attempts", "if lease.node_id not in turn.state.nodes:", "if False:"),
+    ),
+    "what was stopped unasked is done": (
+        Edit(
+            "coordinator.core.sync",
+            "if failure is None and one.stopped",
+            "if False and one.stopped",
+        ),
+    ),
     "a bad device is given away": (Edit("coordinator.core.state", "if d.healthy and ", "if "),),
     "losing a node costs a retry": (
         Edit(
@@ -101,8 +155,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "an ended lease goes before its attempt is judged": (
         Edit(
-            "coordinator.core.sync",
-            "if job.is_final or judged or not _is_newest(job, lease):",
+            "coordinator.core.attempts",
+            "if job.is_final or judged or not is_newest(job, lease):",
             "if True:",
         ),
     ),

@@ -67,6 +67,7 @@ MET: dict[str, tuple[str, ...]] = {
             "power cut",
             "power cut, disk lost",
             "node cloned",
+            "node gone",
             "device trouble",
             "drain",
             "drain by force",

@@ -46,6 +46,7 @@ class Storm:
             "power cut": lambda: self._power_cut("power cut", wipe=False),
             "power cut, disk lost": lambda: self._power_cut("power cut, disk lost", wipe=True),
             "node cloned": self._node_cloned,
+            "node gone": self._node_gone,
             "device trouble": self._device_trouble,
             "drain": lambda: self._drain("drain", force=False),
             "drain by force": lambda: self._drain("drain by force", force=True),
@@ -155,7 +156,7 @@ class Storm:
 
     def _power_cut(self, fault: str, *, wipe: bool) -> None:
         node = self._any_node()
-        if node.machine.power and not (wipe and node.is_ahead):
+        if node.machine.power and not (wipe and node.is_ahead) and not node.is_gone:
             self._fault(fault, node)
             node.lose_power(wipe=wipe)
             self._after((1, 5, 60), node.power_on)
@@ -164,9 +165,36 @@ class Storm:
         """Another machine starts from a copy of a node's disk, under the same name."""
         index = self._rng.randrange(len(self._world.nodes))
         node = self._world.nodes[index]
-        if node.machine.power:
+        if node.machine.power and not node.is_gone and not node.is_ahead:
             self._fault("node cloned", node)
             self._world.clone(index)
+
+    def _node_gone(self) -> None:
+        """A machine is switched off; an admin who knows it removes the node. Later it is back."""
+        node = self._any_node()
+        names = [past.node_id for past in self._world.past_nodes]
+        if not node.machine.power or node.node_id in names:
+            return
+        self._fault("node gone", node)
+        node.lose_power(wipe=False)
+        node.is_gone = True
+        self._world.loop.after(
+            self._rng.choice((1, 25, 70)) * SECOND, lambda: self._remove(node, tries=3)
+        )
+
+    def _remove(self, node: SimNode, *, tries: int) -> None:
+        wish = self._world.people.remove(node.node_id)
+
+        def ask_again() -> None:
+            if not wish.answered:
+                self._world.loop.after(SECOND, ask_again)
+            elif wish.refused and tries:
+                self._world.loop.after(10 * SECOND, lambda: self._remove(node, tries=tries - 1))
+            else:
+                node.is_gone = False
+                node.power_on()
+
+        ask_again()
 
     def _device_trouble(self) -> None:
         node = self._any_node()

@@ -43,6 +43,7 @@ PERIODS_S: Mapping[str, tuple[int, int]] = {
     "power cut": (20, 100),
     "power cut, disk lost": (40, 200),
     "node cloned": (100, 300),
+    "node gone": (60, 200),
     "device trouble": (60, 200),
     "drain": (30, 150),
     "drain by force": (40, 150),

@@ -183,6 +183,7 @@ class World:
             checkers.DrainedStaysEmpty(),
             checkers.FreedByEvidence(),
             checkers.GivenUpAfterProof(self.truth),
+            checkers.FewAtOnce(),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
@@ -221,7 +222,7 @@ class World:
         for node in self.nodes:
             node.thaw()
             node.bad_devices.clear()
-            node.machine.power = True
+            node.machine.power = not node.is_gone
             node.set_clock_right()
             node.start_agent()
         self.loop.run(self.loop.now_ms + 90 * SECOND)
