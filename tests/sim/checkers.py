@@ -12,6 +12,7 @@ from coordinator.core.records import (
     JobStatus,
     Kind,
     Lease,
+    LeaseAction,
     LeaseState,
     Node,
     StopCause,
@@ -298,19 +299,27 @@ class StoppedForAReason(Checker):
         self._truth = truth
         self._coordinator = coordinator
         self._is_orphan = is_orphan
+        self._to_stop: set[tuple[str, int]] = set()
+        self._forgotten: set[tuple[str, int]] = set()  # asked to stop in a batch that may be lost
 
     def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or not isinstance(event.record, Lease):
+            return
+        lease = event.record
+        if lease.action is LeaseAction.STOP:
+            self._to_stop.add((lease.lease_id, lease.epoch))
         # of two machines with one name, what the other one runs is not on the one that is heard;
         # and what a lost batch had asked to stop has stopped though nobody remembers
         odd = self._truth.clones or self._truth.rewinds
-        if odd and isinstance(event, Changed) and isinstance(event.record, Lease):
-            lease = event.record
-            if lease.failure is not None and lease.failure.category == NODE_LOST:
-                self._truth.asked.lost.add((lease.job_id, lease.attempt))
+        if odd and lease.failure is not None and lease.failure.category == NODE_LOST:
+            self._truth.asked.lost.add((lease.job_id, lease.attempt))
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._forgotten |= self._to_stop
 
     def stopped(self, going: Going) -> None:
         lease = going.lease
-        if self._is_orphan(lease):
+        if self._is_orphan(lease) or (lease.lease_id, lease.epoch) in self._forgotten:
             return
         job = self._coordinator.job(lease.job_id)
         cause = job.attempt.stop if job is not None and job.attempt is not None else None

@@ -196,8 +196,13 @@ class World:
         """Whether the coordinator has lost sight of a lease for good, and knows of no such grant."""
         known = self.coordinator.lease(lease.lease_id)
         unknown = known is None or known.epoch != lease.epoch
+        if unknown and self.truth.rewinds > 0:
+            return True
+        # of two machines with one name only one is heard, and which one may change
+        lost = (lease.job_id, lease.attempt) in self.truth.asked.lost
         past = {id for node in self.past_nodes for id in node.device_ids}
-        return (unknown and self.truth.rewinds > 0) or bool(past & set(lease.device_ids))
+        cloned = {node.node_id for node in self.past_nodes}
+        return bool(past & set(lease.device_ids)) or (lost and lease.node_id in cloned)
 
     def _call(self, node: SimNode, call: Call) -> None:
         def answer(answer: Answer) -> None:
