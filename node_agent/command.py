@@ -2,12 +2,14 @@
 
 `custom_script_path` is a local path or a `file://` URI. A relative path starts at the agent's own
 working directory. A Python script (by its suffix, or text without an execute bit) runs with the
-agent's Python, unbuffered; anything else must be executable.
+agent's Python, unbuffered; so does `module://NAME`, a module that is installed with the agent.
+Anything else must be executable.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 import sys
@@ -19,6 +21,8 @@ from scaimind.v1 import job_pb2
 
 SCRIPT = "training_config.framework.custom_script_path"
 ARGS = 'training_config.framework.config["args"]'
+MODULE = "module://"
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _HEAD_BYTES = 4096
 
 
@@ -45,8 +49,16 @@ def command(framework: job_pb2.Framework) -> tuple[str, ...]:
     if not framework.custom_script_path:
         name = job_pb2.Framework.Type.Name(framework.type)
         raise refuse(SCRIPT, f"framework {name} needs a script on this node, and none is given")
-    script = local_path(SCRIPT, framework.custom_script_path)
-    return (*_program(script), *_arguments(framework.config.get("args", "")))
+    return (*_what(framework.custom_script_path), *_arguments(framework.config.get("args", "")))
+
+
+def _what(given: str) -> tuple[str, ...]:
+    name = given.removeprefix(MODULE)
+    if name == given:
+        return _program(local_path(SCRIPT, given))
+    if not _MODULE.fullmatch(name):
+        raise refuse(SCRIPT, "after module:// comes the name of a Python module")
+    return (sys.executable, "-u", "-m", name)
 
 
 def local_path(field: str, value: str) -> Path:

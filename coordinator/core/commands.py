@@ -45,6 +45,7 @@ class SubmitJob:
     priority: int = 5
     queue_name: str = "default"
     validate_only: bool = False
+    parent_job_id: str = ""  # whose model it evaluates; a lineage of its own all the same
     # (job id, status) of those of policy.depends_on that the store knows as this tenant's history
     finished_dependencies: Pairs = ()
 

@@ -140,6 +140,7 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         user_id=command.caller.user_id,
         name=command.name,
         labels=command.labels,
+        parent_job_id=command.parent_job_id,
         queue_name=command.queue_name,
         priority=command.priority,
         demand=group.demand if group else command.demand,  # equal demands are kept once

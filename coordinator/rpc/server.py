@@ -16,6 +16,7 @@ from coordinator.rpc.border import handlers
 from coordinator.rpc.cluster import ClusterMethods
 from coordinator.rpc.data import DataMethods
 from coordinator.rpc.documents import Documents
+from coordinator.rpc.evaluations import EvaluationMethods
 from coordinator.rpc.follow import FollowMethods
 from coordinator.rpc.identity import Authenticator
 from coordinator.rpc.intake import Intake
@@ -133,11 +134,13 @@ class Server:
         async def job_exists(job_id: str) -> bool:
             return driver.view.job(job_id) is not None or await store.job(job_id) is not None
 
+        jobs = JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens)
         public = (
-            JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens),
+            jobs,
             ClusterMethods(driver, store, telemetry=telemetry, tokens=tokens, clock=clock),
             FollowMethods(driver, streams, reader),
             DataMethods(driver.view, parts.checker),
+            EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
         )
         keys = (KeyMethods(driver, authenticator, clock),)
         agents = (

@@ -93,3 +93,11 @@ def test_a_framework_without_a_script_is_named() -> None:
 def test_any_text_is_either_a_command_or_refused(path: str, args: str) -> None:
     with suppress(Refused):
         assert all("\0" not in word for word in command(framework(path, args)))
+
+
+def test_a_module_runs_with_the_agents_python_and_only_by_a_plain_name() -> None:
+    wanted = (sys.executable, "-u", "-m", "scaimind.evaluation", "-v")
+    assert command(framework("module://scaimind.evaluation", "-v")) == wanted
+    for name in ("", "a b", "-c", "a..b", "a/b", ".a", "os\n"):
+        with pytest.raises(Refused, match="name of a Python module"):
+            command(framework(f"module://{name}"))

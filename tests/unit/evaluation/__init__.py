@@ -1,0 +1,1 @@
+"""Evaluations: the benchmarks, and the program, without a job."""
