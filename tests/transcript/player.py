@@ -334,5 +334,6 @@ def _submit(
         document=b"{}",
         priority=int(options.get("prio", 5)),
         validate_only=check,
+        parent_job_id=options.get("parent", ""),
         finished_dependencies=_pairs(options.get("history", "")),
     )
