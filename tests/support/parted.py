@@ -37,7 +37,7 @@ class Times:
     replace_s: float  # ranks stop by themselves after half of it
 
 
-SHORT = Times(300, 2.0, 4.0)
+SHORT = Times(300, 2.0, 5.0)
 REAL = Times(5_000, 20.0, 60.0)  # what the programs do by themselves
 BEATING = """
     import os, sys, time

@@ -14,7 +14,7 @@ from tests.support.networks import Delay, Network
 from tests.support.parted import SHORT, Beating, Parted
 from tests.support.waiting import until
 
-SHORT_S = 0.5
+SHORT_S = 0.3
 DELAY_S = 0.25
 BACK_S = 20.0
 CUTS = [
