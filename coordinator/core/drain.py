@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.attempts import stop
 from coordinator.core.commands import DrainNode, EnableNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Drain, Node, StopCause
 from coordinator.core.requests import recall, remember
+from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
@@ -55,7 +55,7 @@ def empty(turn: Turn, node: Node) -> None:
     for lease in turn.state.leases_on(node.node_id):
         job = turn.state.jobs[lease.job_id]
         if not lease.is_over and not job.is_final:
-            stop(turn, job, cause=StopCause.DRAINED)
+            save_and_stop(turn, job, cause=StopCause.DRAINED)
 
 
 def _unknown(node_id: str) -> Rejected:

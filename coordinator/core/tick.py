@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.attempts import reconsider, settle, stop
+from coordinator.core.attempts import reconsider, settle
 from coordinator.core.deadlines import Due
 from coordinator.core.drain import empty
 from coordinator.core.loss import give_up
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, StopCause
-from coordinator.core.saving import expire
+from coordinator.core.saving import expire, save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
@@ -34,7 +34,7 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             reason = Reason.WAITING_FOR_CAPACITY
             turn.edit(state.jobs[id], reason, reason=reason.value, not_before_ms=0)
         case Due.TIME_LIMIT:
-            stop(turn, state.jobs[id], cause=StopCause.TIME_LIMIT)
+            save_and_stop(turn, state.jobs[id], cause=StopCause.TIME_LIMIT)
         case Due.ASK:
             expire(turn, state.jobs[id])
         case Due.DRAIN:
