@@ -102,7 +102,6 @@ def _merged(old: Ask | None, new: Ask) -> Ask:
 
 
 def _ask_leases(turn: Turn, job: Job) -> None:
-    for lease in turn.state.attempt_leases(job):
-        if not lease.is_over:
-            turn.edit_lease(lease, Reason.CHECKPOINT_ASKED, save=lease.save + 1)
-            turn.wake(lease.node_id)
+    for lease in turn.state.attempt_leases(job):  # also one that has ended: it will not answer
+        turn.edit_lease(lease, Reason.CHECKPOINT_ASKED, save=lease.save + 1)
+        turn.wake(lease.node_id)

@@ -316,7 +316,15 @@ class SimNode:
         self._seen = answer.revision
         self._orders = {(order.lease_id, order.epoch): order for order in answer.leases}
         self._step()
+        self._save()
         self._later(NEWS_MS if news else IDLE_MS, self._sync_if(answer.call))
+
+    def _save(self) -> None:
+        """Asks for the checkpoints that are desired."""
+        for key, order in (self._orders or {}).items():
+            held = self._held.get(key)
+            if order.save and held is not None and held.ordered and held.folder is not None:
+                self.machine.save(held.folder, order.save)
 
     def _sync_if_changed(self) -> None:
         if self._told != self._picture():
@@ -382,6 +390,7 @@ class SimNode:
             failure=_failure(fault) if fault is not None else None,
             checkpoints=tuple(folder.checkpoints) if folder is not None else (),
             checkpointing=folder is not None and folder.checkpointing,
+            saved=folder.saved if folder is not None else 0,
             started_at_ms=max((rank.started_at_ms or 0 for rank in lease.ranks), default=0),
             ended_at_ms=max((rank.ended_at_ms or 0 for rank in lease.ranks), default=0),
         )

@@ -15,10 +15,11 @@ from coordinator.core.records import (
     LeaseAction,
     LeaseState,
     Node,
+    OnTimeout,
     StopCause,
 )
 from coordinator.core.retry import NODE_LOST
-from coordinator.core.tables import BORN, JOB, RUNNING, may_become
+from coordinator.core.tables import ASIDE, BORN, JOB, RUNNING, may_become
 from tests.sim.clock import START_MS
 from tests.sim.coordinator import SETTINGS, SimCoordinator
 from tests.sim.kept import RecordsKept
@@ -102,7 +103,7 @@ class LegalMoves(Checker):
             raise SimFailure(text, job.job_id)
 
     def rewound(self, store: RecordsKept) -> None:
-        records = store.live.values()
+        records = list(store.live.values())
         self._jobs = {job.job_id: job for job in records if isinstance(job, Job)} | store.history
         self._leases = {(x.lease_id, x.epoch): x for x in records if isinstance(x, Lease)}
 
@@ -275,6 +276,8 @@ class NothingLost(Checker):
     def committed(self, event: Event, number: int) -> None:
         if isinstance(event, Changed) and event.cause is Reason.ACCEPTED:
             job = event.record
+            if isinstance(job, Job) and job.parent_job_id:
+                return
             if isinstance(job, Job) and self._jobs.setdefault(job.name, job.job_id) != job.job_id:
                 raise SimFailure(f"one request gave {self._jobs[job.name]} and {job.job_id}")
 
@@ -291,7 +294,7 @@ class NothingLost(Checker):
 
 
 class StoppedForAReason(Checker):
-    """Ranks that run well are stopped only for a cancel, a drain, the time limit or their gang."""
+    """Ranks that run well are stopped only for a wish of people, the time limit or their gang."""
 
     def __init__(
         self, truth: Truth, coordinator: SimCoordinator, is_orphan: Callable[[Lease], bool]
@@ -337,6 +340,10 @@ class StoppedForAReason(Checker):
         match cause:
             case StopCause.CANCELLED:
                 return job.job_id in asked.cancels
+            case StopCause.PAUSED:
+                return job.job_id in asked.pauses
+            case StopCause.PREEMPTED:
+                return job.job_id in asked.preempts
             case StopCause.DRAINED:
                 nodes = [share.node_id for share in job.attempt.shares]
                 return any(node_id in asked.emptied for node_id in nodes)
@@ -352,7 +359,6 @@ class StoppedForAReason(Checker):
                 return attempt in asked.failed
             case StopCause.NODE_LOST | None:  # None: the coordinator does not know of it yet
                 return attempt in asked.lost
-        return False
 
 
 class HonestOutcomes(Checker):
@@ -387,6 +393,98 @@ class HonestOutcomes(Checker):
         blamed = job.status is JobStatus.FAILED and event.cause is Reason.RANK_FAILED
         if blamed and key not in self._truth.asked.failed:
             raise SimFailure(f"{job.job_id} is FAILED and did not fail", job.job_id)
+
+
+class SavedBeforeStopped(Checker):
+    """What is said to be saved was; a pause that keeps running without a checkpoint stops nothing."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._leases: dict[str, Lease] = {}
+        self._jobs: dict[str, Job] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        records = list(store.live.values())
+        self._leases = {x.lease_id: x for x in records if isinstance(x, Lease)}
+        self._jobs = {x.job_id: x for x in records if isinstance(x, Job)}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed):
+            return
+        if isinstance(event.record, Lease):
+            lease = self._leases[event.record.lease_id] = event.record
+            key = (lease.lease_id, lease.epoch, lease.saved)
+            if lease.saved and key not in self._truth.proven:
+                raise SimFailure(f"{lease.lease_id} is said to have saved", lease.job_id)
+        elif isinstance(event.record, Job):
+            before = self._jobs.get(event.record.job_id)
+            self._jobs[event.record.job_id] = event.record
+            self._job(before, event.record)
+
+    def _job(self, before: Job | None, job: Job) -> None:
+        running = [x for x, _ in self._truth.going if x.split(".")[0] == job.job_id]
+        if job.status is JobStatus.PAUSED and running and not self._excused(job):
+            raise SimFailure(f"{job.job_id} is {job.status} and runs", job.job_id)
+        was = before.attempt.ask if before is not None and before.attempt is not None else None
+        stop = job.attempt.stop if job.attempt is not None else None
+        keeps = was is not None and was.on_timeout is OnTimeout.KEEP_RUNNING
+        if stop is not StopCause.PAUSED or not keeps or self._truth.rewinds:
+            return
+        first = self._leases[f"{job.job_id}.{job.attempt.number}.0"] if job.attempt else None
+        modes = self._truth.asked.pauses.get(job.job_id, set())
+        if first is not None and first.saved < first.save and modes == {"KEEP_RUNNING"}:
+            raise SimFailure(f"{job.job_id} is stopped and has saved nothing", job.job_id)
+
+    def _excused(self, job: Job) -> bool:
+        """Whether the coordinator has lost sight of some attempt for good."""
+        lost = any(job_id == job.job_id for job_id, _ in self._truth.asked.lost)
+        return lost or self._truth.rewinds > 0 or bool(self._truth.clones)
+
+
+class HeldUntilResumed(Checker):
+    """A job that somebody wants held does not run again by itself."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._jobs = {x.job_id: x for x in store.live.values() if isinstance(x, Job)}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or not isinstance(event.record, Job):
+            return
+        job = event.record
+        before = self._jobs.get(job.job_id)
+        self._jobs[job.job_id] = job
+        if before is None or before.attempt is None or not before.attempt.hold:
+            return
+        if job.status in (JobStatus.QUEUED, JobStatus.PREEMPTED):
+            raise SimFailure(f"{job.job_id} was to be held and is {job.status}", job.job_id)
+
+
+class OneChildPerRequest(Checker):
+    """A retry that is asked for again gives no second child; a child belongs to its lineage."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._children: dict[str, set[str]] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        kept = [x for x in store.live.values() if isinstance(x, Job)]
+        self._children = {}
+        for job in (*kept, *store.history.values()):
+            self._children.setdefault(job.parent_job_id, set()).add(job.job_id)
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or event.cause is not Reason.ACCEPTED:
+            return
+        job = event.record
+        if not isinstance(job, Job) or not job.parent_job_id:
+            return
+        children = self._children.setdefault(job.parent_job_id, set())
+        children.add(job.job_id)
+        if len(children) > self._truth.asked.retries.get(job.parent_job_id, 0):
+            raise SimFailure(f"one request gave two children of {job.parent_job_id}", *children)
 
 
 class MemoryIsBounded(Checker):
@@ -425,7 +523,7 @@ class EverythingRan(Checker):
         for job in self._coordinator.jobs():
             if job.is_final:
                 continue
-            if job.status in RUNNING or place(state.free, job.demand) is not None:
+            if job.status in (*RUNNING, *ASIDE) or place(state.free, job.demand) is not None:
                 raise SimFailure(f"{job.job_id} is {job.status} for ever", job.job_id)
 
 

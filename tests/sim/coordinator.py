@@ -343,7 +343,7 @@ class SimCoordinator:
 
     def _revision(self, node_id: str) -> Revision:
         leases = self._desired(node_id)
-        return self._epoch, tuple((x.lease_id, x.epoch, x.action.value) for x in leases)
+        return self._epoch, tuple((x.lease_id, x.epoch, x.action.value, x.save) for x in leases)
 
     def _answer(self, call: Call) -> Answer:
         node_id = call.report.node_id

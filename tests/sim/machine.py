@@ -33,6 +33,8 @@ class Folder:
     done: bool = False
     checkpointing: bool = False
     checkpoints: list[Checkpoint] = field(default_factory=list)
+    asked: int = 0  # number of the newest checkpoint that was asked for
+    saved: int = 0  # the newest of these that was answered by a proven checkpoint
     ends: dict[int, int] = field(default_factory=dict)  # rank → number of the end it is promised
     fenced: bool = False  # stopped because nobody answered for too long
 
@@ -123,6 +125,21 @@ class Machine:
         folder.fenced = True
         self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
         self.stop(folder, max(0, left_ms + folder.lease.fence_after_ms // 3))
+
+    def save(self, folder: Folder, number: int) -> None:
+        """Asks the ranks for a checkpoint; those that know how to write one do so by and by."""
+        if number <= folder.asked:
+            return
+        folder.asked = number
+        if self.plan_of(folder.lease.job_id).checkpoints and 0 in folder.ranks:
+            delay_ms = self._rng.choice((10, SECOND, 20 * SECOND))
+            self._in(delay_ms, folder, lambda: self._answer_save(folder, number))
+
+    def _answer_save(self, folder: Folder, number: int) -> None:
+        if folder.ranks[0].state is State.RUNNING:
+            folder.saved = number
+            self.truth.proven.add((*folder.key, number))
+            self._add_checkpoint(folder)
 
     def lose_power(self, *, wipe: bool) -> None:
         """Everything stops; with `wipe` the disk is forgotten as well."""
@@ -240,13 +257,17 @@ class Machine:
             if folder.ranks[0].state is State.ENDED:
                 return
             folder.checkpointing = False
-            id = f"{folder.lease.lease_id}-c{len(folder.checkpoints)}"
-            folder.checkpoints.append(_checkpoint(id, folder, now_ms=int(self.clock.wall_ms())))
-            del folder.checkpoints[:-2]
-            self.on_change()
+            self._add_checkpoint(folder)
             self._in(min(pause_ms, MINUTE), folder, lambda: self._checkpoint(folder))
 
         self._in(self._rng.randint(1, 1 + pause_ms), folder, proven)
+
+    def _add_checkpoint(self, folder: Folder) -> None:
+        now_ms = int(self.clock.wall_ms())
+        id = f"{folder.lease.lease_id}-c{self._loop.now_ms}"
+        folder.checkpoints.append(_checkpoint(id, folder, now_ms=now_ms))
+        del folder.checkpoints[:-2]
+        self.on_change()
 
 
 def new_folder(lease: Lease, told_at_commit: int) -> Folder:

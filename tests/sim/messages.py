@@ -8,7 +8,7 @@ from coordinator.core.commands import SyncNode
 from coordinator.core.records import Lease, LeaseAction
 from node_agent.core import leases as agent
 
-Revision = tuple[int, tuple[tuple[str, int, str], ...]]
+Revision = tuple[int, tuple[tuple[str, int, str, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,15 @@ class Order:
     grace_ms: int
     spec: Lease | None
     told_at_commit: int  # commits behind the answer
+    save: int = 0  # number of the checkpoint that is asked for
 
     @staticmethod
     def of(lease: Lease, told_at_commit: int, *, is_known: bool = False) -> Order:
         """The order that a lease of the coordinator becomes."""
         run = lease.action is LeaseAction.RUN
         spec = lease if run and not is_known else None
-        return Order(lease.lease_id, lease.epoch, run, lease.grace_ms, spec, told_at_commit)
+        told = told_at_commit, lease.save
+        return Order(lease.lease_id, lease.epoch, run, lease.grace_ms, spec, *told)
 
     def desired(self) -> agent.Desired:
         """As the agent's core reads it."""

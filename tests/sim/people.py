@@ -12,15 +12,21 @@ from coordinator.core.commands import (
     Command,
     DrainNode,
     EnableNode,
+    PauseJob,
+    PreemptJob,
     RemoveNode,
+    ResumeJob,
+    RetryJob,
     SubmitJob,
 )
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.records import OnTimeout
 from tests.sim.clock import SECOND, Loop
 from tests.sim.coordinator import SimCoordinator
 from tests.sim.network import Network
 from tests.sim.plans import Plan
-from tests.sim.truth import Truth
+from tests.sim.truth import SimFailure, Truth
 
 TENANT = "acme"
 PATIENCE_MS = 5 * SECOND
@@ -88,6 +94,38 @@ class People:
         self._truth.asked.cancels.add(job_id)
         self._wish("cancel", CancelJob(caller=self._caller("cancel"), job_id=job_id), job_id)
 
+    def pause(self, job_id: str) -> None:
+        """Somebody pauses a job, in one of the ways there are."""
+        how = self._rng.choice(("KEEP_RUNNING", "KEEP_RUNNING", "USE_LATEST", "STOP", "nosave"))
+        self._truth.asked.pauses.setdefault(job_id, set()).add(how)
+        saves = how != "nosave"
+        command = PauseJob(
+            caller=self._caller("pause"),
+            job_id=job_id,
+            save_checkpoint=saves,
+            timeout_ms=self._rng.choice((0, 5, 60)) * SECOND,
+            on_timeout=OnTimeout(how) if saves else OnTimeout.KEEP_RUNNING,
+        )
+        self._wish("pause", command, job_id)
+
+    def resume(self, job_id: str) -> None:
+        """Somebody resumes a job, or takes a pause back."""
+        self._wish("resume", ResumeJob(caller=self._caller("resume"), job_id=job_id), job_id)
+
+    def retry(self, job_id: str) -> None:
+        """Somebody retries a job that failed or was preempted."""
+        asked = self._truth.asked.retries
+        asked[job_id] = asked.get(job_id, 0) + 1
+        command = RetryJob(
+            caller=self._caller("retry"), job_id=job_id, new_job_id="", document=b"{}"
+        )
+        self._wish("retry", command, job_id)
+
+    def preempt(self, job_id: str) -> None:
+        """Somebody takes a job's devices."""
+        self._truth.asked.preempts.add(job_id)
+        self._wish("preempt", PreemptJob(caller=self._caller("preempt"), job_id=job_id), job_id)
+
     def drain(self, node_id: str, *, force: bool, deadline_ms: int = 0) -> None:
         """An operator drains a node."""
         if force or deadline_ms:
@@ -132,6 +170,11 @@ class People:
             job_id = f"j{self._job_ids}"
             self.names[job_id] = command.name
             command = replace(command, job_id=job_id)
+        if isinstance(command, RetryJob):
+            self._job_ids += 1
+            child_id = f"j{self._job_ids}"
+            self.names[child_id] = self.names[command.job_id]
+            command = replace(command, new_job_id=child_id)
         asked = command
 
         def arrive() -> None:
@@ -154,6 +197,8 @@ class People:
                 if job_id in self._coordinator.store.history
             ]
             return replace(command, finished_dependencies=tuple(found))
+        if isinstance(command, RetryJob):
+            return replace(command, parent=self._coordinator.store.history.get(command.job_id))
         return command
 
     def _hear(self, wish: Wish, reply: Reply | Rejected, commits: int) -> None:
@@ -162,11 +207,26 @@ class People:
         wish.answered = True
         if isinstance(reply, Rejected):
             wish.refused = reply.reason
+            self._check_refused(wish)
             self._note(f"{wish.what} {wish.job_id} refused: {reply.reason} {reply.message}")
             return
         if reply.job is not None and wish.what == "submit":
             wish.job_id = reply.job.job_id
             self.accepted[reply.job.name] = reply.job.job_id
+        if reply.job is not None and wish.what == "retry":
+            self.accepted[reply.job.job_id] = reply.job.job_id
         self._note(f"{wish.what} {wish.job_id} acknowledged")
         for checker in self._truth.checkers:
             checker.acknowledged(wish.what, wish.job_id, commits)
+
+    def _check_refused(self, wish: Wish) -> None:
+        """A cancel is refused only for a job that is final, whatever else goes on with it."""
+        job = self._coordinator.job(wish.job_id) if wish.what == "cancel" else None
+        lost = self._truth.rewinds > 0
+        if (
+            job is not None
+            and wish.refused == Reason.WRONG_STATUS
+            and not job.is_final
+            and not lost
+        ):
+            raise SimFailure(f"a cancel of {job.job_id}, {job.status}, is refused", job.job_id)

@@ -24,7 +24,7 @@ class Plan:
     on_stop: (
         str  # obeys, ignores (until the grace ends), done (saves and says so), stuck (for minutes)
     )
-    checkpoints: bool
+    checkpoints: bool  # by itself, and when it is asked to
     wants_dependency: bool
     delay_ms: int  # when it is submitted
 
@@ -50,8 +50,10 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
             max_retries=rng.choice((0, 1, 3)),
             retry_on_exit_codes=(75,) if rng.random() < 0.2 and fails < 9 else (),
             start_after_ms=0,
+            preemptible=rng.random() < 0.8,
+            requeue_on_preemption=rng.random() < 0.6,
             max_runtime_ms=rng.choice((0, 0, 0, 20 * SECOND)),
-            grace_ms=rng.choice((1, 5, 30)) * SECOND,
+            grace_ms=rng.choice((0, 1, 5, 30, 30)) * SECOND,
             on_unreachable=OnUnreachable.REPLACE if replaces else OnUnreachable.KEEP,
         ),
         priority=rng.choice((1, 5, 5, 10)),

@@ -247,6 +247,44 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "not states or any(state is State.ENDED for",
         ),
     ),
+    "a pause stops before its checkpoint is proven": (
+        Edit("coordinator.core.saving", "if first.saved < first.save:", "if False:"),
+    ),
+    "an old checkpoint answers a new ask": (
+        Edit(
+            "coordinator.core.sync",
+            "saved = min(one.saved, lease.save)",
+            "saved = lease.save if one.checkpoints else 0",
+        ),
+    ),
+    "a job that is to be held runs again": (
+        Edit(
+            "coordinator.core.retry",
+            "job.attempt.hold and verdict.cause",
+            "False and verdict.cause",
+        ),
+    ),
+    "a paused job keeps its devices": (
+        Edit(
+            "coordinator.core.attempts",
+            "if leases and all(lease.is_over for lease in leases):",
+            "if job.attempt.stop is StopCause.PAUSED or all(lease.is_over for lease in leases):",
+        ),
+    ),
+    "a cancel is lost while a job is being paused": (
+        Edit(
+            "coordinator.core.submit",
+            "    if job.is_final:",
+            "    if job.is_final or (job.attempt is not None and job.attempt.hold):",
+        ),
+    ),
+    "a retry that is asked for twice gives two children": (
+        Edit(
+            "coordinator.core.child",
+            "return remember(turn, command.caller, reply=Reply(job=child), settings=settings)",
+            "return Reply(job=child)",
+        ),
+    ),
     "an agent hides that a rank failed": (
         Edit("node_agent.core.leases", "not self.stopped and self.exit_code != 0", "False"),
     ),
@@ -268,7 +306,6 @@ NOT_YET = {
     "expire leases right after restart; retry on both exit report and lease expiry": (
         "no lease expires: what is out of contact is taken to go on"
     ),
-    "paused job keeps its GPU": "there is no pause",
     "resume from the newest rather than the committed checkpoint": (
         "an agent reports a checkpoint once it is proven; which one a job resumes from is chosen outside "
         "the core"

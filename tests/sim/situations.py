@@ -14,7 +14,8 @@ from coordinator.core.tables import ASIDE, BORN, CONTACT, DUTY, JOB, RUNNING, co
 from tests.sim.truth import Checker
 
 LEASES = tuple(f"lease {state.name}" for state in LeaseState)
-JOBS = tuple(f"job {status}" for status in (*BORN, *RUNNING))
+JOBS = tuple(f"job {status}" for status in (*BORN, *RUNNING, *ASIDE))
+ENDS = ("job COMPLETED", "job FAILED", "job CANCELLED")
 FACTS = tuple(
     f"fact {cause}"
     for cause in (
@@ -28,6 +29,8 @@ FACTS = tuple(
         Reason.RANK_FAILED,
         Reason.NODE_LOST,
         Reason.CANCELLED_BY_USER,
+        Reason.CHECKPOINT_ASKED,
+        Reason.PAUSED_BY_USER,
         Reason.DRAIN_REQUESTED,
     )
 )
@@ -76,34 +79,18 @@ MET: dict[str, tuple[str, ...]] = {
         ),
         LEASES,
     ),
-    "cancel": (*JOBS, *LEASES, "job COMPLETED", "job FAILED", "job CANCELLED"),
+    "cancel": (*JOBS, *LEASES, *ENDS),
+    "pause": (*JOBS, *LEASES, *ENDS),
+    "preempt": (*JOBS, *LEASES),
+    "resume": ("job PAUSED", "job CHECKPOINTING"),
+    "retry": ("job FAILED", "job PREEMPTED"),
 }
 """With what each fault must meet in the seeds of the suite."""
 
 
-BY_OTHER_MEANS = frozenset(
-    {
-        Reason.CHECKPOINT_ASKED,
-        Reason.PAUSE_WITHDRAWN,
-        Reason.PAUSE_GIVEN_UP,
-        Reason.PAUSED_BY_USER,
-        Reason.PREEMPTED,
-        Reason.REQUEUED,
-        Reason.RESUMED,
-        Reason.WAITING_FOR_DEPENDENCIES,
-        Reason.WAITING_FOR_START_TIME,
-    }
-)
-"""Causes that only transcripts show."""
-
-
 def expected() -> set[str]:
     """Everything that the seeds together must see."""
-    jobs = {
-        f"job {status} {cause}"
-        for status, cause in JOB
-        if cause not in BY_OTHER_MEANS and status not in ASIDE
-    }
+    jobs = {f"job {status} {cause}" for status, cause in JOB}
     nodes = {f"node {fact} {cause}" for fact, cause in (*CONTACT, *DUTY)}
     met = {f"{fault} × {what}" for fault, whats in MET.items() for what in whats}
     return jobs | nodes | set(LEASES) | met

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import TYPE_CHECKING
 
-from coordinator.core.records import Job, Lease
+from coordinator.core.records import Job, JobStatus, Lease
 from tests.sim.agent import SimNode
 from tests.sim.clock import DAY, MINUTE, SECOND
 from tests.sim.network import DOES_NOT_HEAR, NOT_HEARD
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CUTS_MS = (2 * SECOND, 20 * SECOND, 60 * SECOND, 10 * MINUTE)
 MOST_BATCHES_LOST = 8
+HELD = (JobStatus.PAUSED, JobStatus.CHECKPOINTING)
+AGAIN = (JobStatus.FAILED, JobStatus.PREEMPTED)
 
 
 class Storm:
@@ -52,7 +54,11 @@ class Storm:
             "drain by force": lambda: self._drain("drain by force", force=True),
             "drain with a deadline": self._drain_with_a_deadline,
             "enable": self._enable,
-            "cancel": self._cancel,
+            "cancel": lambda: self._ask("cancel", self._world.people.cancel),
+            "pause": lambda: self._ask("pause", self._world.people.pause),
+            "preempt": lambda: self._ask("preempt", self._world.people.preempt),
+            "resume": lambda: self._ask("resume", self._world.people.resume, HELD),
+            "retry": lambda: self._ask("retry", self._world.people.retry, AGAIN),
         }
         for fault in PERIODS_S:
             period_ms = int(self._world.swarm.chance(fault))
@@ -219,14 +225,18 @@ class Storm:
         self._fault("enable", node)
         self._world.people.enable(node.node_id)
 
-    def _cancel(self) -> None:
+    def _ask(
+        self, what: str, wish: Callable[[str], None], statuses: Container[str] = tuple(JobStatus)
+    ) -> None:
+        """Somebody wishes something of any job, or of one that the wish is made for."""
         accepted = sorted(self._world.people.accepted.values())
-        job_id = self._rng.choice(accepted) if accepted else ""
-        job = self._world.coordinator.job(job_id)
-        if job is None:
+        known = [job for job in map(self._world.coordinator.job, accepted) if job is not None]
+        fitting = [job for job in known if job.status in statuses]
+        if not fitting:
             return
-        self._world.situations.fault("cancel", f"job {job.status}", *self._leases_of(job))
-        self._world.people.cancel(job_id)
+        job = self._rng.choice(fitting)
+        self._world.situations.fault(what, f"job {job.status}", *self._leases_of(job))
+        wish(job.job_id)
 
     def _leases_of(self, job: Job) -> list[str]:
         return [

@@ -50,6 +50,10 @@ PERIODS_S: Mapping[str, tuple[int, int]] = {
     "drain with a deadline": (40, 150),
     "enable": (30, 100),
     "cancel": (5, 40),
+    "pause": (4, 30),
+    "resume": (5, 30),
+    "retry": (8, 40),
+    "preempt": (8, 40),
 }
 """Faults and wishes that come again and again, with the shortest and longest mean time between."""
 

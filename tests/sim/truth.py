@@ -25,6 +25,9 @@ class Asked:
 
     cancels: set[str] = field(default_factory=set)  # job ids of which a cancel was sent
     emptied: dict[str, int] = field(default_factory=dict)  # node → when last asked to be emptied
+    pauses: dict[str, set[str]] = field(default_factory=dict)  # job → how it was asked to pause
+    preempts: set[str] = field(default_factory=set)  # job ids
+    retries: dict[str, int] = field(default_factory=dict)  # job → how many people asked for a child
     failed: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) with a bad end
     lost: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) lost with a node
 
@@ -68,6 +71,7 @@ class Truth:
     def __init__(self, checkers: Sequence[Checker]) -> None:
         self.going: dict[tuple[str, int], Going] = {}
         self.asked = Asked()
+        self.proven: set[tuple[str, int, int]] = set()  # (lease, epoch, ask) that was answered
         self.rewinds = 0  # how many times the store has lost batches
         self.clones = 0  # how many machines came to have the name of another one
         self.checkers = list(checkers)

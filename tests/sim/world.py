@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from coordinator.core.placement import place
-from coordinator.core.records import Lease
+from coordinator.core.records import JobStatus, Lease
 from tests.sim import checkers
 from tests.sim.agent import SimNode
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
@@ -177,6 +177,9 @@ class World:
         coordinator, people = self.coordinator, self.people
         return [
             checkers.NoDeviceTwice(),
+            checkers.SavedBeforeStopped(self.truth),
+            checkers.HeldUntilResumed(),
+            checkers.OneChildPerRequest(self.truth),
             checkers.OneAttemptAtATime(self._is_orphan),
             checkers.LegalMoves(),
             checkers.CancelIsFinal(),
@@ -241,6 +244,16 @@ class World:
             endless = self.plans[job.name].hangs or place(total, job.demand) is None
             if endless and not job.is_final:
                 self.people.cancel(job.job_id)
+        self._pick_up()
+
+    def _pick_up(self) -> None:
+        """Whatever was put aside is taken up again, or given up, now and later."""
+        for job in self.coordinator.jobs():
+            if job.status is JobStatus.PAUSED:
+                self.people.resume(job.job_id)
+            elif job.status is JobStatus.PREEMPTED:
+                self.people.cancel(job.job_id)
+        self.loop.after(MINUTE, self._pick_up)
 
     def rest(self, what: str) -> None:
         """Lets everything come to rest, then asks the checkers."""
@@ -267,7 +280,7 @@ class World:
         self.loop.run(self.loop.now_ms + 3 * SECOND)
         victim = self.nodes[0]
         self.people.drain(victim.node_id, force=True)
-        self.loop.run(self.loop.now_ms + MINUTE)
+        self.loop.run(self.loop.now_ms + 2 * MINUTE)  # a grace to save, a grace to stop
         for lease in (x for x in self.truth.going.values() if x.lease.node_id == victim.node_id):
             raise SimFailure(f"{victim.node_id} is drained and not empty", lease.lease.job_id)
         self.people.enable(victim.node_id)
