@@ -131,7 +131,7 @@ async def test_a_forced_drain_stops_what_runs_and_queues_it_again(
     await admin.call("DrainNode", drain(force=True))
     (lease,) = (await agent.sync()).leases
     assert (lease.action, lease.save) == (agent_api.DesiredLease.RUN, 1)
-    checkpoint = Checkpoint(checkpoint_id="c1", step=1, uri="file:///c1")
+    checkpoint = job_pb2.Checkpoint(checkpoint_id="c1", step=1, uri="file:///c1")
     agent.observe(lease_id, agent_api.RUNNING, saved=1, checkpoints=[checkpoint])
     await agent.sync()
     (lease,) = (await agent.sync()).leases
