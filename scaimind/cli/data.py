@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from scaimind.cli import exits, tables
+from scaimind.cli.exits import fail
 from scaimind.cli.session import Session, verb
 
 
 def add(app: typer.Typer) -> None:
     """Adds these verbs to the command line."""
     verb(app, "scaimind cache")(cache)
-    verb(app, "scaimind evaluate job_01J9 --benchmark perplexity")(evaluate)
+    verb(app, "scaimind evaluate job_01J9 --benchmark perplexity --dataset test.jsonl")(evaluate)
     verb(app, "scaimind evaluations job_02K1")(evaluations)
     data = typer.Typer(help="Checks data.", no_args_is_help=True, rich_markup_mode=None)
     verb(data, "scaimind data validate train.jsonl s3://bucket/more.parquet")(validate)
@@ -50,16 +51,32 @@ def evaluate(
     benchmark: Annotated[list[str], typer.Option(help="A benchmark; may be repeated")],
     checkpoint_id: Annotated[str, typer.Option("--checkpoint", help="Not the final model")] = "",
     model_uri: Annotated[str, typer.Option("--model", help="Where the model is")] = "",
+    dataset: Annotated[str, typer.Option(help="Path or URI of jsonl, for all of them")] = "",
+    parameter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="For all of them")
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, max=2**53, help="Samples of each; 0 all")] = 0,
 ) -> None:
     """Queues an evaluation of a job's model."""
+    each = {
+        "dataset": _absolute(dataset),
+        "num_samples": samples,
+        "parameters": dict(_pair(text) for text in parameter or ()),
+    }
     body = {
         "job_id": job_id,
         "model_uri": model_uri,
         "checkpoint_id": checkpoint_id,
-        "benchmarks": [{"name": name, "num_samples": samples} for name in benchmark],
+        "benchmarks": [{"name": name, **each} for name in benchmark],
     }
     session.show(session.client.submit_evaluation(body), tables.evaluation_submitted)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        fail(f"--parameter {text}: must be NAME=VALUE")
+    return name, value
 
 
 def evaluations(

@@ -109,7 +109,7 @@ def _checkpoints(job: "job_pb2.Job") -> list[tuple[str, str]]:
     ]
 
 
-def _error(job: "job_pb2.Job") -> str:
+def _error(job: "job_pb2.Job | pb.Evaluation") -> str:
     if not job.HasField("error"):
         return ""
     fault = job.error
@@ -302,11 +302,12 @@ def evaluation(answer: "pb.Evaluation") -> Rows:
         ("job", answer.job_id),
         ("status", enum(answer)),
         ("model", answer.model_uri),
+        ("error", _error(answer)),
     ]
     for result in answer.results:
         scores = _pairs((key, number(value)) for key, value in result.scores.items())
-        cells.append((result.name, scores))
-    return Rows((), cells)
+        cells.append((result.name, f"{scores} over {result.num_samples} samples"))
+    return Rows((), [cell for cell in cells if cell[1]])
 
 
 def validity(answer: "pb.ValidateDataResponse") -> Rows:
@@ -335,7 +336,8 @@ def cache(answer: "pb.GetDataCacheResponse") -> Rows:
         for each in node.entries
     ]
     headers = ("NODE", "URI", "SIZE", "USED")
-    note = f"{answer.entries_count} entries, {size(answer.total_bytes)}"
+    of = f"{len(answer.nodes)} node{'' if len(answer.nodes) == 1 else 's'}"
+    note = f"{answer.entries_count} entries, {size(answer.total_bytes)}, on {of}"
     return Rows(headers if cells else (), cells, note=note)
 
 

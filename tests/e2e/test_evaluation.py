@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.support import jobs
@@ -57,3 +60,42 @@ def test_a_trained_model_is_evaluated_and_its_scores_are_in_the_record(
     assert evaluation_id in [one["job_id"] for one in listed]
     cache = cluster.rest.get("/data/cache").json()["data"]
     assert len(cache["nodes"]) == cluster.nodes
+
+
+def test_the_command_line_validates_data_evaluates_and_shows_caches(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "test.jsonl"
+    dataset.write_text('{"prompt": "the ", "completion": "job"}\n')
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("{\n")
+    assert "valid" in command(cluster, "data", "validate", str(dataset))
+    said = command(cluster, "data", "validate", str(dataset), str(bad), status=1)
+    assert "line 1 is not JSON" in said
+    assert "0 entries" in command(cluster, "cache")
+    job_id = trained(cluster)
+    words = ["--benchmark", "perplexity", "--dataset", str(dataset), "--samples", "1"]
+    said = command(cluster, "evaluate", job_id, *words, "-o", "json")
+    evaluation_id = json.loads(said)["evaluation_id"]
+    command(cluster, "wait", evaluation_id)
+    said = command(cluster, "evaluations", evaluation_id)
+    assert "perplexity=" in said
+    assert "over 1 samples" in said
+    assert evaluation_id in command(cluster, "evaluations")
+    said = command(cluster, "evaluate", job_id, "--benchmark", "mmlu", status=2)
+    assert "exact_match, perplexity, token_accuracy" in said
+
+
+def command(cluster: Cluster, *words: str, status: int = 0) -> str:
+    """What a verb prints, on both of its streams."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scaimind.cli", *words, "--server", cluster.grpc],
+        env=os.environ | {"MIND_API_KEY": cluster.key, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout

@@ -1,0 +1,100 @@
+"""From a user's token to the file: the identity provider exchanges it, the gateway carries what it got,
+the coordinator's check presents it, and nobody else ever sees it. All programs are the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+from starlette.responses import JSONResponse, Response
+
+from tests.integration.coordinator.house import Program
+from tests.integration.gateway.provider import AUDIENCE, ISSUER, claims, provider, token
+from tests.support.files import Answer, serving
+from tests.support.ports import Port
+from tests.support.waiting import until
+
+LINES = b'{"text": "one"}\n{"text": "two"}\n'
+CANARY = "minted-canary-91c4"
+MODULE = "/v1/modules/scaimind"
+
+
+def minted(form: dict[str, str]) -> Response:
+    """A token of the audience that was asked for."""
+    text = f"{CANARY}-{form['audience']}"
+    return JSONResponse({"access_token": text, "token_type": "Bearer", "expires_in": 600})
+
+
+@asynccontextmanager
+async def gateway(folder: Path, coordinator: str, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """`python -m gateway` before a coordinator, with tokens of an identity provider."""
+    port = Port()
+    flags = ["--http", str(port), "--coordinator", coordinator, "--log-level", "DEBUG"]
+    flags += ["--api-secret-file", str(folder / "gateway.secret")]
+    flags += ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-jwks-url", f"{url}/jwks"]
+    flags += ["--exchange-url", f"{url}/token", "--exchange-client-id", "mind"]
+    with (folder / "gateway.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", *flags,
+            env=os.environ | {"MIND_EXCHANGE_CLIENT_SECRET": "secret"},
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        what = "the gateway is ready"
+        await asyncio.to_thread(until, lambda: _is_ready(str(port)), what, within_s=60)
+        caller = token(claims(module_permissions=["scaimind:manage"]))
+        headers = {"authorization": f"Bearer {caller}"}
+        base = f"http://{port}{MODULE}"
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=30) as client:
+            yield client
+    finally:
+        process.terminate()
+        await process.wait()
+        port.close()
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/readyz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+async def test_a_check_reads_a_service_with_a_token_minted_for_its_caller(tmp_path: Path) -> None:
+    answers = {
+        "/drive/acme/a.jsonl": Answer(LINES, token=f"{CANARY}-scaidrive"),
+        "/atlas/corpus.jsonl": Answer(LINES, token=f"{CANARY}-scaiatlas"),
+        "/open.jsonl": Answer(LINES),
+    }
+    coordinator = Program(tmp_path)
+    with serving(answers) as server:
+        words = ["--data-networks", "127.0.0.1/32", "--log-level", "DEBUG"]
+        words += ["--data-scaidrive-url", f"{server.url}/drive"]
+        words += ["--data-scaiatlas-url", f"{server.url}/atlas"]
+        await coordinator.start(*words)
+        try:
+            async with provider() as identity:
+                identity.exchange = minted
+                async with gateway(tmp_path, coordinator.address, identity.url) as client:
+                    paths = ["scaidrive://acme/a.jsonl", "scaiatlas://corpus.jsonl"]
+                    paths += [f"{server.url}/open.jsonl", "http://[::ffff:127.0.0.1]/x.jsonl"]
+                    body = {"sources": [{"path": path} for path in paths]}
+                    answer = await client.post("/data/validate", json=body)
+                asked = [form["audience"] for form, _ in identity.asked]
+        finally:
+            await coordinator.close()
+    assert answer.status_code == 200, answer.text
+    results = answer.json()["data"]["results"]
+    assert [one["path"] for one in results] == paths
+    assert [one["parseable"] for one in results] == [True, True, True, False]
+    assert [one.get("num_samples") for one in results] == [2, 2, 2, None]
+    assert sorted(asked) == ["scaiatlas", "scaidrive"]
+    assert CANARY not in answer.text
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "gateway.log" and path.stat().st_size for path in written)
+    assert not [path for path in written if CANARY.encode() in path.read_bytes()]
