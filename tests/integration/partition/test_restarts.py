@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.support.parted import Beating, Parted
+from scaimind.v1 import job_pb2
+from tests.support.parted import Beating, Machine, Parted
 from tests.support.several import Program
 from tests.support.waiting import until
 
@@ -35,6 +38,11 @@ def start_again(parted: Parted, program: Program, number: signal.Signals) -> Non
     )
 
 
+def has_adopted(machine: Machine) -> bool:
+    """Whether its agent, started last, has found a lease."""
+    return "lease_adopted" in machine.agent.story(since_start=True)
+
+
 def test_no_rank_is_restarted_by_restarts_of_agents_and_coordinators(
     parted: Parted, jobs: list[Beating]
 ) -> None:
@@ -46,3 +54,39 @@ def test_no_rank_is_restarted_by_restarts_of_agents_and_coordinators(
         job.end()
     processes = [len(job.proofs()) for job in jobs]
     assert sum(processes) - len(jobs) == 0, "ranks that were restarted"
+
+
+def test_an_agent_that_lost_its_state_ends_what_ran_before_the_job_runs_again(
+    parted: Parted, jobs: list[Beating]
+) -> None:
+    job, other = jobs
+    before, neighbour = job.beats(1), other.beats(1)
+    machine = parted.machine_of(job.job_id)
+    machine.agent.kill()
+    shutil.rmtree(machine.data_dir)
+    machine.agent.start()
+    job.beats(2)
+    assert not before.lives
+    assert other.beats(1).pid == neighbour.pid
+    job.end(attempts=2)
+    other.end()
+
+
+def test_an_agent_that_starts_in_the_dark_keeps_what_runs_and_what_has_ended(
+    parted: Parted, jobs: list[Beating]
+) -> None:
+    ends, goes_on = jobs
+    for job in jobs:
+        machine = parted.machine_of(job.job_id)
+        machine.network.unplug()
+        machine.agent.kill()
+    before = goes_on.beats(1)
+    ends.tell_end()
+    until(lambda: not ends.proofs()[-1].lives, "one has ended, and nobody knows")
+    for machine in parted.machines:
+        machine.agent.start()
+        until(partial(has_adopted, machine), "it has adopted its lease")
+        machine.network.heal()
+    assert ends.end().status == job_pb2.Job.COMPLETED
+    assert goes_on.beats(1).pid == before.pid
+    goes_on.end()
