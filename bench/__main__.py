@@ -23,6 +23,7 @@ BENCHES = {
     "logs": "bench.log_lines",
     "steady": "bench.steady_log",
     "control": "bench.control",
+    "recovery": "bench.recovery_bench",
     "failover": "bench.failover_bench",
 }
 

@@ -167,8 +167,8 @@ class HttpFloor(Program):
 class Coordinator(Program):
     """A real coordinator by itself, with one node that never runs anything."""
 
-    def __init__(self, folder: Path) -> None:
-        self._port = Port()
+    def __init__(self, folder: Path, *, port: Port | None = None) -> None:
+        self._port = port or Port()
         self.address = str(self._port)
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)

@@ -233,27 +233,29 @@ def _where(**fields: object) -> JobFilter:
     return JobFilter(tenant_id="default", **fields)  # type: ignore[arg-type]
 
 
+def finished(numbers: range, amount: int) -> tuple[Changed, ...]:
+    """Jobs of all kinds of ends; `amount` is how many there will be in all."""
+    ends = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+    return tuple(
+        Changed(
+            record=_job(number, status=ends[number % 3], name=f"job {number * 7919 % amount}"),
+            cause=Reason.FINISHED,
+            actor="core",
+            at_ms=number,
+        )
+        for number in numbers
+    )
+
+
 def _filled(path: Path, amount: int, *, do: Do) -> SqliteStore:
     """A store of finished jobs of all kinds of ends."""
-    ends = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
     async def fill() -> SqliteStore:
         store = SqliteStore(path)
         await store.open()
         epoch = await store.acquire("bench")
         for version, first in enumerate(range(0, amount, 1000)):
-            events = tuple(
-                Changed(
-                    record=_job(
-                        number, status=ends[number % 3], name=f"job {number * 7919 % amount}"
-                    ),
-                    cause=Reason.FINISHED,
-                    actor="core",
-                    at_ms=number,
-                )
-                for number in range(first, first + 1000)
-            )
-            batch = Batch(id=str(version), events=events)
+            batch = Batch(id=str(version), events=finished(range(first, first + 1000), amount))
             await store.commit(batch, epoch=epoch, expected_version=version)
         return store
 

@@ -1,0 +1,124 @@
+"""Many agents in one process: the real link to the coordinator, and nodes that run nothing.
+
+One JSON line asks, one answers. `{"kind": "mark"}` forgets whom the coordinator has answered;
+`{"kind": "back", "limit_s": 60}` waits until all were answered since, and tells how many `seconds` that
+took; `{"kind": "gaps"}` tells the longest time (`seconds`) that any agent went without an answer since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from node_agent.session import CHANNEL_OPTIONS, Session
+from scaimind.agent.v1 import agent_service_pb2 as api
+from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from scaimind.service import log as service_log
+from scaimind.v1 import node_pb2
+
+DEVICES = 8
+HOLD_MS = 5_000
+
+
+class Node:
+    """What the link needs of a keeper: nothing to report, and nothing is done."""
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self.answered_s = 0.0
+        self.longest_s = 0.0
+
+    def reports(self) -> list[api.ObservedLease]:
+        """No lease."""
+        return []
+
+    def desire(self, leases: Sequence[api.DesiredLease]) -> None:
+        """An answer has come."""
+        now_s = time.monotonic()
+        self.longest_s = max(self.longest_s, now_s - self.answered_s)
+        self.answered_s = now_s
+
+
+def _session(node: Node, number: int, *, server: str, token: str) -> Session:
+    # a connection of its own for each, as separate machines have
+    channel = grpc.aio.insecure_channel(
+        server, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    )
+    offer = api.NodeOffer(
+        address="127.0.0.1",
+        simulated=True,
+        devices=[
+            node_pb2.Device(device_id=f"sim-{number}-{n}", index=n, type="L40S", healthy=True)
+            for n in range(DEVICES)
+        ],
+        cpu_count=64,
+        memory_bytes=1 << 40,
+        disk_bytes=1 << 42,
+    )
+    return Session(
+        AgentServiceStub(channel),
+        node,
+        node_id=f"node-{number:04d}",
+        incarnation=f"bench-{number}",
+        generation=int(time.time()),
+        offer=offer,
+        hold_ms=HOLD_MS,
+        metadata=(("authorization", f"Bearer {token}"),),
+        on_contact=lambda sent_ms: None,
+    )
+
+
+async def _answer(order: dict[str, Any], nodes: Sequence[Node], *, marked_s: float) -> float:
+    if order["kind"] == "gaps":
+        now_s = time.monotonic()
+        return max(max(node.longest_s, now_s - node.answered_s) for node in nodes)
+    give_up_s = time.monotonic() + order["limit_s"]
+    while any(node.answered_s < marked_s for node in nodes):
+        if time.monotonic() > give_up_s:
+            away = sum(node.answered_s < marked_s for node in nodes)
+            raise TimeoutError(f"{away} agents are not back")
+        await asyncio.sleep(0.02)
+    return max(node.answered_s for node in nodes) - marked_s
+
+
+async def _serve(server: str, token: str, count: int) -> None:
+    nodes = [Node() for _ in range(count)]
+    links = [
+        asyncio.create_task(_session(node, number, server=server, token=token).run())
+        for number, node in enumerate(nodes)
+    ]
+    marked_s = time.monotonic()
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        order = json.loads(line)
+        if order["kind"] == "mark":
+            marked_s = time.monotonic()
+            for node in nodes:
+                node.longest_s = 0.0
+            seconds = 0.0
+        else:
+            seconds = await _answer(order, nodes, marked_s=marked_s)
+        print(json.dumps({"seconds": seconds}), flush=True)
+    for link in links:
+        link.cancel()
+
+
+def main() -> None:
+    """Runs until its input ends."""
+    parser = argparse.ArgumentParser(prog="python -m bench.agents", description=__doc__)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--token", required=True)
+    parser.add_argument("--count", type=int, required=True)
+    options = parser.parse_args()
+    service_log.configure(level="ERROR", json=False)
+    asyncio.run(_serve(options.server, options.token, options.count))
+
+
+if __name__ == "__main__":
+    main()
