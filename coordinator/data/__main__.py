@@ -20,6 +20,7 @@ from coordinator.data.terms import NOT_CHECKED, Finding, Found, Question, Source
 MEMORY_BYTES = 4 << 30
 CPU_S = 60
 GRACE_S = 2
+NICE = 10  # decisions and dispatch come first
 
 
 def main() -> int:
@@ -46,6 +47,7 @@ def _checked(source: Source, question: Question) -> Finding:
 
 
 def _limit(all_s: float) -> None:
+    os.nice(NICE)
     signal.setitimer(signal.ITIMER_REAL, all_s + GRACE_S)  # SIGALRM ends the process
     for kind, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_S)):
         with suppress(ValueError, OSError):  # an outer limit may be lower

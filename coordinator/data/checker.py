@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import msgspec
 
 from coordinator.data.terms import NOT_CHECKED, TOO_LONG, Finding, Found, Question, Rules, Source
 
 AT_ONCE = 4
+TENANT_AT_ONCE = 2  # so that one tenant's dead servers never hold up all others
 WAITING_MAX = 32
+TENANT_WAITING_MAX = 16
 LINE_BYTES_MAX = 64 * 1024
 _OWN = "MIND_"
 
@@ -23,12 +26,13 @@ class Busy(Exception):
 
 
 class Checker:
-    """Checks sources, a few calls at once."""
+    """Checks sources, a few calls at once, and fewer of one tenant."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._free = asyncio.Semaphore(AT_ONCE)
-        self._waiting = 0
+        self._turns: dict[str, asyncio.Semaphore] = {}  # of tenants whose calls are here
+        self._calls: Counter[str] = Counter()
 
     async def check(
         self, sources: Sequence[Source], *, tenant_id: str, tokens: Mapping[str, str]
@@ -36,25 +40,31 @@ class Checker:
         """A finding for each source, in order. Tokens go to the process by its stdin, and nowhere else.
 
         Raises:
-            Busy: too many calls wait.
+            Busy: too many calls wait, in all or of this tenant.
         """
         question = Question(
             rules=self._rules, tenant_id=tenant_id, sources=tuple(sources), tokens=dict(tokens)
         )
-        if self._waiting >= WAITING_MAX:
-            raise Busy
-        self._waiting += 1
         found: dict[int, Finding] = {}
         missing = TOO_LONG
-        try:
-            async with asyncio.timeout(self._rules.all_s), self._free:
+        with self._place(tenant_id) as turn, suppress(TimeoutError):
+            async with asyncio.timeout(self._rules.all_s), turn, self._free:
                 await _ask(question, found)
             missing = NOT_CHECKED
-        except TimeoutError:
-            pass  # what was found by now is the answer
-        finally:
-            self._waiting -= 1
         return [found.get(index, Finding(error=missing)) for index in range(len(sources))]
+
+    @contextmanager
+    def _place(self, tenant_id: str) -> Iterator[asyncio.Semaphore]:
+        """A place among the calls, and what gives the tenant its turns. Raises Busy."""
+        if self._calls.total() >= WAITING_MAX or self._calls[tenant_id] >= TENANT_WAITING_MAX:
+            raise Busy
+        self._calls[tenant_id] += 1
+        try:
+            yield self._turns.setdefault(tenant_id, asyncio.Semaphore(TENANT_AT_ONCE))
+        finally:
+            self._calls[tenant_id] -= 1
+            if not self._calls[tenant_id]:
+                del self._calls[tenant_id], self._turns[tenant_id]
 
 
 async def _ask(question: Question, found: dict[int, Finding]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,11 +38,18 @@ class Files:
 
 @contextmanager
 def serving(
-    answers: Mapping[str, Answer], *, objects: Mapping[str, bytes] | None = None
+    answers: Mapping[str, Answer],
+    *,
+    objects: Mapping[str, bytes] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Files]:
     """A server of files by path, and of a bucket's objects by key."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    files = Files(f"http://127.0.0.1:{server.server_port}")
+    if tls is not None:
+        server.socket = tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    files = Files(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}")
     server.__dict__.update(answers=answers, objects=objects or {}, files=files)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
