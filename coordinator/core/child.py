@@ -54,6 +54,7 @@ def retry(turn: Turn, command: RetryJob, *, settings: CoreSettings) -> Reply | R
 
 def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
     demand = command.demand or parent.demand
+    policy = command.policy or parent.policy
     group = turn.state.queue.groups.get(demand)
     return Job(
         job_id=command.new_job_id,
@@ -67,7 +68,7 @@ def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
         queue_name=parent.queue_name,
         priority=parent.priority,
         demand=group.demand if group else demand,
-        policy=replace(parent.policy, depends_on=(), start_after_ms=0, deadline_ms=0),
+        policy=replace(policy, depends_on=(), start_after_ms=0, deadline_ms=0),
         status=JobStatus.QUEUED,
         reason=Reason.WAITING_FOR_CAPACITY.value,
         # attempt 0: of no attempt of this job

@@ -100,6 +100,7 @@ class RetryJob:
     new_job_id: str
     document: bytes  # of the child
     demand: Demand | None = None  # None is the original's
+    policy: Policy | None = None  # None is the original's; it waits for nothing in any case
     checkpoint_id: str = ""  # "" is the newest of the original
     validate_only: bool = False
     parent: Job | None = None  # the original as the store knows it, where it is history

@@ -22,6 +22,7 @@ from coordinator.rpc.identity import Authenticator
 from coordinator.rpc.intake import Intake
 from coordinator.rpc.jobs import JobMethods, JobReader
 from coordinator.rpc.keys import KeyMethods
+from coordinator.rpc.life import LifeMethods
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -138,6 +139,7 @@ class Server:
         public = (
             jobs,
             ClusterMethods(driver, store, telemetry=telemetry, tokens=tokens, clock=clock),
+            LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver, streams, reader),
             DataMethods(driver.view, parts.checker),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),

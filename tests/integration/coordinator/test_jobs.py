@@ -271,7 +271,7 @@ async def test_a_message_beyond_the_limit_is_refused(admin: Caller, size_mib: in
 
 
 async def test_what_this_version_does_not_offer_says_so(admin: Caller) -> None:
-    fault = await admin.refused("PauseJob", api.PauseJobRequest(job_id="job_a"))
+    fault = await admin.refused("ExplainJob", api.ExplainJobRequest(job_id="job_a"))
     assert (fault.code, fault.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
 
 
