@@ -190,14 +190,15 @@ class JobMethods:
 
     async def _accept(self, command: commands.SubmitJob) -> Reply:
         try:
-            return await self._driver.submit(await self._with_dependencies(command))
+            return await self._driver.submit(await self.with_dependencies(command))
         except Refusal as refusal:
             if refusal.reason is not Reason.DEPENDENCY_NOT_FOUND:
                 raise
         # A dependency may become history between the look and the turn: one more look finds it.
-        return await self._driver.submit(await self._with_dependencies(command))
+        return await self._driver.submit(await self.with_dependencies(command))
 
-    async def _with_dependencies(self, command: commands.SubmitJob) -> commands.SubmitJob:
+    async def with_dependencies(self, command: commands.SubmitJob) -> commands.SubmitJob:
+        """The command with what the store knows of jobs that it depends on."""
         missing = [one for one in command.policy.depends_on if one not in self._driver.view.jobs]
         if not missing:
             return command

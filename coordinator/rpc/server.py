@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 from coordinator.core.reasons import Reason
 from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
+from coordinator.rpc.batch import BatchMethods
 from coordinator.rpc.border import handlers
 from coordinator.rpc.cluster import ClusterMethods
 from coordinator.rpc.data import DataMethods
@@ -142,6 +143,7 @@ class Server:
             LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver, streams, reader),
             DataMethods(driver.view, parts.checker),
+            BatchMethods(driver, documents=documents, jobs=jobs),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
         )
         keys = (KeyMethods(driver, authenticator, clock),)

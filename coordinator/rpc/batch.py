@@ -1,0 +1,80 @@
+"""Many submits in one call and one commit."""
+
+from __future__ import annotations
+
+from coordinator.core.commands import SubmitJob, SubmitJobs
+from coordinator.core.reasons import TABLE, Reason
+from coordinator.core.records import JobStatus, Outcome
+from coordinator.rpc import convert
+from coordinator.rpc.admit import submit_command
+from coordinator.rpc.border import Call
+from coordinator.rpc.documents import Documents
+from coordinator.rpc.jobs import JobMethods, caller_of, new_job_id, note_replay
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.refusal import Refusal
+from scaimind.v1 import mind_coordinator_pb2 as api
+
+
+class BatchMethods:
+    """BatchSubmitJobs."""
+
+    def __init__(self, driver: Driver, *, documents: Documents, jobs: JobMethods) -> None:
+        self._driver = driver
+        self._documents = documents
+        self._jobs = jobs
+
+    async def BatchSubmitJobs(
+        self, request: api.BatchSubmitJobsRequest, call: Call
+    ) -> api.BatchSubmitJobsResponse:
+        """Judges each job by itself; what is left is decided at once and committed once."""
+        judged = [await self._judge(one, call) for one in request.jobs]
+        sent = [one for one in judged if isinstance(one, SubmitJob)]
+        if request.atomic and len(sent) < len(judged):
+            others = Refusal(Reason.BATCH_REFUSED, "another job of the atomic batch was refused")
+            return api.BatchSubmitJobsResponse(
+                results=[_refused(one if isinstance(one, Refusal) else others) for one in judged]
+            )
+        command = SubmitJobs(
+            caller=caller_of(call, request), jobs=tuple(sent), atomic=request.atomic
+        )
+        reply = await self._driver.submit(command)
+        note_replay(call, reply)
+        decided = zip(sent, reply.outcomes, strict=True)
+        return api.BatchSubmitJobsResponse(
+            results=[
+                _refused(one) if isinstance(one, Refusal) else self._result(*next(decided))
+                for one in judged
+            ]
+        )
+
+    async def _judge(self, request: api.SubmitJobRequest, call: Call) -> SubmitJob | Refusal:
+        try:
+            command = submit_command(request, caller=caller_of(call, request), job_id=new_job_id())
+        except Refusal as refusal:
+            return refusal
+        return await self._jobs.with_dependencies(command)
+
+    def _result(self, command: SubmitJob, outcome: Outcome) -> api.BatchResult:
+        if outcome.reason:
+            violations = ((outcome.field, outcome.message),) if outcome.field else ()
+            return _refused(Refusal(Reason(outcome.reason), outcome.message, violations=violations))
+        if outcome.job_id == command.job_id and not command.validate_only:
+            self._documents.remember(command.job_id, command.document)
+        now = self._driver.view.job(outcome.job_id)
+        placed = now is not None and now.attempt is not None
+        done = api.SubmitJobResponse(
+            job_id="" if command.validate_only else outcome.job_id,
+            status=convert.status_value(JobStatus(outcome.status)),
+            message="the job is valid" if command.validate_only else TABLE[Reason.ACCEPTED].doc,
+            estimated_wait_seconds=0.0 if placed else None,
+        )
+        return api.BatchResult(job=done)
+
+
+def _refused(refusal: Refusal) -> api.BatchResult:
+    error = api.BatchError(
+        code=refusal.reason.value,
+        message=refusal.message,
+        details=[api.FieldError(field=field, message=text) for field, text in refusal.violations],
+    )
+    return api.BatchResult(error=error)
