@@ -36,18 +36,13 @@ class Fence:
         self.fd = self._timer.fd
         self.is_due()
 
-    @property
-    def grace_ms(self) -> int:
-        """What a rank gets between SIGTERM and SIGKILL: a third of the deadline, 10 s at most."""
-        return min(MAX_GRACE_MS, self._after_ms // 3)
-
     def set(self, after_ms: int) -> None:
         """Moves the deadline; 0 lifts it."""
         self._after_ms = after_ms
         self.is_due()
 
     def is_due(self) -> bool:
-        """Whether the deadline has passed; where it has not, `fd` becomes readable when it may."""
+        """Whether the deadline has passed; `fd` becomes readable when there is more to do."""
         with suppress(OSError):  # nothing to read: it has not rung
             os.read(self.fd, 8)
         if not self._after_ms:
@@ -55,8 +50,20 @@ class Fence:
             return False
         self._sent_ms = max(self._sent_ms, contact.read(self._path))
         deadline_ms = self._sent_ms + self._after_ms
-        self._timer.set(deadline_ms)
         if boot_now_ms() < deadline_ms:
+            self._timer.set(deadline_ms)
             return False
-        self._timer.set(None)
+        left_ms = self.grace_left_ms()
+        # The machine may sleep in the grace, which other timers do not notice.
+        self._timer.set(boot_now_ms() + left_ms if left_ms else None)
         return True
+
+    def grace_left_ms(self) -> int:
+        """What is left of the rank's time between SIGTERM and SIGKILL.
+
+        That is a third of the deadline, at most 10 s; less where the deadline is noticed late, because
+        the machine slept or everything on it stood still: elsewhere nobody waits for that.
+        """
+        grace_ms = min(MAX_GRACE_MS, self._after_ms // 3)
+        late_ms = max(0, boot_now_ms() - self._sent_ms - self._after_ms)
+        return max(0, grace_ms - late_ms)

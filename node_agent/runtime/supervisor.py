@@ -240,7 +240,7 @@ class Supervisor:
     def _watch_fence(self) -> None:
         if self._fence.is_due():
             self._fenced = self._fenced or not (self._stopped or self._ended)
-            self._stop(self._fence.grace_ms)
+            self._stop(self._fence.grace_left_ms())
 
     def _stop(self, grace_ms: int) -> None:
         """Asks once; asked again it only ever shortens the grace."""

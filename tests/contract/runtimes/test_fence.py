@@ -76,6 +76,18 @@ async def test_a_deadline_may_be_lifted_and_set(bench: Bench) -> None:
     assert (await bench.ended(path)).fault is not None
 
 
+async def test_a_deadline_that_is_noticed_late_leaves_so_much_less_time_to_end(
+    bench: Bench,
+) -> None:
+    path = bench.python(DEAF)
+    await bench.printed(path, "deaf")
+    bench.contact.note(boot_now_ms() - 40_000)
+    noticed_s = time.monotonic()
+    bench.runtime.fence(path, 30_000)
+    assert (await bench.ended(path)).signal == signal.SIGKILL
+    assert time.monotonic() - noticed_s < 8, "and not the 10 s that it has otherwise"
+
+
 async def test_a_rank_whose_deadline_has_passed_is_not_started(bench: Bench) -> None:
     bench.contact.note(boot_now_ms() - AFTER_MS)
     path = bench.python("print('started')", fence_after_ms=AFTER_MS)
