@@ -47,13 +47,14 @@ def _checked(source: Source, question: Question) -> Finding:
 
 
 def _limit(all_s: float) -> None:
-    os.nice(NICE)
     signal.setitimer(signal.ITIMER_REAL, all_s + GRACE_S)  # SIGALRM ends the process
     for kind, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_S)):
-        with suppress(ValueError, OSError):  # an outer limit may be lower
+        with suppress(ValueError, OSError):  # an outer limit may be lower, or forbid it
             resource.setrlimit(kind, (most, most))
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold tokens
+    with suppress(OSError):
+        os.nice(NICE)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from scaimind.agent.v1 import agent_service_pb2 as agent_api
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import Caller, House
+from tests.integration.coordinator.house import Caller, House, open_house
 
 
 def asked(job_id: str, *names: str, **fields: Any) -> api.SubmitEvaluationRequest:
@@ -91,6 +92,25 @@ async def test_an_evaluation_is_a_job_with_a_parent_and_its_results(
     ]
     page = await admin.call("ListEvaluations", api.ListEvaluationsRequest())
     assert [one.job_id for one in page.jobs] == [evaluation_id]
+
+
+async def test_results_are_there_after_a_restart(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        agent = FakeAgent(house.agents)
+        await agent.sync()
+        parent_id = await completed(house.admin, agent)
+        answer = await house.admin.call("SubmitEvaluation", asked(parent_id))
+        (lease_id,) = await agent.granted()
+        await agent.runs(lease_id)
+        points = [job_pb2.MetricPoint(step=1, values={"perplexity": 2.0}, attempt=1)]
+        metrics: dict[str, Any] = {"channel": agent_api.EVENTS, "metrics": points, "end": 9}
+        await agent.push(agent.batch(answer.evaluation_id, [], metric_ends=[9], **metrics))
+        await ended(agent, lease_id)
+    async with open_house(tmp_path) as house:
+        find = api.GetEvaluationRequest(evaluation_id=answer.evaluation_id)
+        found = await house.admin.call("GetEvaluation", find)
+    assert found.job_id == parent_id
+    assert [dict(one.scores) for one in found.results] == [{"perplexity": 2.0}]
 
 
 async def test_a_job_that_is_not_completed_is_evaluated_by_a_checkpoint_only(
