@@ -16,7 +16,7 @@ from tests.sim.truth import SimFailure
 from tests.sim.world import World
 
 FIRST = 300  # `make check` runs the first ones
-SEEDS = range(FIRST, FIRST + int(os.environ.get("SIM_SEEDS", "250")))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("SIM_SEEDS", "500")))
 PROCESSES = 2
 REGRESSIONS = Path(__file__).parent / "regressions.txt"
 
