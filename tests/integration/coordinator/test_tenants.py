@@ -25,6 +25,7 @@ INTERNAL = sorted(name for name, rule in RULES.items() if rule.internal)
 OF_A_JOB = {
     "GetJob": api.GetJobRequest,
     "CancelJob": api.CancelJobRequest,
+    "PauseJob": api.PauseJobRequest,
     "GetJobMetrics": api.GetJobMetricsRequest,
     "StreamJobLogs": api.StreamJobLogsRequest,
     "StreamJobMetrics": api.StreamJobMetricsRequest,
@@ -98,6 +99,17 @@ async def test_a_cancel_of_another_tenant_changes_nothing(house: House) -> None:
         request = api.CancelJobRequest(job_id=job_id, request_id=request_id)
         assert (await other.refused("CancelJob", request)).code is CODE.NOT_FOUND
     assert (await owner.job(job_id)).status == job_pb2.Job.QUEUED
+
+
+async def test_nobody_acts_on_a_job_of_another_tenant(house: House) -> None:
+    owner, other = await house.caller("acme"), await house.caller("other")
+    job_id = await owner.submit()
+    for name, kind in (("ResumeJob", api.ResumeJobRequest), ("RetryJob", api.RetryJobRequest)):
+        for request_id in ("", "r1"):
+            fault = await other.refused(name, kind(job_id=job_id, request_id=request_id))
+            assert fault.code is CODE.NOT_FOUND, name
+            fault = await owner.refused(name, kind(job_id=job_id, request_id=request_id))
+            assert fault.code is CODE.FAILED_PRECONDITION, name
 
 
 async def test_lists_and_totals_show_a_tenant_only_its_own(house: House) -> None:
