@@ -172,4 +172,8 @@ def _take_number() -> tuple[int, int]:
 
 
 def _do(*words: str, said: str = "") -> None:
-    subprocess.run(words, input=said, text=True, check=True, capture_output=True, timeout=30)
+    try:
+        subprocess.run(words, input=said, text=True, check=True, capture_output=True, timeout=30)
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"{error.stderr.strip()} (network namespaces need root)")
+        raise
