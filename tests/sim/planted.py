@@ -90,23 +90,6 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a supervisor keeps no deadline": (
         Edit("tests.sim.machine", "if folder.lease.fence_after_ms:", "if False:"),
     ),
-    "a drain stops what has gone elsewhere": (
-        Edit(
-            "coordinator.core.drain",
-            "if not lease.is_over and not job.is_final:",
-            "if not lease.is_ended and not job.is_final:",
-        ),
-    ),
-    "leases of a removed node stay": (
-        Edit("coordinator.core.attempts", "if lease.node_id not in turn.state.nodes:", "if False:"),
-    ),
-    "what was stopped unasked is done": (
-        Edit(
-            "coordinator.core.sync",
-            "if failure is None and one.stopped",
-            "if False and one.stopped",
-        ),
-    ),
     "a bad device is given away": (Edit("coordinator.core.state", "if d.healthy and ", "if "),),
     "losing a node costs a retry": (
         Edit(
@@ -118,8 +101,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a drain costs a retry": (
         Edit(
             "coordinator.core.retry",
-            "Verdict(Reason.NODE_DRAINED)",
-            "Verdict(Reason.NODE_DRAINED, counts=True)",
+            "Verdict(_BY_STOP[attempt.stop])",
+            "Verdict(_BY_STOP[attempt.stop], counts=True)",
         ),
     ),
     "a failed rank leaves its gang running": (
@@ -291,12 +274,22 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 }
 
 FOUND_BY = {
+    "a supervisor keeps no deadline": 281,
+    "a job that waits for its node is given up with it": 170,
+    "a job goes on with a part of its leases": 268,
     "a lease of another epoch is taken for this one": 103,
     "an agent ignores the epoch of a lease": 103,
 }
 """Seeds near which to begin to look, for bugs that show only after a store has lost its last batches."""
 
 NOT_YET = {
+    "a drain stops what has gone elsewhere; leases of a removed node stay": (
+        "nine hundred seeds do not come there; transcripts hold both (replace_after_proof, "
+        "remove_a_node_of_a_gang)"
+    ),
+    "what was stopped unasked is done": (
+        "it shows only when a store has lost the very batch that asked for the stop"
+    ),
     "an agent starts ranks on devices in use": (
         "it shows only when a store has lost a grant, and dozens of seeds may pass until the devices are "
         "given away again at that moment; tests/sim/test_devices.py holds it"
