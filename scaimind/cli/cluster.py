@@ -1,4 +1,4 @@
-"""The verbs about the cluster: queue, cluster, nodes, drain, enable."""
+"""The verbs about the cluster: queue, cluster, nodes, drain, enable, remove."""
 
 from typing import Annotated
 
@@ -17,6 +17,7 @@ def add(app: typer.Typer) -> None:
     verb(app, "scaimind nodes --status READY")(nodes)
     verb(app, 'scaimind drain node-7 --reason "new driver" --deadline 3600')(drain)
     verb(app, "scaimind enable node-7")(enable)
+    verb(app, "scaimind remove node-7")(remove)
 
 
 def queue(
@@ -80,3 +81,8 @@ def drain(
 def enable(session: Session, node_id: NodeId) -> None:
     """Lets a drained node take jobs again."""
     session.show(session.client.enable(node_id), tables.enabled)
+
+
+def remove(session: Session, node_id: NodeId) -> None:
+    """Removes a node that is switched off for ever; what ran there is queued again."""
+    session.show(session.client.remove_node(node_id), tables.removed)

@@ -285,6 +285,11 @@ def drained(answer: "pb.DrainNodeResponse") -> Rows:
     return Rows((), cells, note=f"still running there: {jobs}" if jobs else "")
 
 
+def removed(answer: "pb.RemoveNodeResponse") -> Rows:
+    """A node after it was removed."""
+    return Rows((), [(answer.node_id, "removed")])
+
+
 def enabled(node: "node_pb2.Node") -> Rows:
     """A node after it was enabled."""
     return Rows((), [(node.node_id, enum(node))])
