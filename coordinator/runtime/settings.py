@@ -88,7 +88,7 @@ class CoordinatorSettings(ServiceSettings):
     data_s3_url: str = Field(default="", description="endpoint of s3://; default: AWS")
     data_gs_url: str = Field(default="", description="endpoint of gs://; default: Google Cloud")
     data_check_s: float = Field(
-        default=10.0, ge=1, le=600, description="seconds that a check of data may take in all"
+        default=20.0, ge=1, le=600, description="seconds that a check of data may take in all"
     )
 
     @model_validator(mode="after")

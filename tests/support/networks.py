@@ -167,7 +167,10 @@ def _take_number() -> tuple[int, int]:
         except BlockingIOError:
             os.close(lock)
         else:
-            return number, lock
+            # one that is there may be of a run whose locks lie elsewhere, such as in a container
+            if not Path(f"/sys/class/net/mind{number}").exists():
+                return number, lock
+            os.close(lock)
     raise RuntimeError("no free network was found")
 
 

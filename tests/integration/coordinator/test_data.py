@@ -104,6 +104,7 @@ async def test_a_bucket_is_read_below_its_root(
     objects = {"acme/a.jsonl": LINES, "acme/d/b.parquet": table.getvalue(), "rival/x.jsonl": LINES}
     with serving({}, objects=objects) as server:
         words = ("--data-roots", f"{scheme}://{BUCKET}/{{tenant}}", flag, server.url)
+        words += ("--data-check-s", "60")  # the first import of its library may take long
         async with open_house(tmp_path / "house", *words) as house:
             caller = await house.caller("acme")
             answer = await validated(
