@@ -103,8 +103,9 @@ async def test_a_bucket_is_read_below_its_root(
     pq.write_table(pa.table({"text": ["a"] * 500}), table)
     objects = {"acme/a.jsonl": LINES, "acme/d/b.parquet": table.getvalue(), "rival/x.jsonl": LINES}
     with serving({}, objects=objects) as server:
-        words = ("--data-roots", f"{scheme}://{BUCKET}/{{tenant}}", flag, server.url)
-        words += ("--data-check-s", "60")  # the first import of its library may take long
+        roots = f"{scheme}://{BUCKET}/{{tenant}}"
+        # the first import of a store's library may take long
+        words = ("--data-roots", roots, flag, server.url, "--data-check-s", "60")
         async with open_house(tmp_path / "house", *words) as house:
             caller = await house.caller("acme")
             answer = await validated(
