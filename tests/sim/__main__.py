@@ -45,12 +45,14 @@ def main() -> int:
         print("\n".join(counted(seeds)))
         return 0
     for seed in seeds:
-        if not run(seed, less, trace=options.trace, shrinks=options.shrink):
+        if not run(seed, less, trace=options.trace, shrinks=options.shrink, planted=options.plant):
             return 1
     return 0
 
 
-def run(seed: int, less: Less, *, trace: bool = False, shrinks: bool = False) -> bool:
+def run(
+    seed: int, less: Less, *, trace: bool = False, shrinks: bool = False, planted: str = ""
+) -> bool:
     """Runs one seed and prints its digest, or what failed and the story of it."""
     from tests.sim.shrink import command, shrink
     from tests.sim.truth import SimFailure
@@ -62,14 +64,14 @@ def run(seed: int, less: Less, *, trace: bool = False, shrinks: bool = False) ->
     except Exception as failure:
         if shrinks:
             less = shrink(seed, less)
-            return run(seed, less, trace=trace)
+            return run(seed, less, trace=trace, planted=planted)
         ids = failure.ids if isinstance(failure, SimFailure) else ()
         if not isinstance(failure, SimFailure):
             traceback.print_exc()
         print(f"seed {seed}: {failure}", file=sys.stderr)
         story = world.story_of(ids) if not trace else world.story_of(())
         print("\n".join(story), file=sys.stderr)
-        print(f"again with: {command(seed, less)}", file=sys.stderr)
+        print(f"again with: {command(seed, less, planted=planted)}", file=sys.stderr)
         return False
     if trace:
         print("\n".join(f"{at / 1000:9.3f}  {text}" for at, text in world.story))

@@ -294,7 +294,10 @@ NOT_YET = {
         "it shows only when a store has lost a grant, and dozens of seeds may pass until the devices are "
         "given away again at that moment; tests/sim/test_devices.py holds it"
     ),
-    "an agent lets run what nobody wants": "at rest only the coordinator's leases are looked at so far",
+    "an agent lets run what nobody wants": (
+        "at rest nothing may run that nobody knows, but only a job that hangs, and whose grant a store has "
+        "lost, would still run then: 150 seeds do not meet it"
+    ),
     "free quota at stop request; quota checked without stopping attempts": "there are no quotas",
     "expire leases right after restart; retry on both exit report and lease expiry": (
         "no lease expires: what is out of contact is taken to go on"

@@ -58,10 +58,11 @@ def _smaller(seed: int, less: Less) -> Iterator[Less]:
         yield replace(less, storm_s=shorter_s)
 
 
-def command(seed: int, less: Less = ALL) -> str:
+def command(seed: int, less: Less = ALL, *, planted: str = "") -> str:
     """The one command that shows a world again."""
     words = ["python", "-m", "tests.sim", "--seed", str(seed)]
     for option, value in (
+        ("--plant", planted),
         ("--without", ";".join(less.without)),
         ("--nodes", less.nodes),
         ("--jobs", less.jobs),

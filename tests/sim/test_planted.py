@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
@@ -23,4 +24,5 @@ def test_a_planted_bug_is_found(bug: str) -> None:
     )
     assert ran.returncode == 1, f"150 seeds do not find it: {bug}"
     assert "again with: python -m tests.sim --seed" in ran.stderr
+    assert f"--plant {shlex.quote(bug)}" in ran.stderr, "what is printed shows another world"
     assert "LookupError" not in ran.stderr, "the line to change is not there any more"

@@ -261,6 +261,9 @@ class World:
         self.note(what)
         self.loop.run(self.loop.now_ms + 15 * SECOND)
         self.coordinator.check_replay()
+        for going in self.truth.going.values():
+            lease = going.lease
+            raise SimFailure(f"{lease.lease_id} runs on for nobody", lease.lease_id, lease.job_id)
         for checker in self.truth.checkers:
             checker.settled()
 
