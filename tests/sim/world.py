@@ -271,6 +271,8 @@ class World:
         live = self.coordinator.store.live
         if any(isinstance(record, Lease) for record in live.values()) or self.people.waiting:
             return False
+        if self.truth.going:  # some wait in the kernel for minutes, known to the coordinator or not
+            return False
         return all(job.is_final for job in self.coordinator.jobs())
 
     def _last_drain(self) -> None:
