@@ -1,0 +1,1 @@
+"""Replays recorded workloads through the real core, in virtual time."""

@@ -1,0 +1,106 @@
+"""`python -m bench.traces JOBS.csv.gz NODES.csv.gz`: a recorded workload through the real core.
+
+Prints the figures by which schedulers are compared; with --json as one JSON object. Notes on rows that
+were left out or changed go to the error stream. With --pack it does the packing test instead: jobs in
+random order, nothing ever leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from bench.traces.figures import figures
+from bench.traces.replay import Costs, Replay, Tally
+from bench.traces.workload import Workload, read
+
+POLICIES = ("priority_fifo",)
+RECOMMENDED = "priority_fifo"
+
+
+def main() -> int:
+    """Replays, prints, and answers the exit code."""
+    args = _arguments()
+    if args.pack:
+        return int(importlib.import_module("bench.traces.pack").main(args) or 0)
+    try:
+        workload = read(args.jobs, args.nodes_file, node_count=args.nodes)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"cannot be read: {error}", file=sys.stderr)
+        return 2
+    costs = Costs(
+        checkpoint_ms=round(args.checkpoint_s * 1000), restart_ms=round(args.restart_s * 1000)
+    )
+    given = args.expected_durations == "given"
+    gc.disable()  # nothing here is a cycle, and there is much of it
+    tally = Replay(workload, costs=costs, given=given).run()
+    found: dict[str, object] = {
+        "policy": args.policy,
+        "expected_durations": args.expected_durations,
+        "nodes": len(workload.nodes),
+        "checkpoint_s": args.checkpoint_s,
+        "restart_s": args.restart_s,
+        **figures(tally, workload),
+    }
+    for note in _notes(workload, tally):
+        print(note, file=sys.stderr)
+    if args.json:
+        print(json.dumps(found))
+    else:
+        print("\n".join(f"{name:24} {value}" for name, value in found.items()))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.traces", description=__doc__)
+    parser.add_argument("jobs", type=Path, metavar="JOBS.csv.gz")
+    parser.add_argument("nodes_file", type=Path, metavar="NODES.csv.gz")
+    parser.add_argument("--nodes", type=int, default=0, help="use the first so many; 0 is all")
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default=RECOMMENDED,
+        help=f"how jobs are ordered; recommended and the default is {RECOMMENDED}",
+    )
+    parser.add_argument(
+        "--expected-durations",
+        choices=("given", "learnt"),
+        default="learnt",
+        help="whether jobs say how long they run, or it is learnt from those that ended",
+    )
+    parser.add_argument(
+        "--checkpoint-s",
+        type=float,
+        default=30.0,
+        help="from asking for a checkpoint until it is proven; the training stands still (30)",
+    )
+    parser.add_argument(
+        "--restart-s",
+        type=float,
+        default=30.0,
+        help="from the start of an attempt after the first until it gets on (30)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--pack", action="store_true", help="the packing test instead")
+    parser.add_argument("--gpu-type", action="store_true", help="with --pack: heed device types")
+    parser.add_argument("--seeds", type=int, default=10, help="with --pack: mean of so many")
+    return parser.parse_args()
+
+
+def _notes(workload: Workload, tally: Tally) -> list[str]:
+    notes = {
+        "asked for a part of a device and got a whole one": workload.rounded_up,
+        "were left out: they ask for no device": workload.no_devices,
+        "were left out: they have no duration": workload.no_duration,
+        "were refused: they can never fit": tally.refused,
+        "never ended": sum(not work.done_at_ms for work in tally.work.values()),
+    }
+    return [f"{count} rows {what}" for what, count in notes.items() if count]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
