@@ -41,8 +41,9 @@ from gateway.places import Places
 from gateway.rates import Limiter
 from gateway.routes import Match, build
 from gateway.status import Failure
-from gateway.tokens import Credentials, Tokens
+from gateway.tokens import Credentials
 from gateway.upstream import Upstream
+from scaimind.service.tokens import Tokens
 
 PREFIX = "/v1/modules/scaimind"
 MAX_TARGET = 16_384

@@ -19,9 +19,10 @@ import grpc
 import structlog
 from google.protobuf.descriptor import FieldDescriptor
 
-from gateway.catalog import BadCatalog, Method, permission_name
+from gateway.catalog import BadCatalog, Method
 from gateway.status import Failure, internal
 from gateway.upstream import Metadata, Upstream
+from scaimind.service.roles import permission_name
 
 PREFIX = b"sgk_"
 MAX_KEY = 512
@@ -52,6 +53,8 @@ class Identity:
     """Of the API key that was presented; empty for other credentials."""
     subject_token: str = field(default="", repr=False)
     """The caller's own token, where tokens of downstream services can be had for it."""
+    ends_at: float = 0.0
+    """When the credential ends by itself, in seconds since 1970 UTC; 0 where nobody can tell."""
     confirmed: bool = True
     """Not, where the coordinator could not be asked again; enough to read copies, no more."""
     metadata: Metadata = field(init=False)

@@ -15,6 +15,7 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
+from scaimind.service.roles import permission_name
 from scaimind.v1 import options_pb2
 
 VERBS = ("get", "put", "post", "delete", "patch")
@@ -142,15 +143,6 @@ class Catalog:
             bindings=bindings,
             comment=self.comment(method.full_name),
         )
-
-
-def permission_name(number: int) -> str:
-    """The name by which a permission travels, such as `scaimind:view`."""
-    try:
-        name = options_pb2.Permission.Name(number)  # type: ignore[arg-type]
-    except ValueError:
-        name = str(number)
-    return f"scaimind:{name.lower()}"
 
 
 def _bindings(method: MethodDescriptor, rule: Any) -> Iterator[HttpBinding]:

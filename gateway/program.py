@@ -6,11 +6,8 @@ from gateway.app import Gateway, create_app
 from gateway.copies import Copies
 from gateway.endpoint import Limits
 from gateway.exchange import Exchange
-from gateway.jwks import KeySet, from_file, from_url
 from gateway.rates import Limiter, LocalWindow, Rates, Window
-from gateway.roles import Claims, role_table
 from gateway.settings import GatewaySettings
-from gateway.tokens import Tokens
 from gateway.upstream import Upstream
 
 
@@ -27,7 +24,7 @@ def assemble(settings: GatewaySettings) -> Gateway:
     return create_app(
         upstream,
         prefix=settings.prefix,
-        tokens=_tokens(settings),
+        tokens=settings.tokens(),
         limiter=_limiter(settings),
         exchange=_exchange(settings),
         copies=Copies(settings.cache_path) if settings.cache_path is not None else None,
@@ -40,25 +37,6 @@ def assemble(settings: GatewaySettings) -> Gateway:
         ),
         access_log=settings.access_log,
     )
-
-
-def _tokens(settings: GatewaySettings) -> Tokens | None:
-    url, file = settings.jwt_jwks_url, settings.jwt_jwks_file
-    if not any((settings.jwt_issuer, settings.jwt_audience, url, file)):
-        return None
-    if not settings.jwt_issuer or not settings.jwt_audience or bool(url) == bool(file):
-        raise ValueError(
-            "tokens need jwt_issuer, jwt_audience, and one of jwt_jwks_url and jwt_jwks_file"
-        )
-    claims = Claims(
-        tenant=settings.jwt_tenant_claim,
-        user=settings.jwt_user_claim,
-        roles=settings.jwt_roles_claim,
-        permissions=settings.jwt_permissions_claim,
-        table=role_table(settings.jwt_roles),
-    )
-    keys = KeySet(from_file(file) if file is not None else from_url(url))
-    return Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, claims=claims)
 
 
 def _exchange(settings: GatewaySettings) -> Exchange | None:

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from gateway.app import PREFIX
-from scaimind.service.settings import ServiceSettings, check_server, split_address
+from scaimind.service.settings import check_server, split_address
+from scaimind.service.token_settings import TokenSettings, require_tls
 
 
-def require_tls(url: str) -> None:
-    """Lets a URL pass to which secrets may be sent, or from which keys may come.
-
-    Raises:
-        ValueError: it is not https, nor http on this machine.
-    """
-    parts = urlsplit(url)
-    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
-        raise ValueError("must be an https:// URL")
-
-
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(TokenSettings):
     """The gateway: the coordinator over REST and server-sent events."""
 
     http: str = Field(default="127.0.0.1:8080", description="HOST:PORT to serve HTTP on")
@@ -46,19 +34,6 @@ class GatewaySettings(ServiceSettings):
     )
     max_streams: int = Field(default=10_000, ge=1, description="open SSE streams at most")
     max_user_streams: int = Field(default=10, ge=1, description="open SSE streams of one user")
-    jwt_issuer: str = Field(default="", description="`iss` of tokens; empty takes no tokens")
-    jwt_audience: str = Field(default="", description="`aud` of tokens")
-    jwt_jwks_url: str = Field(default="", description="where the issuer's keys are, as JWKS")
-    jwt_jwks_file: Path | None = Field(default=None, description="file of the issuer's keys")
-    jwt_tenant_claim: str = Field(default="tenant_id", description="claim that names the tenant")
-    jwt_user_claim: str = Field(default="sub", description="claim that names the user")
-    jwt_roles_claim: str = Field(default="roles", description="claim that lists roles")
-    jwt_permissions_claim: str = Field(
-        default="module_permissions", description="claim that lists permissions"
-    )
-    jwt_roles: dict[str, list[str]] = Field(
-        default={}, description="permissions of roles, beside the usual ones"
-    )
     exchange_url: str = Field(
         default="", description="token endpoint for tokens of the data services; off when empty"
     )
@@ -95,7 +70,7 @@ class GatewaySettings(ServiceSettings):
     )
     access_log: bool = Field(default=True, description="log every request")
 
-    @field_validator("jwt_jwks_url", "exchange_url")
+    @field_validator("exchange_url")
     @classmethod
     def _is_safe(cls, value: str) -> str:
         if value:

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     AUTH_TOKEN_MISSING = "AUTH_TOKEN_MISSING"
     AUTH_TOKEN_INVALID = "AUTH_TOKEN_INVALID"
     AUTHZ_PERMISSION_DENIED = "AUTHZ_PERMISSION_DENIED"
+    IDENTITY_PROVIDER_UNAVAILABLE = "IDENTITY_PROVIDER_UNAVAILABLE"
     STREAM_ENDED = "STREAM_ENDED"
     # why a job is where it is
     ACCEPTED = "ACCEPTED"
@@ -128,6 +129,11 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.AUTHZ_PERMISSION_DENIED: Row(
         "PERMISSION_DENIED", False, "The credential lacks the permission; the message names it."
+    ),
+    Reason.IDENTITY_PROVIDER_UNAVAILABLE: Row(
+        "UNAVAILABLE",
+        True,
+        "Tokens cannot be checked at the moment: their provider's keys are away.",
     ),
     Reason.STREAM_ENDED: Row(
         "OUT_OF_RANGE", False, "The stream had ended with the event after which it was asked for."

@@ -138,7 +138,7 @@ class _Border:
         metadata = context.invocation_metadata() or ()
         request_id = _request_id(metadata)
         try:
-            call = self._admit(metadata, request_id)
+            call = await self._admit(metadata, request_id)
             answer: Message = await self._function(self._checked(request), call)
             self._gate()
             if call.trailing:
@@ -152,7 +152,7 @@ class _Border:
         metadata = context.invocation_metadata() or ()
         request_id = _request_id(metadata)
         try:
-            call = self._admit(metadata, request_id)
+            call = await self._admit(metadata, request_id)
             # The first step of the generator judges the call; only a good one gets past it, so
             # that a client can tell a refusal from a stream that broke.
             opened = False
@@ -173,7 +173,7 @@ class _Border:
         metadata = context.invocation_metadata() or ()
         request_id = _request_id(metadata)
         try:
-            call = self._admit(metadata, request_id)
+            call = await self._admit(metadata, request_id)
             await context.send_initial_metadata(OPEN)
             async with aclosing(self._function(self._all_checked(requests), call)) as responses:
                 async for response in responses:
@@ -182,9 +182,9 @@ class _Border:
         except (Exception, asyncio.CancelledError) as error:
             await self._abort(context, error, request_id)
 
-    def _admit(self, metadata: Metadata, request_id: str) -> Call:
+    async def _admit(self, metadata: Metadata, request_id: str) -> Call:
         self._gate()
-        identity = self._authenticator.identify(metadata)
+        identity = await self._authenticator.caller(metadata)
         open_to_all = self._internal or not self._any_of
         if identity.internal != self._internal or not (
             open_to_all or self._any_of & identity.permissions

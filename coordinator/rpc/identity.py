@@ -1,8 +1,8 @@
 """Who calls: credentials in, an identity with permissions out.
 
-Direct clients present `authorization: Bearer sgk_…`; gateways present the installation's secret and say
-on whose behalf they call; agents present the join token. Secrets are compared in constant time, and only
-digests of keys are ever kept.
+Direct clients present an API key (`authorization: Bearer sgk_…`) or a JWT of the identity provider; gateways
+present the installation's secret and say on whose behalf they call; agents present the join token. Secrets
+are compared in constant time, and only digests of keys are ever kept.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Key
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.view import View
+from scaimind.service.roles import BadToken, KeysOutOfReach, permission_name
 from scaimind.v1 import options_pb2
 
-PREFIX = "scaimind:"
-NAMES = {
-    value.number: PREFIX + value.name.lower()
-    for value in options_pb2.Permission.DESCRIPTOR.values
-    if value.number
-}
-NUMBERS = {
-    name: options_pb2.Permission.Value(name.removeprefix(PREFIX).upper()) for name in NAMES.values()
-}
+if TYPE_CHECKING:  # who takes no tokens loads no cryptography
+    from scaimind.service.tokens import Tokens
+
+PROVIDER_RETRY_AFTER_S = 5.0
+NAMES = {number: permission_name(number) for number in options_pb2.Permission.values() if number}
+NUMBERS = {name: number for number, name in NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,7 @@ class Identity:
     user_id: str
     permissions: frozenset[str]
     key_id: str = ""
+    ends_at_ms: int = 0  # when the credential ends by itself; 0 is never
     internal: bool = False
 
 
@@ -49,15 +49,56 @@ def key_is_valid(key: Key, now_ms: int) -> bool:
 class Authenticator:
     """Turns a call's metadata into an identity, or refuses."""
 
-    def __init__(self, view: View, clock: Clock, *, api_secret: str, join_token: str) -> None:
+    def __init__(
+        self,
+        view: View,
+        clock: Clock,
+        *,
+        api_secret: str,
+        join_token: str,
+        tokens: Tokens | None = None,
+    ) -> None:
+        self._tokens = tokens
         self._view = view
         self._clock = clock
         self._api_secret = api_secret.encode()
         self._join_token = join_token.encode()
         self._identities: dict[str, tuple[Key, Identity]] = {}  # of keys that were seen valid
 
+    async def caller(self, metadata: Iterable[tuple[str, str | bytes]]) -> Identity:
+        """The caller of one call, by any credential.
+
+        Raises:
+            Refusal: AUTH_TOKEN_MISSING, AUTH_TOKEN_INVALID or IDENTITY_PROVIDER_UNAVAILABLE.
+        """
+        fields = {key: value for key, value in metadata if isinstance(value, str)}
+        token = fields.get("authorization", "").partition(" ")[2].strip()
+        # A token has three parts, and nothing else that is taken here has a dot.
+        if self._tokens is None or "x-api-secret" in fields or token.count(".") != 2:
+            return self.identify(fields.items())
+        try:
+            bearer = await self._tokens.bearer(token.encode())
+        except BadToken:
+            raise _invalid() from None
+        except KeysOutOfReach:
+            raise Refusal(
+                Reason.IDENTITY_PROVIDER_UNAVAILABLE,
+                "tokens cannot be checked at the moment; ask again",
+                retry_after_s=PROVIDER_RETRY_AFTER_S,
+            ) from None
+        return Identity(
+            bearer.tenant_id,
+            bearer.user_id,
+            bearer.permissions,
+            ends_at_ms=int(bearer.ends_at * 1000),
+        )
+
     def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Identity:
-        """The caller of one call. Raises Refusal AUTH_TOKEN_MISSING or AUTH_TOKEN_INVALID."""
+        """The caller, by a credential that the coordinator keeps itself.
+
+        Raises:
+            Refusal: AUTH_TOKEN_MISSING or AUTH_TOKEN_INVALID.
+        """
         fields = {key: value for key, value in metadata if isinstance(value, str)}
         secret = fields.get("x-api-secret")
         if secret is not None:
@@ -76,12 +117,20 @@ class Authenticator:
         """The identity of the key with this digest. Raises Refusal AUTH_TOKEN_INVALID."""
         key = self._view.keys_by_sha256.get(key_sha256)
         if key is None or not key_is_valid(key, self._clock.now_ms()):
-            raise Refusal(Reason.AUTH_TOKEN_INVALID, "the credential is unknown or not valid")
+            raise _invalid()
         known = self._identities.get(key_sha256)
         if known is not None and known[0] is key:
             return known[1]
-        permissions = frozenset(PREFIX + name.lower() for name in key.permissions)
-        identity = Identity(key.tenant_id, key.user_id, permissions, key_id=key.key_id)
+        permissions = frozenset(
+            NAMES[options_pb2.Permission.Value(name)] for name in key.permissions
+        )
+        identity = Identity(
+            key.tenant_id,
+            key.user_id,
+            permissions,
+            key_id=key.key_id,
+            ends_at_ms=key.expires_at_ms,
+        )
         self._identities[key_sha256] = key, identity
         return identity
 
@@ -94,3 +143,7 @@ class Authenticator:
         names = fields.get("x-permissions", "").split(",")
         permissions = frozenset(name.strip() for name in names if name.strip() in NUMBERS)
         return Identity(tenant_id, fields.get("x-user-id", ""), permissions)
+
+
+def _invalid() -> Refusal:
+    return Refusal(Reason.AUTH_TOKEN_INVALID, "the credential is unknown or not valid")

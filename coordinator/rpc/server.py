@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -34,6 +35,9 @@ from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
 from scaimind.agent.v1 import agent_service_pb2
 from scaimind.v1 import key_service_pb2, mind_coordinator_pb2
+
+if TYPE_CHECKING:
+    from scaimind.service.tokens import Tokens
 
 REQUEST_BYTES_MAX = 16 * 1024 * 1024
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
@@ -68,6 +72,7 @@ class Parts:
     api_secret: str
     join_token: str
     checker: Checker
+    tokens: Tokens | None = None
 
 
 class Server:
@@ -117,7 +122,11 @@ class Server:
         driver, store, streams = parts.driver, parts.store, parts.streams
         clock, telemetry = parts.clock, parts.telemetry
         authenticator = Authenticator(
-            driver.view, clock, api_secret=parts.api_secret, join_token=parts.join_token
+            driver.view,
+            clock,
+            api_secret=parts.api_secret,
+            join_token=parts.join_token,
+            tokens=parts.tokens,
         )
         documents = Documents(store, streams)
         reader = JobReader(driver, store)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from scaimind.service.settings import ServiceSettings, split_address
+from scaimind.service.settings import split_address
+from scaimind.service.token_settings import TokenSettings
 
 
-class CoordinatorSettings(ServiceSettings):
+class CoordinatorSettings(TokenSettings):
     """The coordinator: schedules jobs, keeps what it promised, answers over gRPC."""
 
     grpc: str = Field(default="127.0.0.1:50051", description="address to serve gRPC on")

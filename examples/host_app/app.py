@@ -25,8 +25,8 @@ from starlette.routing import Mount, Route
 
 from gateway.app import create_app
 from gateway.auth import Headers, Identity, unauthenticated
-from gateway.roles import PERMISSIONS
 from gateway.upstream import Upstream
+from scaimind.service.roles import PERMISSIONS
 
 PLACE = "/v1/modules/scaimind"
 

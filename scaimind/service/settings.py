@@ -112,4 +112,6 @@ def _option(argv: Sequence[str], name: str) -> str | None:
 
 
 def _fault(program: str, field: str, message: str) -> str:
-    return f"{program}: --{field.replace('_', '-')}: {message} (python -m {program} --help)"
+    flag = f"--{field.replace('_', '-')}: " if field else ""  # a fault of several has no one flag
+    text = message.removeprefix("Value error, ")
+    return f"{program}: {flag}{text} (python -m {program} --help)"

@@ -14,9 +14,9 @@ import httpx
 from starlette.responses import JSONResponse, Response
 
 from tests.integration.coordinator.house import Program
-from tests.integration.gateway.provider import AUDIENCE, ISSUER, claims, provider, token
 from tests.support.files import Answer, serving
 from tests.support.ports import Port
+from tests.support.provider import AUDIENCE, ISSUER, claims, provider, token
 from tests.support.waiting import until
 
 LINES = b'{"text": "one"}\n{"text": "two"}\n'

@@ -16,13 +16,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from gateway import exchange as module
 from gateway.auth import Identity
 from gateway.exchange import ACCESS_TOKEN, GRANT, Exchange
-from gateway.jwks import KeySet, from_url
-from gateway.roles import Claims
 from gateway.status import Failure
-from gateway.tokens import Tokens
+from scaimind.service.jwks import KeySet, from_url
+from scaimind.service.roles import Claims
+from scaimind.service.tokens import Tokens
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
-from tests.integration.gateway.provider import (
+from tests.integration.gateway.scripted import World, world
+from tests.integration.gateway.test_requests import SUBMIT
+from tests.support.provider import (
     AUDIENCE,
     ISSUER,
     Provider,
@@ -30,8 +32,6 @@ from tests.integration.gateway.provider import (
     provider,
     token,
 )
-from tests.integration.gateway.scripted import World, world
-from tests.integration.gateway.test_requests import SUBMIT
 
 SECRET_TOKEN = "minted-secret-token"
 CALLER = claims(module_permissions=["scaimind:manage"])

@@ -11,8 +11,9 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from gateway.jwks import KeySet, KeysOutOfReach, from_file, read_keys
-from tests.integration.gateway.provider import EC_KEY, RSA_KEY, jwk
+from scaimind.service.jwks import KeySet, from_file, read_keys
+from scaimind.service.roles import KeysOutOfReach
+from tests.support.provider import EC_KEY, RSA_KEY, jwk
 
 RSA, EC = jwk(RSA_KEY, "r"), jwk(EC_KEY, "e")
 

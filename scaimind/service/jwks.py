@@ -21,6 +21,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from scaimind.service.roles import KeysOutOfReach
+
 TTL_S = 300.0
 BETWEEN_FETCHES_S = 10.0
 STALE_FOR_S = 86_400.0
@@ -31,11 +33,7 @@ _PUBLIC = frozenset(("kty", "crv", "n", "e", "x", "y"))
 
 Fetch = Callable[[], Awaitable[bytes]]
 
-log = structlog.get_logger("gateway")
-
-
-class KeysOutOfReach(Exception):
-    """There is no set of keys, and none can be had."""
+log = structlog.get_logger("identity")
 
 
 @dataclass(frozen=True, slots=True)

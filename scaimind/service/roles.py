@@ -1,4 +1,4 @@
-"""What the claims of a token say about its bearer: tenant, user, and what they may do."""
+"""Permissions by their public names, roles, and what the claims of a token say about its bearer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.auth import Identity
-from gateway.catalog import permission_name
 from scaimind.v1 import options_pb2
+
+
+def permission_name(number: int) -> str:
+    """The name by which a permission travels, such as `scaimind:view`."""
+    try:
+        name = options_pb2.Permission.Name(number)  # type: ignore[arg-type]
+    except ValueError:
+        name = str(number)
+    return f"scaimind:{name.lower()}"
+
 
 PERMISSIONS = frozenset(
     permission_name(number) for number in options_pb2.Permission.values() if number
@@ -26,6 +34,39 @@ ROLES: Mapping[str, frozenset[str]] = {
 }
 
 
+class BadToken(Exception):
+    """A token that is not good; the text is for the log at DEBUG alone."""
+
+
+class KeysOutOfReach(Exception):
+    """The identity provider's keys are not known, and cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Whom a good token was given to.
+
+    Raises:
+        ValueError: it cannot travel as gRPC metadata, or has no tenant.
+    """
+
+    tenant_id: str
+    user_id: str
+    permissions: frozenset[str]
+    """Names such as `scaimind:view`."""
+    ends_at: float
+    """When the token ends, in seconds since 1970 UTC."""
+    exchanged: bool
+    """Whether the token was itself got by exchange; such a one is not exchanged again."""
+
+    def __post_init__(self) -> None:
+        for text in (self.tenant_id, self.user_id):
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError("an identity must be printable ASCII")
+        if not self.tenant_id.strip():
+            raise ValueError("an identity must have a tenant")
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """Which claims are read, and what each role may do."""
@@ -36,7 +77,7 @@ class Claims:
     permissions: str = "module_permissions"
     table: Mapping[str, frozenset[str]] = field(default_factory=lambda: ROLES)
 
-    def identity(self, claims: Mapping[str, Any], *, token: str) -> Identity:
+    def bearer(self, claims: Mapping[str, Any], *, ends_at: float) -> Bearer:
         """The caller that verified claims describe.
 
         Raises:
@@ -45,12 +86,12 @@ class Claims:
         granted = set(_words(claims, self.permissions)) & PERMISSIONS
         for role in _words(claims, self.roles):
             granted |= self.table.get(role, frozenset())
-        return Identity(
+        return Bearer(
             _name(claims, self.tenant),
             _name(claims, self.user),
             frozenset(granted),
-            # A token that was got by exchange is not exchanged again.
-            subject_token="" if "act" in claims else token,
+            ends_at=ends_at,
+            exchanged="act" in claims,
         )
 
 
