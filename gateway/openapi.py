@@ -12,10 +12,10 @@ import msgspec
 
 from gateway import openapi_own as own
 from gateway import tickets
-from gateway.bind import IDEMPOTENCY_HEADER, RESUME_HEADER, Leaf
+from gateway.bind import IDEMPOTENCY_FIELD, IDEMPOTENCY_HEADER, RESUME_HEADER, Leaf
 from gateway.catalog import Catalog
 from gateway.endpoint import Endpoint
-from gateway.schemas import Schemas
+from gateway.schemas import Schemas, reached
 
 _ERRORS = {
     "400": "The request cannot be read, or the coordinator refuses it.",
@@ -23,11 +23,17 @@ _ERRORS = {
     "403": "The credential does not allow this.",
     "404": "There is no such thing, or it is another tenant's.",
     "409": "It does not fit the present state.",
+    "414": "The address is too long.",
     "422": "The request does not fit the schema; one detail for each field at fault.",
     "429": "Too much at once; see Retry-After.",
     "500": "Something went wrong on our side.",
     "503": "The coordinator is out of reach; see Retry-After.",
     "504": "The coordinator did not answer in time.",
+}
+_BODY_ERRORS = {
+    "408": "The body did not come in time.",
+    "413": "The body is too large.",
+    "415": "The body is not JSON in UTF-8, or is compressed.",
 }
 
 
@@ -39,15 +45,29 @@ class Described:
     json: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The schemas of what is asked and of what is answered."""
+
+    asked: Schemas
+    answered: Schemas
+
+
 def describe(catalog: Catalog, endpoints: Iterable[Endpoint], *, prefix: str) -> Described:
     """Describes all endpoints; `prefix` becomes the server's path."""
-    schemas = Schemas(catalog)
+    endpoints = list(endpoints)
+    methods = [endpoint.method for endpoint in endpoints]
+    both = reached(each.request for each in methods) & reached(each.response for each in methods)
+    made: dict[str, Any] = {}
+    sides = Sides(
+        Schemas(catalog, made, asked=True, both=both), Schemas(catalog, made, asked=False)
+    )
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         binding = endpoint.route.binding
         operations = paths.setdefault(_path(endpoint), {})
-        operations[binding.verb.lower()] = _operation(endpoint, schemas)
-    paths[tickets.PATH] = {"post": own.ticket_operation(_errors())}
+        operations[binding.verb.lower()] = _operation(endpoint, sides)
+    paths[tickets.PATH] = {"post": own.ticket_operation(_errors(body=True))}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "MindCoordinator", "version": _version()},
@@ -56,8 +76,8 @@ def describe(catalog: Catalog, endpoints: Iterable[Endpoint], *, prefix: str) ->
         "paths": dict(sorted(paths.items())),
         "components": {
             "securitySchemes": own.SECURITY,
-            "responses": {code: _error(text) for code, text in _ERRORS.items()},
-            "schemas": {**schemas.made, **own.SCHEMAS, "Meta": _META, "Error": _ERROR},
+            "responses": {code: _error(text) for code, text in (_ERRORS | _BODY_ERRORS).items()},
+            "schemas": {**made, **own.SCHEMAS, "Meta": _META, "Error": _ERROR},
         },
     }
     return Described(document, msgspec.json.encode(document))
@@ -116,31 +136,33 @@ def _path(endpoint: Endpoint) -> str:
     return path
 
 
-def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, sides: Sides) -> dict[str, Any]:
     method, binder = endpoint.method, endpoint.binder
     needs = " or ".join(f"`{name}`" for name in sorted(method.any_of)) or "any credential"
     operation: dict[str, Any] = {
         "operationId": method.name,
         "summary": method.comment.split(". ")[0].rstrip("."),
         "description": f"{method.comment}\n\nNeeds {needs}.",
-        "parameters": _parameters(endpoint, schemas),
-        "responses": _responses(endpoint, schemas),
+        "parameters": _parameters(endpoint, sides.asked),
+        "responses": _responses(endpoint, sides.answered),
     }
     if method.streaming:
         operation["security"] = own.OR_A_TICKET
     if binder.takes_body:
-        field = endpoint.route.binding.body
-        whole = field == "*"
-        schema = (
-            schemas.reference(method.request)
-            if whole
-            else schemas.field(method.request.fields_by_name[field])
-        )
-        operation["requestBody"] = {
-            "required": whole and bool(schemas.required(method.request)),
-            "content": {"application/json": {"schema": schema}},
-        }
+        operation["requestBody"] = _body(endpoint, sides.asked)
     return operation
+
+
+def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
+    method, field = endpoint.method, endpoint.route.binding.body
+    if field == "*":
+        elsewhere = {*endpoint.binder.path, IDEMPOTENCY_FIELD}
+        schema = schemas.body(method.request, f"{method.name}Body", without=elsewhere)
+        required = bool({*schemas.required(method.request)} - elsewhere)
+    else:
+        schema = schemas.field(method.request.fields_by_name[field], nullable=False)
+        required = field in schemas.required(method.request)
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
@@ -151,6 +173,7 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
     made += [
         _parameter(name, leaf, schemas=schemas, place="query")
         for name, leaf in binder.query.items()
+        if name != IDEMPOTENCY_FIELD
     ]
     if binder.keyed:
         made.append(
@@ -168,11 +191,12 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
 def _parameter(name: str, leaf: Leaf, *, schemas: Schemas, place: str) -> dict[str, Any]:
     schema = schemas.field(leaf.field, nullable=False)
     text = schema.pop("description", "")
-    required = place == "path" or leaf.field.name in schemas.required(leaf.field.containing_type)
+    message = leaf.field.containing_type
+    needed = not leaf.parents and message is not None and name in schemas.required(message)
     return {
         "name": name,
         "in": place,
-        "required": required,
+        "required": place == "path" or needed,
         "description": text,
         "schema": schema,
     }
@@ -187,26 +211,34 @@ def _responses(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
     method = endpoint.method
     if method.streaming:
         over = {"description": "It is over."}
-        return {"200": _events(endpoint, schemas), "204": over} | _errors()
+        return {"200": _events(endpoint, schemas), "204": over} | _errors(body=False)
     schema = own.envelope(schemas.reference(method.response))
     content = {"application/json": {"schema": schema}}
-    return {str(method.http_status): {"description": "Done.", "content": content}} | _errors()
+    done = {"description": "Done.", "content": content}
+    return {str(method.http_status): done} | _errors(body=endpoint.binder.takes_body)
 
 
-def _errors() -> dict[str, Any]:
-    return {code: {"$ref": f"#/components/responses/{code}"} for code in _ERRORS}
+def _errors(*, body: bool) -> dict[str, Any]:
+    codes = sorted(_ERRORS | _BODY_ERRORS if body else _ERRORS)
+    return {code: {"$ref": f"#/components/responses/{code}"} for code in codes}
 
 
 def _events(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
-    """OpenAPI 3.1 cannot tell the events of a stream apart; each stands under its name."""
+    """What a stream is made of. The schema is that of each event; the JSON in its data is described
+    by the schema of the event's name."""
     event = endpoint.method.response.fields_by_name["events"].message_type
     assert event is not None
-    names = {
+    named = {
         field.name: schemas.reference(field.message_type)
         for field in event.oneofs[0].fields
         if field.message_type is not None
     }
-    content = {"text/event-stream": {"schema": {"type": "string"}, "x-events": names}}
+    kinds = [
+        own.event(name, inner, text=schemas.comment(f"{event.full_name}.{name}"))
+        for name, inner in named.items()
+    ]
+    schema = {"oneOf": [*kinds, own.STREAM_ERROR]}
+    content = {"text/event-stream": {"schema": schema, "x-events": named}}
     return {"description": "Server-sent events.", "content": content}
 
 

@@ -66,6 +66,32 @@ def envelope(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def event(name: str, data: dict[str, Any], *, text: str, identified: bool = True) -> dict[str, Any]:
+    """The schema of a server-sent event whose data is JSON."""
+    return {
+        "type": "object",
+        "description": text,
+        "required": ["event", "data", *(["id"] if identified else [])],
+        "properties": {
+            "event": {"const": name},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": data,
+            },
+            "id": {"type": "string", "description": "For going on after it."},
+        },
+    }
+
+
+STREAM_ERROR = event(
+    "error",
+    {"const": {"error": "stream ended"}},
+    text="The stream broke; connect again and it goes on after the last event.",
+    identified=False,
+)
+
+
 def ticket_operation(errors: dict[str, Any]) -> dict[str, Any]:
     """The operation that gives tickets."""
     answer = envelope({"$ref": "#/components/schemas/StreamTicket"})

@@ -1,8 +1,9 @@
 """The route table: which method serves which verb and path. Built once, from the catalog.
 
 Routing works on the percent-encoded path: `%2F` inside a segment is part of an identifier, never a
-slash. The most literal template wins; a table in which two templates claim one path without one of
-them being the more literal is refused at start.
+slash. The most literal template wins, whatever the verb: it owns the path, and a verb that it lacks is
+not looked for further. A table in which two templates claim one path without one of them being the
+more literal is refused at start.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class RouteTable:
             by_verb.setdefault(route.binding.verb, []).append(route)
         for rivals in by_verb.values():
             _refuse_ambiguity(rivals)
+        templates = {route.template.text: route.template for route in self.routes}
         self._by_verb: Mapping[str, _Verb] = {
-            verb: _Verb(routes) for verb, routes in sorted(by_verb.items())
+            verb: _Verb(routes, templates.values()) for verb, routes in sorted(by_verb.items())
         }
 
     def find(self, verb: str, path: str) -> Match | None:
@@ -83,23 +85,29 @@ def build(catalog: Catalog) -> RouteTable:
 
 class _Verb:
     """The routes of one verb as one regular expression; the named group that closes a branch
-    tells which route it was."""
+    tells which route it was. A template that others own, and that lies within one of this verb, is
+    a branch that leads nowhere."""
 
-    def __init__(self, routes: list[Route]) -> None:
+    def __init__(self, routes: list[Route], templates: Iterable[Template]) -> None:
+        own = {route.template.text: route for route in routes}
         branches, group = [], 1
         self._routes: dict[str, tuple[Route, tuple[tuple[str, int], ...]]] = {}
-        for index, route in enumerate(routes):
-            fields = [variable.field for variable in route.template.variables]
-            places = tuple((field, group + offset) for offset, field in enumerate(fields))
+        for index, template in enumerate(sorted(templates, key=lambda each: each.order)):
+            route = own.get(template.text)
+            if route is None and not _shadows(template, routes):
+                continue
+            fields = [variable.field for variable in template.variables]
             mark = f"route{index}"
-            self._routes[mark] = (route, places)
-            branches.append(f"{route.template.pattern()}(?P<{mark}>)")
+            if route is not None:
+                places = tuple((field, group + offset) for offset, field in enumerate(fields))
+                self._routes[mark] = (route, places)
+            branches.append(f"{template.pattern()}(?P<{mark}>)")
             group += len(fields) + 1
         self._pattern = re.compile("|".join(f"(?:{branch})" for branch in branches))
 
     def find(self, path: str) -> Match | None:
         found = self._pattern.fullmatch(path)
-        if not found or found.lastgroup is None:
+        if not found or found.lastgroup not in self._routes:
             return None
         route, places = self._routes[found.lastgroup]
         try:
@@ -107,6 +115,12 @@ class _Verb:
         except UnicodeDecodeError:
             return None
         return Match(route, variables)
+
+
+def _shadows(template: Template, routes: list[Route]) -> bool:
+    """Whether it is narrower than one of these routes, and takes the same paths as none."""
+    wider = [route.template for route in routes if route.template.contains(template)]
+    return bool(wider) and not any(template.contains(each) for each in wider)
 
 
 def _refuse_ambiguity(routes: list[Route]) -> None:

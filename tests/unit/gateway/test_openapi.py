@@ -70,6 +70,25 @@ def test_bounds_and_comments_of_fields_are_there() -> None:
     assert schemas["Job"]["properties"]["created_at"]["format"] == "date-time"
 
 
+def test_a_request_says_all_that_it_takes_and_an_answer_all_that_it_has() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    pause = schemas["PauseJobBody"]
+    assert set(pause["properties"]) == {
+        "save_checkpoint",
+        "checkpoint_timeout_seconds",
+        "on_timeout",
+    }
+    assert pause["additionalProperties"] is False
+    assert schemas["BenchmarkInput"]["required"] == ["name"]
+    assert "null" in schemas["BenchmarkInput"]["properties"]["num_samples"]["type"]
+    assert schemas["Benchmark"]["properties"]["num_samples"]["type"] == "integer"
+    assert set(schemas["Benchmark"]["required"]) == set(schemas["Benchmark"]["properties"])
+    assert "additionalProperties" not in schemas["Benchmark"]
+    kinds = schemas["TrainingConfigInput"]["properties"]["training_type"]["enum"]
+    assert "SFT" in kinds
+    assert "TRAINING_TYPE_UNSPECIFIED" not in kinds
+
+
 def test_streams_tell_their_events() -> None:
     operation = DOCUMENT["paths"]["/jobs/{job_id}/logs"]["get"]
     events = operation["responses"]["200"]["content"]["text/event-stream"]["x-events"]

@@ -87,3 +87,16 @@ def test_the_verbs_of_a_path_are_known() -> None:
     assert table.allowed("/jobs") == ("GET", "POST")
     assert table.allowed("/jobs/j/cancel") == ("POST",)
     assert table.allowed("/nowhere") == ()
+
+
+def test_the_most_literal_path_owns_its_verbs() -> None:
+    table = build(CATALOG)
+    assert table.allowed("/jobs/batch") == ("POST",)
+    assert table.find("GET", "/jobs/batch") is None
+    assert method_of(table, "GET", "/jobs/batches") == "/jobs/{job_id}"
+
+
+def test_the_same_path_may_name_its_variables_differently_for_each_verb() -> None:
+    table = RouteTable([route("GET", "/a/{x}"), route("POST", "/a/{y}"), route("GET", "/{z}/{w}")])
+    assert table.allowed("/a/b") == ("GET", "POST")
+    assert method_of(table, "GET", "/a/b") == "/a/{x}"
