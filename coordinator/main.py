@@ -22,6 +22,7 @@ from coordinator.data.checker import Checker
 from coordinator.data.terms import Rules
 from coordinator.data_dir import STORE, STREAMS, check_whole
 from coordinator.rpc.server import Parts, Server
+from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -172,6 +173,7 @@ async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
         join_token=_secret(settings.join_token_file, directory / "join.token"),
         checker=Checker(data_rules(settings)),
         tokens=settings.tokens(),
+        tls=_tls(settings),
     )
 
 
@@ -229,6 +231,12 @@ def _logs_budget(settings: CoordinatorSettings) -> int:
     if is_shared(settings.store) and "all_logs_bytes" not in settings.model_fields_set:
         return ALL_LOGS_BYTES
     return settings.all_logs_bytes
+
+
+def _tls(settings: CoordinatorSettings) -> ServerTls | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return ServerTls(cert=settings.tls_cert, key=settings.tls_key, ca=settings.tls_ca)
 
 
 def _secret(given: Path | None, default: Path) -> str:

@@ -19,7 +19,10 @@ def assemble(settings: GatewaySettings) -> Gateway:
         ValueError: a setting cannot be used.
     """
     upstream = Upstream(
-        settings.coordinator, secret=settings.secret(), timeout_s=settings.timeout_s
+        settings.coordinator,
+        secret=settings.secret(),
+        timeout_s=settings.timeout_s,
+        tls=settings.tls,
     )
     return create_app(
         upstream,

@@ -8,10 +8,11 @@ from pydantic import Field, field_validator
 
 from gateway.app import PREFIX
 from scaimind.service.settings import check_server, split_address
+from scaimind.service.tls_settings import ClientTlsSettings
 from scaimind.service.token_settings import TokenSettings, require_tls
 
 
-class GatewaySettings(TokenSettings):
+class GatewaySettings(TokenSettings, ClientTlsSettings):
     """The gateway: the coordinator over REST and server-sent events."""
 
     http: str = Field(default="127.0.0.1:8080", description="HOST:PORT to serve HTTP on")

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.catalog import Method
-from scaimind import leader
+from scaimind.channel import Tls, open_aio
 
 Metadata = tuple[tuple[str, str], ...]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,9 +44,12 @@ class ClientGone(Exception):
 class Upstream:
     """Calls of the coordinator. The channel opens with the first call, in the running loop."""
 
-    def __init__(self, target: str, *, secret: str = "", timeout_s: float = 15.0) -> None:
+    def __init__(
+        self, target: str, *, secret: str = "", timeout_s: float = 15.0, tls: Tls | None = None
+    ) -> None:
         """Keeps where the coordinator is (`HOST:PORT`, or several parted by commas), the
-        installation's secret, and the deadline of a unary call."""
+        installation's secret, the deadline of a unary call, and how to speak TLS."""
+        self._tls = tls
         self.timeout_s = timeout_s
         self._target = target
         self._secret: Metadata = ((SECRET_KEY, secret),) if secret else ()
@@ -93,9 +96,7 @@ class Upstream:
 
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(
-                leader.target(self._target), options=leader.options(self._target, OPTIONS)
-            )
+            self._channel = open_aio(self._target, OPTIONS, tls=self._tls)
         return self._channel
 
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import grpc
 import structlog
 
 from node_agent.files import replace_file, sync
@@ -31,9 +30,9 @@ from node_agent.settings import Settings
 from node_agent.spool import Spool
 from node_agent.telemetry import TelemetryReporter, open_probe
 from node_agent.telemetry.probe import Probe
-from scaimind import leader
 from scaimind.agent.v1.agent_service_pb2 import NodeOffer
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from scaimind.channel import open_aio
 from scaimind.service import log as service_log
 
 SUPERSEDED = 3
@@ -75,10 +74,7 @@ async def _serve(
         runtime = ProcessRuntime(tasks, contact, mark=mark)
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
-        channel = grpc.aio.insecure_channel(
-            leader.target(settings.coordinator),
-            options=leader.options(settings.coordinator, CHANNEL_OPTIONS),
-        )
+        channel = open_aio(settings.coordinator, CHANNEL_OPTIONS, tls=settings.tls)
         stack.push_async_callback(channel.close)
         stub = AgentServiceStub(channel)
         metadata = (("authorization", f"Bearer {token}"),) if token else ()

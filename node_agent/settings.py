@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from scaimind.service.settings import ServiceSettings, check_server
+from scaimind.service.settings import check_server
+from scaimind.service.tls_settings import ClientTlsSettings
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -19,7 +20,7 @@ def _default_node_id() -> str:
     return name if _NODE_ID.fullmatch(name) else "node"
 
 
-class Settings(ServiceSettings):
+class Settings(ClientTlsSettings):
     """Everything that an agent can be told."""
 
     coordinator: str = Field(

@@ -26,6 +26,7 @@ from coordinator.rpc.jobs import JobMethods, JobReader
 from coordinator.rpc.keys import KeyMethods
 from coordinator.rpc.life import LifeMethods
 from coordinator.rpc.pages import PageTokens
+from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.leadership import RETRY_AFTER_S, Leadership
@@ -73,6 +74,7 @@ class Parts:
     join_token: str
     checker: Checker
     tokens: Tokens | None = None
+    tls: ServerTls | None = None
 
 
 class Server:
@@ -82,6 +84,7 @@ class Server:
         self._server = grpc.aio.server(options=list(OPTIONS))
         self._health = health.aio.HealthServicer()
         self._view = parts.driver.view
+        self._tls = parts.tls
         self._add_services(parts)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [service.full_name for service in SERVICES]
@@ -93,12 +96,15 @@ class Server:
         """Binds and answers calls, in bad health yet; answers the port.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address cannot be had, or the certificate cannot be used.
         """
         await self.set_serving(False)
         try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
+            if self._tls is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._tls.credentials())
+        except (RuntimeError, ValueError) as error:
             raise OSError(f"cannot serve on {address}: {error}") from error
         if port == 0:
             raise OSError(f"cannot serve on {address}: the port is in use")

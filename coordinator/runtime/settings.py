@@ -8,10 +8,11 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from scaimind.service.settings import split_address
+from scaimind.service.tls_settings import ServerTlsSettings
 from scaimind.service.token_settings import TokenSettings
 
 
-class CoordinatorSettings(TokenSettings):
+class CoordinatorSettings(TokenSettings, ServerTlsSettings):
     """The coordinator: schedules jobs, keeps what it promised, answers over gRPC."""
 
     grpc: str = Field(default="127.0.0.1:50051", description="address to serve gRPC on")

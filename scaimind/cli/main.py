@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import typer
 
 from scaimind.cli import cluster, data, exits, jobs, keys, watch
-from scaimind.cli.session import ApiKey, Output, Server, Session
+from scaimind.cli.session import (
+    ApiKey,
+    Output,
+    Server,
+    Session,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+)
 from scaimind.cli.text import clean
 from scaimind.cli.up import verb
 
@@ -38,8 +47,14 @@ def build() -> typer.Typer:
         server: Server = None,
         api_key: ApiKey = None,
         output: Output = None,
+        tls_ca: TlsCa = None,
+        tls_cert: TlsCert = None,
+        tls_key: TlsKey = None,
+        tls_name: TlsName = None,
     ) -> None:
         session: Session = context.obj
+        tls = {"ca": tls_ca, "cert": tls_cert, "key": tls_key, "name": tls_name}
+        session.tls = {name: value for name, value in tls.items() if value}
         session.server, session.api_key = server, api_key
         session.form = output or session.form
 

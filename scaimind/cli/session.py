@@ -6,6 +6,7 @@ and --output besides its own options. They may also stand before the verb.
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,6 +43,44 @@ Output = Annotated[
     typer.Option("--output", "-o", help="How to print (default: table)", show_default=False),
 ]
 
+# These stand before the verb alone: they belong to a place, and are better set once as variables.
+TlsCa = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-ca",
+        metavar="FILE",
+        help="Speak TLS; who may vouch for the coordinator, or `system` (default: MIND_TLS_CA)",
+        show_default=False,
+    ),
+]
+TlsCert = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-cert",
+        metavar="FILE",
+        help="Your certificate, where the coordinator asks for one (default: MIND_TLS_CERT)",
+        show_default=False,
+    ),
+]
+TlsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-key",
+        metavar="FILE",
+        help="Private key of your certificate (default: MIND_TLS_KEY)",
+        show_default=False,
+    ),
+]
+TlsName = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-name",
+        metavar="NAME",
+        help="Name in the coordinator's certificate (default: MIND_TLS_NAME, else its address)",
+        show_default=False,
+    ),
+]
+
 _COMMON: dict[str, Any] = {"server": Server, "api_key": ApiKey, "output": Output}
 
 
@@ -58,15 +97,17 @@ class Session:
         self.server = server
         self.api_key = api_key
         self.form = output or Format.table
+        self.tls: dict[str, str] = {}
         self._client: Client | None = None
 
     @property
     def client(self) -> "Client":
         """The client; it gives a coordinator that does not answer a few seconds."""
         if self._client is None:
-            from scaimind.client import Client
+            from scaimind.client import Client, Tls
 
-            self._client = Client(self.server, self.api_key, retry_s=RETRY_S)
+            tls = replace(Tls.from_environment(), **self.tls)
+            self._client = Client(self.server, self.api_key, tls=tls, retry_s=RETRY_S)
             self.server = self._client.server
         return self._client
 

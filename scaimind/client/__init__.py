@@ -6,6 +6,7 @@
 ...         print(event.log.message)
 """
 
+from scaimind.channel import Tls
 from scaimind.client.aio import AsyncClient
 from scaimind.client.connection import default_data_dir
 from scaimind.client.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "NotFound",
     "PermissionDenied",
     "ResourceExhausted",
+    "Tls",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

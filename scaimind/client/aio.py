@@ -10,11 +10,10 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc.aio
 
-from scaimind import leader
+from scaimind.channel import open_aio
 from scaimind.client import calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
-from scaimind.client.connection import CHANNEL_OPTIONS
 from scaimind.client.errors import from_call
 from scaimind.client.patience import Follow, Patience, Watch
 from scaimind.v1 import job_pb2
@@ -42,9 +41,7 @@ class _Connection(Caller):
     def _channel(self) -> grpc.aio.Channel:
         """Opened by the first call, because it belongs to the event loop that runs then."""
         if self._opened is None:
-            self._opened = grpc.aio.insecure_channel(
-                leader.target(self.server), options=leader.options(self.server, CHANNEL_OPTIONS)
-            )
+            self._opened = self._open(open_aio)
         return self._opened
 
     async def _unary(self, call: Call[A], *, retry_s: float | None = None) -> A:

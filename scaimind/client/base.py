@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from scaimind.client.connection import credentials, find_api_key, find_server
+from scaimind.channel import Tls
+from scaimind.client.connection import CHANNEL_OPTIONS, credentials, find_api_key, find_server
 from scaimind.client.errors import InvalidArgument
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -21,6 +22,8 @@ P = ParamSpec("P")
 class Caller:
     """Settings of a client.
 
+    `tls` says how to speak TLS; by default the variables MIND_TLS_CA, MIND_TLS_CERT, MIND_TLS_KEY and
+    MIND_TLS_NAME do.
     `timeout_s` is the deadline of a call with all its repetitions; `retry_s` how long a call is
     repeated while the coordinator is UNAVAILABLE; `reconnect_s` how long a stream may be out of
     contact. All in seconds.
@@ -31,15 +34,24 @@ class Caller:
         server: str | None = None,
         api_key: str | None = None,
         *,
+        tls: Tls | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry_s: float = DEFAULT_RETRY_S,
         reconnect_s: float = DEFAULT_RECONNECT_S,
     ) -> None:
         self.server = find_server(server)
         self._metadata = credentials(find_api_key(api_key, self.server))
+        self._tls = Tls.from_environment() if tls is None else tls
         self._timeout_s = timeout_s
         self._retry_s = retry_s
         self._reconnect_s = reconnect_s
+
+    def _open(self, opener: Callable[..., Any]) -> Any:
+        """The channel that an opener of scaimind.channel makes."""
+        try:
+            return opener(self.server, CHANNEL_OPTIONS, tls=self._tls)
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
 
 
 def method(

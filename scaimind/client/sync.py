@@ -8,11 +8,10 @@ from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc
 
-from scaimind import leader
+from scaimind.channel import open_blocking
 from scaimind.client import calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
-from scaimind.client.connection import CHANNEL_OPTIONS
 from scaimind.client.errors import from_call
 from scaimind.client.patience import Follow, Patience, Watch
 from scaimind.v1 import job_pb2
@@ -25,9 +24,7 @@ class _Connection(Caller):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._channel = grpc.insecure_channel(
-            leader.target(self.server), options=leader.options(self.server, CHANNEL_OPTIONS)
-        )
+        self._channel: grpc.Channel = self._open(open_blocking)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ import grpc.aio
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from scaimind.channel import Tls, open_aio
 from scaimind.cli.up.plan import Address
 from scaimind.client import AsyncClient, MindError
 from scaimind.client.connection import KEY_FILE, read_key_file
@@ -27,7 +28,7 @@ async def _until(look: Callable[[], Awaitable[bool]]) -> None:
 async def coordinator_serves(address: Address) -> None:
     """Returns once the coordinator's health is SERVING."""
     options = [("grpc.max_reconnect_backoff_ms", 200), ("grpc.initial_reconnect_backoff_ms", 50)]
-    async with grpc.aio.insecure_channel(str(address), options=options) as channel:
+    async with open_aio(str(address), options, tls=Tls.from_environment()) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         await _until(lambda: _is_serving(health))
 
