@@ -170,6 +170,7 @@ async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
         clock=clock,
         telemetry=Telemetry(),
         api_secret=_secret(settings.api_secret_file, directory / "gateway.secret"),
+        page_secret=await store.secret(),
         join_token=_secret(settings.join_token_file, directory / "join.token"),
         checker=Checker(data_rules(settings)),
         tokens=settings.tokens(),

@@ -196,7 +196,7 @@ def _begins(name: str) -> Filter:
 def _is_beyond(name: str, *, after: bool) -> Filter:
     def is_beyond(resource: Any, moment: Any) -> bool:
         mine, other = _instant(getattr(resource, name)), _instant(moment)
-        return mine > other if after else mine < other
+        return mine >= other if after else mine < other
 
     return is_beyond
 

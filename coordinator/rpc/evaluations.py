@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from google.protobuf import json_format
 
@@ -108,10 +109,10 @@ class EvaluationMethods:
     async def ListEvaluations(
         self, request: api.ListEvaluationsRequest, call: Call
     ) -> api.ListJobsResponse:
-        """A page of the tenant's evaluations, the newest first."""
-        where = api.ListJobsRequest(label=["=".join(LABEL)], page_token=request.page_token)
-        if request.HasField("page_size"):
-            where.page_size = request.page_size
+        """A page of the tenant's evaluations."""
+        asked: dict[str, Any] = {field.name: value for field, value in request.ListFields()}
+        where = api.ListJobsRequest(**asked)
+        where.label.append("=".join(LABEL))
         return await self._jobs.ListJobs(where, call)
 
     async def _points(self, job_id: str, count: int) -> list[Point]:

@@ -134,14 +134,7 @@ class JobMethods:
 
     async def ListJobs(self, request: api.ListJobsRequest, call: Call) -> api.ListJobsResponse:
         """A page of the tenant's jobs."""
-        field, _, direction = (request.order_by or "created_at desc").partition(" ")
-        where = JobFilter(
-            tenant_id=call.identity.tenant_id,
-            statuses=tuple(sorted({job_pb2.Job.Status.Name(one) for one in request.status})),
-            labels=tuple(sorted(_label(text) for text in request.label)),
-            order_by=field,
-            descending=direction == "desc",
-        )
+        where = list_filter(request, call.identity.tenant_id)
         question = repr(where)
         size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
         page = await self._store.list_jobs(
@@ -151,6 +144,7 @@ class JobMethods:
             jobs=await self._documents.messages(page.jobs),
             next_page_token=self._tokens.make(page.next_key, question=question),
             total_count=page.total_count,
+            total_is_least=page.total_is_least,
         )
 
     async def CancelJob(self, request: api.CancelJobRequest, call: Call) -> job_pb2.Job:
@@ -208,6 +202,31 @@ class JobMethods:
             if job is not None and job.tenant_id == command.caller.tenant_id:
                 found.append((job_id, job.status.value))
         return replace(command, finished_dependencies=tuple(found))
+
+
+def list_filter(request: api.ListJobsRequest, tenant_id: str) -> JobFilter:
+    """What a list asks for; equal questions make equal filters."""
+    field, _, direction = (request.order_by or "created_at desc").partition(" ")
+    return JobFilter(
+        tenant_id=tenant_id,
+        statuses=tuple(sorted({job_pb2.Job.Status.Name(one) for one in request.status})),
+        labels=tuple(sorted({_label(text) for text in request.label})),
+        queue_name=request.queue_name,
+        parent_job_id=request.parent_job_id,
+        created_from_ms=_bound_ms(request, "created_after"),
+        created_until_ms=_bound_ms(request, "created_before"),
+        name_prefix=request.name_prefix,
+        order_by=field,
+        descending=direction == "desc",
+    )
+
+
+def _bound_ms(request: api.ListJobsRequest, field: str) -> int | None:
+    """The first millisecond that is not before a time; None where none is given."""
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return None
+    moment = getattr(request, field)
+    return int(moment.seconds * 1000 + -(-moment.nanos // 1_000_000))
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -71,6 +71,7 @@ class Parts:
     clock: Clock
     telemetry: Telemetry
     api_secret: str
+    page_secret: bytes
     join_token: str
     checker: Checker
     tokens: Tokens | None = None
@@ -136,7 +137,7 @@ class Server:
         )
         documents = Documents(store, streams)
         reader = JobReader(driver, store)
-        tokens = PageTokens(parts.api_secret)
+        tokens = PageTokens(parts.page_secret)
 
         def gate() -> None:
             parts.leadership.check()

@@ -273,9 +273,12 @@ def insert_rows(
         while size > len(rows) - done:
             size //= 2
         part = rows[done : done + size]
-        row = f"({','.join('?' * len(part[0]))})"
-        connection.execute(
-            f"{head} VALUES {','.join([row] * size)} {tail}",
-            [value for one in part for value in one],
-        )
+        values, arguments = values_of(part)
+        connection.execute(f"{head} {values} {tail}", arguments)
         done += size
+
+
+def values_of(rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """VALUES (?, …), (?, …) for some rows of one width, and what stands for the marks."""
+    row = f"({','.join('?' * len(rows[0]))})"
+    return f"VALUES {','.join([row] * len(rows))}", [value for one in rows for value in one]

@@ -16,9 +16,14 @@ _OFFSET = 1 << 63  # so that negative numbers come first
 
 def part(value: str | int) -> bytes:
     """One value of a tuple."""
+    return beginning(value) + (b"" if isinstance(value, int) else _END)
+
+
+def beginning(value: str | int) -> bytes:
+    """The least bytes of a value that is not less than this one, whatever follows."""
     if isinstance(value, int):
         return _NUMBER.pack(value + _OFFSET)
-    return value.encode().replace(b"\x00", _ESCAPED) + _END
+    return value.encode().replace(b"\x00", _ESCAPED)
 
 
 def parts(*values: str | int) -> bytes:

@@ -1,125 +1,216 @@
-"""Pages of jobs out of SQLite, at a cost that does not grow with the number of finished jobs.
+"""Pages of jobs out of sorted indexes, at a cost that does not grow with the history.
 
-Each status of a tenant is a run in an index; a page is the first of the merged runs. Where labels are
-asked for and many jobs have them, the runs are walked and each job's labels looked up; where few have
-them, those few are sorted.
+Theory of operation. Jobs are filed by tenant and status in five orders, and once more, by the time when
+they were accepted, under each of their labels; queue and parent are labels too. A `Span` is a stretch of
+such an index: up to 13 runs, one for each status, whose merged beginning is a page. How many jobs stand
+under a label in a status is known without looking; how many lie between two values is counted along
+the index, up to COUNTED_MAX.
+
+So most questions are one span, read from where the page before ended. Where several filters meet, the
+narrowest span is looked through: all of it where it is short, and then sorted; else SCANNED_MAX jobs of
+it, so that a page may hold fewer than it could, and the count is then the least that it can be.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from coordinator.core.records import Job
-from coordinator.sqlite.database import transaction
-from coordinator.store.codec import decode_jobs
 from coordinator.store.protocol import JobFilter, JobPage
-from coordinator.store.rows import ORDERS
+from coordinator.store.rows import ALL, ORDERS, Label, asked_labels, matches
 
 LIMIT_MAX = 1000
+COUNTED_MAX = 10_000
+SCANNED_MAX = 1000
+LAST_CHARACTER, SURROGATES = 0x10FFFF, range(0xD800, 0xE000)
+
+Value = str | int
+Place = tuple[Value, str]  # value of the order, job id
+Entry = tuple[Place, Job | None]  # None for a job that has left the span since
 
 
-def counts(connection: sqlite3.Connection, tenant_id: str) -> dict[str, int]:
-    """A tenant's jobs by status."""
-    return dict(
-        connection.execute(
-            "SELECT status, n FROM job_counts WHERE tenant_id = ? AND n > 0", (tenant_id,)
-        ).fetchall()
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A tenant's jobs in some statuses with a label, low ≤ value of the order < high."""
+
+    tenant_id: str
+    statuses: tuple[str, ...]
+    order: str
+    label: Label = ALL  # where it is another one, the order is created_at
+    low: Value | None = None
+    high: Value | None = None
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.low is not None or self.high is not None
 
 
-class Listing:
-    """One question for a page.
+class Index(Protocol):
+    """What a store answers about its spans."""
 
-    Args:
-        where: which jobs, in which order. Raises ValueError when the order is not known.
-        limit: at most so many, up to LIMIT_MAX.
-        after: the key of the last job of the page before.
+    async def counts(self, tenant_id: str, labels: Sequence[Label]) -> list[dict[str, int]]:
+        """For each label the number of jobs with it, by status; without zeros."""
+
+    async def sizes(self, spans: Sequence[Span], *, at_most: int) -> list[int]:
+        """How many jobs each span holds, counted up to a number."""
+
+    async def entries(
+        self, span: Span, *, after: Place | None, limit: int, descending: bool
+    ) -> list[Entry]:
+        """The next jobs of a span after a place, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """A span, how many jobs it holds, and which filters all of them meet."""
+
+    span: Span
+    size: int
+    meets: frozenset[str | Label]
+
+
+async def read_page(index: Index, where: JobFilter, *, limit: int, after: Place | None) -> JobPage:
+    """A page of what matches, `limit` jobs at most, after the last one of the page before.
+
+    Raises:
+        ValueError: the order is not known.
     """
+    if where.order_by not in ORDERS:
+        raise ValueError(f"jobs cannot be ordered by {where.order_by}")
+    labels = (ALL, *asked_labels(where))
+    counts = await index.counts(where.tenant_id, labels)
+    statuses = tuple(
+        status
+        for status in dict.fromkeys(where.statuses or counts[0])
+        if all(status in one for one in counts)
+    )
+    if not statuses:
+        return JobPage(jobs=(), next_key=None, total_count=0)
+    totals = {
+        label: sum(one[status] for status in statuses)
+        for label, one in zip(labels, counts, strict=True)
+    }
+    paths = await _paths(index, where, statuses, totals=totals)
+    page = _Page(index, where, limit=max(1, min(limit, LIMIT_MAX)), after=after)
+    asked = frozenset(label for label in labels if label != ALL) | _ranges(where)
+    return await page.read(paths, asked)
 
-    def __init__(
-        self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None
-    ) -> None:
-        if where.order_by not in ORDERS:
-            raise ValueError(f"jobs cannot be ordered by {where.order_by}")
+
+def after_prefix(prefix: str) -> str | None:
+    """The least text after all that begin with a prefix; None where there is none."""
+    for end in range(len(prefix), 0, -1):
+        last = ord(prefix[end - 1])
+        if last < LAST_CHARACTER:
+            return prefix[: end - 1] + chr(last + 1 if last + 1 not in SURROGATES else 0xE000)
+    return None
+
+
+def _ranges(where: JobFilter) -> frozenset[str]:
+    asked = {
+        "created_at": where.created_from_ms is not None or where.created_until_ms is not None,
+        "name": bool(where.name_prefix),
+    }
+    return frozenset(order for order, is_asked in asked.items() if is_asked)
+
+
+async def _paths(
+    index: Index, where: JobFilter, statuses: tuple[str, ...], *, totals: Mapping[Label, int]
+) -> list[_Path]:
+    """The ways to the answer; the first leads through all of the tenant's jobs in the statuses."""
+    ranges = _ranges(where)
+    rarest = min(totals, key=lambda label: (totals[label], label == ALL))
+    every = Span(tenant_id=where.tenant_id, statuses=statuses, order=where.order_by)
+    aged = replace(
+        every,
+        order="created_at",
+        label=rarest,
+        low=where.created_from_ms,
+        high=where.created_until_ms,
+    )
+    named = replace(
+        every, order="name", low=where.name_prefix, high=after_prefix(where.name_prefix)
+    )
+    bounded = [one for one in (aged, named) if one.order in ranges]
+    found = await index.sizes(bounded, at_most=COUNTED_MAX) if bounded else []
+    sizes = {aged: totals[rarest]} | dict(zip(bounded, found, strict=True))
+    paths = [_Path(every, totals[ALL], frozenset())]
+    for span, size in sizes.items():
+        meets = ranges & {span.order} | {label for label in (span.label,) if label != ALL}
+        paths.append(_Path(span, size, frozenset(meets)))
+    return paths
+
+
+class _Page:
+    def __init__(self, index: Index, where: JobFilter, *, limit: int, after: Place | None) -> None:
+        self._index = index
         self._where = where
-        self._limit = max(1, min(limit, LIMIT_MAX))
-        self._arguments: dict[str, Any] = {"tenant": where.tenant_id, "limit": self._limit + 1}
-        direction, past = ("DESC", "<") if where.descending else ("ASC", ">")
-        self._order = f"ORDER BY {where.order_by} {direction}, job_id {direction} LIMIT :limit"
-        self._beyond = ""
-        if after is not None:
-            self._beyond = f"AND ({where.order_by}, job_id) {past} (:value, :job_id)"
-            self._arguments |= {"value": after[0], "job_id": after[1]}
+        self._limit = limit
+        self._after = after
 
-    def page(self, connection: sqlite3.Connection) -> JobPage:
-        """Answers it."""
-        with transaction(connection):
-            by_status = counts(connection, self._where.tenant_id)
-            wanted = self._where.statuses or tuple(by_status)
-            statuses = [status for status in dict.fromkeys(wanted) if status in by_status]
-            if not statuses:
-                return JobPage(jobs=(), next_key=None, total_count=0)
-            self._arguments |= {f"status{index}": status for index, status in enumerate(statuses)}
-            total = in_statuses = sum(by_status[status] for status in statuses)
-            found = self._merged(len(statuses))
-            if self._where.labels:
-                (total,) = connection.execute(
-                    f"SELECT count(*) {self._labelled(len(statuses))}", self._arguments
-                ).fetchone()
-                if total * total < self._limit * in_statuses:
-                    found = self._sorted(len(statuses))
-            # one row for all bodies, in any order: they are sorted below
-            (bodies,) = connection.execute(
-                f"SELECT group_concat(body, ',') FROM jobs WHERE number IN ({found})",
-                self._arguments,
-            ).fetchone()
-        return self._cut(decode_jobs(f"[{bodies or ''}]".encode()), total)
-
-    def _merged(self, statuses_count: int) -> str:
-        """Selects a page out of the runs of the statuses."""
-        column = self._where.order_by
-        has_labels = "".join(self._has_label(index) for index in range(len(self._where.labels)))
-        runs = " UNION ALL ".join(
-            f"SELECT * FROM (SELECT number, {column}, job_id FROM jobs WHERE tenant_id = :tenant"
-            f" AND status = :status{index} {has_labels} {self._beyond} {self._order})"
-            for index in range(statuses_count)
+    async def read(self, paths: list[_Path], asked: frozenset[str | Label]) -> JobPage:
+        """Goes the best of the ways to the jobs that meet all that is asked."""
+        ordered = max(
+            (path for path in paths if path.span.order == self._where.order_by),
+            key=lambda path: len(path.meets),
         )
-        return f"SELECT number FROM (SELECT * FROM ({runs}) {self._order})"
+        narrowest = min(paths[1:], key=lambda path: path.size)
+        exact = next((path for path in paths if path.meets == asked), None)
+        if ordered.meets == asked:
+            entries = await self._next(ordered.span, self._after, self._limit + 1)
+            return self._cut(entries, total=ordered.size, least=_is_least(ordered))
+        if narrowest.size <= SCANNED_MAX:
+            found = sorted(await self._beginning(narrowest.span), reverse=self._where.descending)
+            rest = [entry for entry in found if self._is_past(entry[0])]
+            return self._cut(rest, total=len(found), least=False)
+        page = await self._scanned(ordered.span)
+        if exact is not None:
+            return replace(page, total_count=exact.size, total_is_least=_is_least(exact))
+        return replace(page, total_count=len(await self._beginning(narrowest.span)))
 
-    def _sorted(self, statuses_count: int) -> str:
-        """Selects a page out of all jobs with the labels."""
-        return (
-            f"SELECT number FROM jobs WHERE number IN (SELECT number {self._labelled(statuses_count)})"
-            f" {self._beyond} {self._order}"
+    async def _next(self, span: Span, after: Place | None, limit: int) -> list[Entry]:
+        return await self._index.entries(
+            span, after=after, limit=limit, descending=self._where.descending
         )
 
-    def _has_label(self, index: int) -> str:
-        key, value = self._where.labels[index]
-        self._arguments |= {f"key{index}": key, f"label{index}": value}
-        return (
-            f" AND EXISTS (SELECT 1 FROM job_labels WHERE tenant_id = :tenant AND key = :key{index}"
-            f" AND value = :label{index} AND job_number = number)"
-        )
+    async def _beginning(self, span: Span) -> list[tuple[Place, Job]]:
+        """The jobs that match among the first of a span, with their places in what is asked for."""
+        entries = await self._next(span, None, SCANNED_MAX)
+        return [(self._place(job), job) for _, job in entries if job and matches(job, self._where)]
 
-    def _labelled(self, statuses_count: int) -> str:
-        """The rest of a statement that selects the numbers of all jobs with the labels."""
-        more = "".join(self._has_label(index) for index in range(1, len(self._where.labels)))
-        if self._where.statuses:
-            marks = ", ".join(f":status{index}" for index in range(statuses_count))
-            more += f" AND (SELECT status FROM jobs WHERE jobs.number = first.number) IN ({marks})"
-        return (
-            "FROM (SELECT job_number AS number FROM job_labels WHERE tenant_id = :tenant"
-            f" AND key = :key0 AND value = :label0) AS first WHERE true {more}"
-        )
+    async def _scanned(self, span: Span) -> JobPage:
+        """What matches among the next jobs of a span, as far as one page may look."""
+        found: list[Entry] = []
+        after, looked, step = self._after, 0, 2 * self._limit
+        while len(found) <= self._limit and looked < SCANNED_MAX:
+            step = min(4 * step, SCANNED_MAX - looked)
+            entries = await self._next(span, after, step)
+            found += [entry for entry in entries if entry[1] and matches(entry[1], self._where)]
+            looked += len(entries)
+            if len(entries) < step:
+                return self._cut(found, total=0, least=True)
+            after = entries[-1][0]
+        page = self._cut(found, total=0, least=True)
+        return page if page.next_key is not None else replace(page, next_key=after)
 
-    def _cut(self, jobs: list[Job], total_count: int) -> JobPage:
-        value = ORDERS[self._where.order_by]
-        jobs.sort(key=lambda job: (value(job), job.job_id), reverse=self._where.descending)
-        page = jobs[: self._limit]
-        more = len(jobs) > self._limit
+    def _cut(self, entries: Sequence[Entry], *, total: int, least: bool) -> JobPage:
+        page = entries[: self._limit]
         return JobPage(
-            jobs=tuple(page),
-            next_key=(value(page[-1]), page[-1].job_id) if more else None,
-            total_count=total_count,
+            jobs=tuple(job for _, job in page if job is not None),
+            next_key=page[-1][0] if len(entries) > self._limit else None,
+            total_count=total,
+            total_is_least=least,
         )
+
+    def _place(self, job: Job) -> Place:
+        return ORDERS[self._where.order_by](job), job.job_id
+
+    def _is_past(self, place: Place) -> bool:
+        if self._after is None:
+            return True
+        return place < self._after if self._where.descending else place > self._after
+
+
+def _is_least(path: _Path) -> bool:
+    return path.span.is_bounded and path.size >= COUNTED_MAX

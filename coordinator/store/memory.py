@@ -3,6 +3,7 @@ history grows with every job."""
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -26,6 +27,7 @@ from coordinator.store.rows import (
     Outcome,
     Small,
     audit,
+    matches,
     outcome,
 )
 
@@ -39,6 +41,7 @@ class MemoryStore:
 
     def __init__(self, *, events_kept: int = EVENTS_KEPT) -> None:
         self._is_open = False
+        self._secret = secrets.token_bytes(32)
         self._epoch = 0
         self._version = 0
         self._batches: dict[str, int] = {}
@@ -63,6 +66,10 @@ class MemoryStore:
         self._check_open()
         if epoch != self._epoch:
             raise Fenced(f"epoch {epoch} is over; the leader's is {self._epoch}")
+
+    async def secret(self) -> bytes:
+        self._check_open()
+        return self._secret
 
     async def load(self) -> Snapshot:
         self._check_open()
@@ -129,7 +136,7 @@ class MemoryStore:
             raise ValueError(f"jobs cannot be ordered by {where.order_by}")
         value = ORDERS[where.order_by]
         found = sorted(
-            ((value(job), job.job_id, job) for job in self._jobs.values() if _matches(job, where)),
+            ((value(job), job.job_id, job) for job in self._jobs.values() if matches(job, where)),
             key=lambda entry: entry[:2],
             reverse=where.descending,
         )
@@ -163,11 +170,3 @@ class MemoryStore:
     def _check_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailable("the store is not open")
-
-
-def _matches(job: Job, where: JobFilter) -> bool:
-    return (
-        job.tenant_id == where.tenant_id
-        and (not where.statuses or str(job.status) in where.statuses)
-        and all(label in job.labels for label in where.labels)
-    )

@@ -79,17 +79,27 @@ class JobFilter:
     tenant_id: str
     statuses: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    queue_name: str = ""
+    parent_job_id: str = ""
+    created_from_ms: int | None = None  # accepted then or later
+    created_until_ms: int | None = None  # accepted before
+    name_prefix: str = ""
     order_by: str = "created_at"  # created_at, updated_at, name, priority, status
     descending: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """One page; `next_key` is None on the last. total_count is over all pages."""
+    """One page; `next_key` is None on the last.
+
+    A page may hold fewer jobs than it could, and none, before others that hold more: where several
+    filters meet, a store looks through so many jobs a page and no more.
+    """
 
     jobs: tuple[Job, ...]
-    next_key: tuple[str | int, str] | None  # (value of order_by, job_id) of the last job
-    total_count: int
+    next_key: tuple[str | int, str] | None  # (value of order_by, job_id), after which to go on
+    total_count: int  # over all pages
+    total_is_least: bool = False  # counting ended early: as many match, or more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +134,9 @@ class Store(Protocol):
 
     async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
         """Leads on for some seconds from now; with 0, lets go. Raises Fenced."""
+
+    async def secret(self) -> bytes:
+        """32 random bytes, made with the store and always the same; only coordinators know them."""
 
     async def load(self) -> Snapshot:
         """All live records."""

@@ -22,6 +22,7 @@ from coordinator.core.records import Job, Kind, Record
 from coordinator.redis import Argument, Script, Server
 from coordinator.store.codec import CodecError, decode, decode_job, encode
 from coordinator.store.lexical import part
+from coordinator.store.listing import read_page
 from coordinator.store.protocol import (
     LEASE_TTL_S,
     Batch,
@@ -36,19 +37,20 @@ from coordinator.store.protocol import (
     StoreLost,
     StoreUnavailable,
 )
-from coordinator.store.redis_index import INDEXES, Listing, counts, mark
-from coordinator.store.rows import BEFORE_JOBS, audit, outcome
+from coordinator.store.redis_index import INDEXES, LABELS, LAYOUT, RedisIndex, mark
+from coordinator.store.rows import ALL, BEFORE_JOBS, audit, outcome
 
 PREFIX = "mind"
 EVENTS_KEPT = 1_000_000
 EVENTS_MAX = 10_000  # of one answer
 LOADS = 3
 
-ACQUIRE, RENEW, COMMIT = (
-    Script.of("coordinator.store", name) for name in ("acquire", "renew", "commit")
+ACQUIRE, RENEW, COMMIT, REFILE = (
+    Script.of("coordinator.store", name) for name in ("acquire", "renew", "commit", "refile")
 )
+REFILED = 500  # jobs at a time
 KEYS = (
-    *("state", "batches", "jobs", "live", "records", "documents", "marks", "counts", "labels"),
+    *("state", "batches", "jobs", "live", "records", "documents", "marks", LABELS),
     *INDEXES,
     *("events", "events_of"),
 )
@@ -87,7 +89,7 @@ class RedisStore:
 
     async def acquire(self, holder: str, *, address: str = "", ttl_s: float = LEASE_TTL_S) -> int:
         known = _read(self._known)
-        arguments = (holder, address, int(ttl_s * 1000), known, uuid.uuid4().hex)
+        arguments = (holder, address, int(ttl_s * 1000), known, uuid.uuid4().hex, LAYOUT)
         said, *facts = await self._server.run(ACQUIRE, self._state, arguments)
         if said == b"lost":
             raise StoreLost(
@@ -105,7 +107,39 @@ class RedisStore:
                 for_s=left_ms / 1000,
             )
         self.epoch = int(epoch)
+        await self._bring_up_to_date(*others, ttl_s=ttl_s)
         return self.epoch
+
+    async def _bring_up_to_date(self, layout: int, *, ttl_s: float) -> None:
+        """Files jobs anew that an older version has filed; keeps leading meanwhile."""
+        if layout > LAYOUT:
+            raise StoreUnavailable(
+                f"{self._server.name} was written by a newer version (layout {layout}, known here "
+                f"is {LAYOUT}); upgrade this program"
+            )
+        cursor, jobs, scanned = 0, self._server.key("jobs"), layout == LAYOUT
+        while not scanned:
+            ((cursor, bodies),) = await self._server.each(
+                [("HSCAN", jobs, cursor, "COUNT", REFILED)]
+            )
+            scanned = cursor == 0
+            with self._readable():
+                marks = [(job_id, mark(decode_job(body))) for job_id, body in bodies.items()]
+            await self._refile(marks, layout=LAYOUT if scanned else None)
+            await self.renew(self.epoch, ttl_s=ttl_s)
+
+    async def _refile(self, marks: list[tuple[bytes, bytes]], *, layout: int | None) -> None:
+        keys = [self._server.key(name) for name in ("state", "marks", LABELS, "labels", "counts")]
+        words: list[Argument] = [self.epoch, "" if layout is None else layout]
+        words += [word for one in marks for word in one]
+        if not await self._server.run(REFILE, keys, words, durably=layout is not None):
+            raise Fenced(f"epoch {self.epoch} is over")
+
+    async def secret(self) -> bytes:
+        key = self._server.key("secret")
+        await self._server.each([("SET", key, os.urandom(32), "NX")])
+        (secret,) = await self._server.each([("GET", key)])
+        return bytes(secret)
 
     async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
         arguments = (epoch, int(ttl_s * 1000))
@@ -148,12 +182,11 @@ class RedisStore:
     async def list_jobs(
         self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None
     ) -> JobPage:
-        listing = Listing(where, limit=limit, after=after)
         with self._readable():
-            return await listing.page(self._server)
+            return await read_page(RedisIndex(self._server), where, limit=limit, after=after)
 
     async def count_jobs(self, tenant_id: str) -> dict[str, int]:
-        return await counts(self._server, tenant_id)
+        return (await RedisIndex(self._server).counts(tenant_id, (ALL,)))[0]
 
     async def events(
         self, *, id: str | None = None, after: int = 0, limit: int = 100

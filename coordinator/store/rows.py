@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coordinator.core.decision import Changed, Retired
 from coordinator.core.records import Document, Job, Key, Kind, Lease, Node, Record, Request
-from coordinator.store.protocol import StoredEvent
+from coordinator.store.protocol import JobFilter, StoredEvent
 
 # Requests and documents are bookkeeping beside a job; the job's own line tells the same.
 AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY})
@@ -25,6 +25,11 @@ ORDERS: Mapping[str, Callable[[Job], str | int]] = {
     "priority": lambda job: job.priority,
     "status": lambda job: str(job.status),
 }
+
+Label = tuple[str, str]
+ALL: Label = ("", "")  # every job has it
+# No label of a user's may have these names: theirs are not empty, and hold no "=".
+QUEUE, PARENT = "=queue", "=parent"
 
 Small = Lease | Node | Key | Request  # records that are deleted when they retire
 
@@ -58,6 +63,36 @@ class Outcome:
         else:
             self.records.pop((kind, id), None)
             self.records_deleted[kind, id] = None
+
+
+def labels_of(job: Job) -> dict[str, str]:
+    """What a job is filed under, beside ALL: its labels, its queue, its parent if it has one."""
+    labels = dict(job.labels)
+    labels[QUEUE] = job.queue_name
+    if job.parent_job_id:
+        labels[PARENT] = job.parent_job_id
+    return labels
+
+
+def asked_labels(where: JobFilter) -> tuple[Label, ...]:
+    """The labels that a job must be filed under to match."""
+    asked = dict.fromkeys(where.labels)
+    asked |= {(QUEUE, where.queue_name): None} if where.queue_name else {}
+    asked |= {(PARENT, where.parent_job_id): None} if where.parent_job_id else {}
+    return tuple(asked)
+
+
+def matches(job: Job, where: JobFilter) -> bool:
+    """Whether a job is one of those that are asked for."""
+    labels = labels_of(job)
+    return (
+        job.tenant_id == where.tenant_id
+        and (not where.statuses or str(job.status) in where.statuses)
+        and all(labels.get(key) == value for key, value in asked_labels(where))
+        and (where.created_from_ms is None or job.created_at_ms >= where.created_from_ms)
+        and (where.created_until_ms is None or job.created_at_ms < where.created_until_ms)
+        and job.name.startswith(where.name_prefix)
+    )
 
 
 def outcome(events: Sequence[Changed | Retired]) -> Outcome:

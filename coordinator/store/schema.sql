@@ -44,41 +44,33 @@ CREATE INDEX jobs_by_name ON jobs (tenant_id, status, name, job_id);
 CREATE INDEX jobs_by_priority ON jobs (tenant_id, status, priority, job_id);
 CREATE INDEX jobs_by_status ON jobs (tenant_id, status, job_id);
 
--- Kept by triggers, as are the counts: they cannot differ from the jobs.
+-- Jobs by what they are filed under: their labels, and their queue and parent as labels `=queue` and
+-- `=parent`. Kept by each commit, as are the counts; those under the label '' are of all jobs.
 CREATE TABLE job_labels (
     tenant_id TEXT NOT NULL,
     key TEXT NOT NULL,
     value TEXT NOT NULL,
-    job_number INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, key, value, job_number)
+    status TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    job_id TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, key, value, status, created_at, job_id)
 ) WITHOUT ROWID;
 
 CREATE TABLE job_counts (
     tenant_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
     status TEXT NOT NULL,
     n INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, status)
+    PRIMARY KEY (tenant_id, key, value, status)
 ) WITHOUT ROWID;
 
-CREATE TRIGGER jobs_inserted AFTER INSERT ON jobs BEGIN
-    INSERT INTO job_counts VALUES (new.tenant_id, new.status, 1)
-        ON CONFLICT (tenant_id, status) DO UPDATE SET n = n + 1;
-    INSERT INTO job_labels
-        SELECT new.tenant_id, key, value, new.number FROM json_each(new.labels);
-END;
-CREATE TRIGGER jobs_moved AFTER UPDATE ON jobs
-WHEN new.status <> old.status OR new.tenant_id <> old.tenant_id BEGIN
-    UPDATE job_counts SET n = n - 1 WHERE tenant_id = old.tenant_id AND status = old.status;
-    INSERT INTO job_counts VALUES (new.tenant_id, new.status, 1)
-        ON CONFLICT (tenant_id, status) DO UPDATE SET n = n + 1;
-END;
-CREATE TRIGGER jobs_labelled AFTER UPDATE ON jobs
-WHEN new.labels <> old.labels OR new.tenant_id <> old.tenant_id BEGIN
-    DELETE FROM job_labels WHERE tenant_id = old.tenant_id AND job_number = old.number
-        AND (key, value) IN (SELECT each.key, each.value FROM json_each(old.labels) AS each);
-    INSERT INTO job_labels
-        SELECT new.tenant_id, key, value, new.number FROM json_each(new.labels);
-END;
+-- 32 bytes that only coordinators know; it signs the tokens of pages.
+CREATE TABLE secret (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    secret BLOB NOT NULL
+);
+INSERT INTO secret VALUES (1, randomblob(32));
 
 -- Leases, nodes, keys and remembered requests: all live, deleted when they retire.
 CREATE TABLE records (

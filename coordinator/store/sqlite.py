@@ -1,8 +1,7 @@
 """The embedded store: one SQLite file, durable at every commit (WAL, synchronous=FULL).
 
 A batch is one transaction of few statements: each takes all rows of one table, because every step of a
-statement may have to win the interpreter lock back from a busy event loop. Counts and labels are kept
-by triggers. Pages are found by keyset, never by offset.
+statement may have to win the interpreter lock back from a busy event loop.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from coordinator.core.records import Job, Kind, Record
 from coordinator.sqlite.database import Database, Work, insert_rows, transaction
 from coordinator.sqlite.files import Schema
 from coordinator.store.codec import CodecError, decode, decode_job, encode
-from coordinator.store.listing import Listing, counts
 from coordinator.store.protocol import (
     LEASE_TTL_S,
     Batch,
@@ -35,9 +33,11 @@ from coordinator.store.rows import (
     EVENTS_KEPT,
     Outcome,
     audit_rows,
+    labels_of,
     outcome,
     stored_event,
 )
+from coordinator.store.sqlite_index import Filed, counts, filed, read, refile
 
 T = TypeVar("T")
 
@@ -98,6 +98,13 @@ class SqliteStore:
         if epoch != leader:
             raise Fenced(f"epoch {epoch} is over; the leader's is {leader}")
 
+    async def secret(self) -> bytes:
+        def work(connection: sqlite3.Connection) -> bytes:
+            (secret,) = connection.execute("SELECT secret FROM secret").fetchone()
+            return bytes(secret)
+
+        return await self._read(work)
+
     async def load(self) -> Snapshot:
         """All live records. After a write that failed, only once writing works again."""
         if self._database.in_doubt:
@@ -145,8 +152,9 @@ class SqliteStore:
     async def list_jobs(
         self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None
     ) -> JobPage:
-        listing = Listing(where, limit=limit, after=after)
-        return await self._read(listing.page)
+        return await self._read(
+            lambda connection: read(connection, where, limit=limit, after=after)
+        )
 
     async def count_jobs(self, tenant_id: str) -> dict[str, int]:
         return await self._read(lambda connection: counts(connection, tenant_id))
@@ -185,6 +193,10 @@ class _Prepared:
             _job_row(job, live=job_id not in self._outcome.jobs_retired)
             for job_id, job in self._outcome.jobs.items()
         ]
+        self._filed: dict[str, Filed] = {
+            job_id: (tenant_id, status, created_at, labels)
+            for job_id, tenant_id, status, _, _, created_at, _, _, _, labels, _ in self._jobs
+        }
         self._records = [
             (str(kind), id, encode(record).decode())
             for (kind, id), record in self._outcome.records.items()
@@ -194,7 +206,9 @@ class _Prepared:
     def write(self, connection: sqlite3.Connection, version: int) -> None:
         """Writes them, as the batch of a version. Deletions come first."""
         _delete(connection, self._outcome)
+        before = filed(connection, self._filed) if self._filed else {}
         insert_rows(connection, PUT_JOBS, self._jobs, tail=ON_KNOWN_JOB)
+        refile(connection, before, self._filed)
         insert_rows(
             connection,
             "INSERT INTO records (kind, id, body)",
@@ -230,7 +244,7 @@ def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
         job.updated_at_ms,
         job.sequence,
         int(live),
-        _json(dict(job.labels)),
+        _json(labels_of(job)),
         encode(job).decode(),
     )
 

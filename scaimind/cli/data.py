@@ -1,12 +1,14 @@
 """The verbs about data and evaluations: data validate, cache, evaluate, evaluations."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scaimind.cli import exits, tables
+from scaimind.cli import exits, moments, tables
 from scaimind.cli.exits import fail
+from scaimind.cli.jobs import Since, Statuses, filled
 from scaimind.cli.session import Session, verb
 
 
@@ -84,6 +86,9 @@ def evaluations(
     evaluation_id: Annotated[
         str, typer.Argument(metavar="[EVALUATION]", help="Show this one")
     ] = "",
+    status: Statuses = None,
+    job: Annotated[str, typer.Option(metavar="JOB", help="Only of this job")] = "",
+    since: Since = "",
     page_size: Annotated[int, typer.Option(min=1, max=100, help="Evaluations a page")] = 20,
     page_token: Annotated[str, typer.Option(help="Of the page before")] = "",
 ) -> None:
@@ -91,5 +96,10 @@ def evaluations(
     if evaluation_id:
         session.show(session.client.get_evaluation(evaluation_id), tables.evaluation)
         return
-    page = session.client.evaluations_page(page_size=page_size, page_token=page_token)
-    session.show(page, tables.jobs)
+    ask = partial(
+        session.client.evaluations_page,
+        status=[each.upper() for each in status or ()],
+        parent_job_id=job,
+        created_after=moments.moment(since, option="--since") if since else None,
+    )
+    session.show(filled(ask, page_size=page_size, page_token=page_token), tables.jobs)

@@ -1,15 +1,20 @@
 """The verbs about jobs."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaimind.cli import jobfile, tables, watch
+from scaimind.cli import jobfile, moments, tables, watch
 from scaimind.cli.printer import Format
 from scaimind.cli.session import Session, verb
 
 if TYPE_CHECKING:
     from scaimind.v1.job_pb2 import Job
+    from scaimind.v1.mind_coordinator_pb2 import ListJobsResponse
+
+PIECES_MAX = 20  # calls for the rest of one page
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id", show_default=False)]
 Sets = Annotated[
@@ -18,13 +23,23 @@ Sets = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a field, such as resource_config.gpu_count=2"
     ),
 ]
+Statuses = Annotated[
+    list[str] | None, typer.Option("--status", help="Only this status; may be repeated")
+]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Only with it")
+]
+Since = Annotated[
+    str,
+    typer.Option(metavar="WHEN", help="Only those submitted since: 2h ago, or 2026-03-01T09:30"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check; nothing is accepted")]
 
 
 def add(app: typer.Typer) -> None:
     """Adds these verbs to the command line."""
     verb(app, "scaimind submit job.yaml --set resource_config.gpu_count=2 -f")(submit)
-    verb(app, "scaimind jobs --status TRAINING --label team=nlp")(jobs)
+    verb(app, "scaimind jobs --status TRAINING --label team=nlp --since 2h")(jobs)
     verb(app, "scaimind job job_01J9 -o json")(job)
     verb(app, "scaimind pause job_01J9")(pause)
     verb(app, "scaimind resume job_01J9")(resume)
@@ -61,25 +76,42 @@ def submit(
 
 def jobs(
     session: Session,
-    status: Annotated[
-        list[str] | None, typer.Option("--status", help="Only this status; may be repeated")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="Only with it")
-    ] = None,
+    status: Statuses = None,
+    label: Labels = None,
+    queue: Annotated[str, typer.Option(help="Only this queue")] = "",
+    parent: Annotated[str, typer.Option(metavar="JOB", help="Only retries of this job")] = "",
+    since: Since = "",
+    name: Annotated[str, typer.Option(metavar="PREFIX", help="Only names that begin so")] = "",
     order_by: Annotated[str, typer.Option(help="Such as `priority desc` or `name asc`")] = "",
     page_size: Annotated[int, typer.Option(min=1, max=100, help="Jobs a page")] = 20,
     page_token: Annotated[str, typer.Option(help="Of the page before")] = "",
 ) -> None:
     """Lists jobs, the newest first."""
-    page = session.client.jobs_page(
+    ask = partial(
+        session.client.jobs_page,
         status=[each.upper() for each in status or ()],
         label=label or (),
+        queue_name=queue,
+        parent_job_id=parent,
+        created_after=moments.moment(since, option="--since") if since else None,
+        name_prefix=name,
         order_by=order_by,
-        page_size=page_size,
-        page_token=page_token,
     )
-    session.show(page, tables.jobs)
+    session.show(filled(ask, page_size=page_size, page_token=page_token), tables.jobs)
+
+
+def filled(
+    ask: "Callable[..., ListJobsResponse]", *, page_size: int, page_token: str
+) -> "ListJobsResponse":
+    """A page; where few match several filters the service gives it in pieces."""
+    page = ask(page_size=page_size, page_token=page_token)
+    for _ in range(PIECES_MAX):
+        if not page.next_page_token or len(page.jobs) >= page_size:
+            break
+        more = ask(page_size=page_size - len(page.jobs), page_token=page.next_page_token)
+        page.jobs.extend(more.jobs)
+        page.next_page_token = more.next_page_token
+    return page
 
 
 def job(session: Session, job_id: JobId) -> None:

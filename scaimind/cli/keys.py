@@ -1,15 +1,12 @@
 """The verbs about API keys, for admins."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from scaimind.cli import exits, tables
+from scaimind.cli import moments, tables
 from scaimind.cli.session import Session, verb
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add(app: typer.Typer) -> None:
@@ -33,18 +30,15 @@ def create(
     expires_in: Annotated[str, typer.Option(help="Such as 12h or 30d (default: never)")] = "",
 ) -> None:
     """Makes a key and prints it, this once."""
-    expires_at = datetime.now(UTC) + _period(expires_in) if expires_in else None
+    expires_at = (
+        datetime.now(UTC) + moments.period(expires_in, option="--expires-in")
+        if expires_in
+        else None
+    )
     answer = session.client.create_key(
         tenant, permissions=permission, user_id=user, expires_at=expires_at
     )
     session.show(answer, tables.new_key)
-
-
-def _period(text: str) -> timedelta:
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
-    if not found or (period := timedelta(**{_UNITS[found[2]]: int(found[1])})).days > 36_500:
-        exits.fail(f"--expires-in {text}: must be a number and s, m, h or d, such as 30d")
-    return period
 
 
 def list_keys(

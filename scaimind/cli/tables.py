@@ -45,7 +45,8 @@ def jobs(page: "pb.ListJobsResponse") -> Rows:
     ]
     note = "" if cells else "no jobs"
     if page.next_page_token:
-        note = f"{len(cells)} of {page.total_count}; go on with --page-token {page.next_page_token}"
+        most = f"{page.total_count}{' or more' if page.total_is_least else ''}"
+        note = f"{len(cells)} of {most}; go on with --page-token {page.next_page_token}"
     headers = ("JOB", "NAME", "STATUS", "PROGRESS", "DEVICES", "QUEUE", "CREATED")
     return Rows(headers if cells else (), cells, note=note)
 

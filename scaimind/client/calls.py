@@ -8,8 +8,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -152,35 +152,53 @@ def get_job(job_id: str) -> Call[job_pb2.Job]:
     return _coordinator("GetJob", pb.GetJobRequest(job_id=job_id), job_pb2.Job)
 
 
+class JobFilters(TypedDict, total=False):
+    """Which jobs to list, and in which order; what is left out does not filter."""
+
+    status: Iterable[str | job_pb2.Job.Status.ValueType]
+    label: Iterable[str]
+    """Each as `key=value`."""
+    queue_name: str
+    parent_job_id: str
+    created_after: datetime | None
+    """Accepted then or later; without a time zone it is local time."""
+    created_before: datetime | None
+    name_prefix: str
+    order_by: str
+    """Such as `name asc`; `created_at desc` by default."""
+
+
+def _filters(filters: JobFilters) -> dict[str, Any]:
+    """The fields of a request that filter."""
+    given: dict[str, Any] = dict(filters)
+    names = filters.get("status", ())
+    given["status"] = [_number(job_pb2.Job.Status, item, field="status") for item in names]
+    for field in ("created_after", "created_before"):
+        if given.get(field) is not None:
+            given[field] = _timestamp(given[field].astimezone(UTC))
+    return given
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
 def jobs_page(
     *,
-    status: Iterable[str | job_pb2.Job.Status.ValueType] = (),
-    label: Iterable[str] = (),
-    order_by: str = "",
     page_size: int | None = None,
     page_token: str = "",
+    **filters: Unpack[JobFilters],
 ) -> Call[pb.ListJobsResponse]:
-    """Reads one page of the tenant's jobs; `label` as `key=value`, `order_by` as `name asc`."""
-    request = pb.ListJobsRequest(
-        status=[_number(job_pb2.Job.Status, item, field="status") for item in status],
-        label=label,
-        order_by=order_by,
-        page_size=page_size,
-        page_token=page_token,
-    )
+    """Reads one page of the tenant's jobs that match."""
+    request = pb.ListJobsRequest(page_size=page_size, page_token=page_token, **_filters(filters))
     return _coordinator("ListJobs", request, pb.ListJobsResponse)
 
 
-def list_jobs(
-    *,
-    status: Iterable[str | job_pb2.Job.Status.ValueType] = (),
-    label: Iterable[str] = (),
-    order_by: str = "",
-    page_size: int = 100,
-) -> Pages[job_pb2.Job]:
+def list_jobs(*, page_size: int = 100, **filters: Unpack[JobFilters]) -> Pages[job_pb2.Job]:
     """Iterates over all of the tenant's jobs that match, page by page."""
-    page = jobs_page(status=status, label=label, order_by=order_by, page_size=page_size)
-    return Pages(page, "jobs")
+    return Pages(jobs_page(page_size=page_size, **filters), "jobs")
 
 
 def cancel(job_id: str, *, reason: str = "", request_id: str | None = None) -> Call[job_pb2.Job]:
@@ -365,16 +383,21 @@ def get_evaluation(evaluation_id: str) -> Call[pb.Evaluation]:
 
 
 def evaluations_page(
-    *, page_size: int | None = None, page_token: str = ""
+    *,
+    page_size: int | None = None,
+    page_token: str = "",
+    **filters: Unpack[JobFilters],
 ) -> Call[pb.ListJobsResponse]:
-    """Reads one page of the tenant's evaluations."""
-    request = pb.ListEvaluationsRequest(page_size=page_size, page_token=page_token)
+    """Reads one page of the tenant's evaluations that match."""
+    request = pb.ListEvaluationsRequest(
+        page_size=page_size, page_token=page_token, **_filters(filters)
+    )
     return _coordinator("ListEvaluations", request, pb.ListJobsResponse)
 
 
-def list_evaluations(*, page_size: int = 100) -> Pages[job_pb2.Job]:
-    """Iterates over all of the tenant's evaluations, page by page."""
-    return Pages(evaluations_page(page_size=page_size), "jobs")
+def list_evaluations(*, page_size: int = 100, **filters: Unpack[JobFilters]) -> Pages[job_pb2.Job]:
+    """Iterates over all of the tenant's evaluations that match, page by page."""
+    return Pages(evaluations_page(page_size=page_size, **filters), "jobs")
 
 
 def validate_data(

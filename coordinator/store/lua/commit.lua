@@ -6,14 +6,13 @@
 -- KEYS[4]  live        set of the ids of live jobs
 -- KEYS[5]  records     hash: kind/id -> record, of leases, nodes, keys and requests
 -- KEYS[6]  documents   hash: job id -> what was submitted, written once
--- KEYS[7]  marks       hash: job id -> how the job stands in the keys 8 to 14, as a list of texts
--- KEYS[8]  counts      hash: tenant and status -> number of jobs
--- KEYS[9]  labels      zset of bytes: tenant, label, value, status, job id
--- KEYS[10] to KEYS[14] by_created_at, by_updated_at, by_name, by_priority, by_status
+-- KEYS[7]  marks       hash: job id -> how the job stands in the keys 8 to 13, as a list of texts
+-- KEYS[8]  filed       zset of bytes: tenant, label, value, status, time of acceptance, job id
+-- KEYS[9] to KEYS[13]  by_created_at, by_updated_at, by_name, by_priority, by_status
 --                      zsets of bytes: tenant, status, value, job id
--- KEYS[15] events      stream: the audit; ids are SEQUENCE-0, fields `of` (the record's id as sorting
+-- KEYS[14] events      stream: the audit; ids are SEQUENCE-0, fields `of` (the record's id as sorting
 --                      bytes) and `line`
--- KEYS[16] events_of   zset of bytes: the record's id, the sequence in 16 digits
+-- KEYS[15] events_of   zset of bytes: the record's id, the sequence in 16 digits
 --
 -- ARGV     epoch, batch id, expected version, how many audit lines are kept; then six lists, each its
 --          length and so many entries: jobs (id, record, '1' if live, mark), ids of jobs that left,
@@ -43,7 +42,7 @@ local function take()
   return ARGV[at]
 end
 
--- A mark is a list of texts, each after its length: tenant and status, five index entries, labels.
+-- A mark is a list of texts, each after its length: its entries in the five orders, then in `filed`.
 local function texts(mark)
   local found, from = {}, 1
   while mark and from <= #mark do
@@ -52,31 +51,16 @@ local function texts(mark)
   return found
 end
 
-local function move(key, old, new)
-  if old ~= new then
-    if old then redis.call('ZREM', key, old) end
-    if new then redis.call('ZADD', key, 0, new) end
-  end
-end
-
 local function index(id, mark)
   local before = redis.call('HGET', KEYS[7], id)
   if before == mark then return end
   local old, new = texts(before), texts(mark)
-  if old[1] ~= new[1] then
-    if old[1] then redis.call('HINCRBY', KEYS[8], old[1], -1) end
-    redis.call('HINCRBY', KEYS[8], new[1], 1)
+  -- All that is old goes before what is new comes: a label may have another place in the list.
+  for i, text in ipairs(old) do
+    if text ~= new[i] then redis.call('ZREM', KEYS[i <= 5 and 8 + i or 8], text) end
   end
-  for i = 1, 5 do
-    move(KEYS[9 + i], old[1 + i], new[1 + i])
-  end
-  for i = 7, math.max(#old, #new) do
-    if old[i] ~= new[i] then
-      if old[i] then redis.call('ZREM', KEYS[9], old[i]) end
-    end
-  end
-  for i = 7, #new do
-    if old[i] ~= new[i] then redis.call('ZADD', KEYS[9], 0, new[i]) end
+  for i, text in ipairs(new) do
+    if text ~= old[i] then redis.call('ZADD', KEYS[i <= 5 and 8 + i or 8], 0, text) end
   end
   redis.call('HSET', KEYS[7], id, mark)
 end
@@ -98,15 +82,15 @@ local last = tonumber(events)
 for _ = 1, added do
   local of, line = take(), take()
   last = last + 1
-  redis.call('XADD', KEYS[15], string.format('%d-0', last), 'of', of, 'line', line)
-  redis.call('ZADD', KEYS[16], 0, of .. string.format('%016d', last))
+  redis.call('XADD', KEYS[14], string.format('%d-0', last), 'of', of, 'line', line)
+  redis.call('ZADD', KEYS[15], 0, of .. string.format('%016d', last))
 end
 -- The oldest lines go with their entries in the index, at most twice as many as came.
 local horizon = last - ARGV[4]
 if horizon > 0 and added > 0 then
-  for _, entry in ipairs(redis.call('XRANGE', KEYS[15], '-', string.format('%d', horizon), 'COUNT', 2 * added)) do
-    redis.call('XDEL', KEYS[15], entry[1])
-    redis.call('ZREM', KEYS[16], entry[2][2] .. string.format('%016d', entry[1]:match('^%d+')))
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[14], '-', string.format('%d', horizon), 'COUNT', 2 * added)) do
+    redis.call('XDEL', KEYS[14], entry[1])
+    redis.call('ZREM', KEYS[15], entry[2][2] .. string.format('%016d', entry[1]:match('^%d+')))
   end
 end
 

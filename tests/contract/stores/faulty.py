@@ -68,6 +68,9 @@ class FaultyStore:
     async def renew(self, epoch: int, *, ttl_s: float = LEASE_TTL_S) -> None:
         await self._inner.renew(epoch, ttl_s=ttl_s)
 
+    async def secret(self) -> bytes:
+        return await self._inner.secret()
+
     async def job(self, job_id: str) -> Job | None:
         return await self._inner.job(job_id)
 

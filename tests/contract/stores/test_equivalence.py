@@ -20,6 +20,8 @@ STATUSES = st.sampled_from(list(JobStatus)[:4])
 LABELS = st.dictionaries(st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]), max_size=2).map(
     lambda labels: tuple(sorted(labels.items()))
 )
+QUEUES = st.sampled_from(["default", "night"])
+PARENTS = st.sampled_from(["", "job_0000", "job_0001"])
 
 jobs = st.builds(
     job,
@@ -30,6 +32,8 @@ jobs = st.builds(
     message=TEXT,
     priority=SMALL,
     labels=LABELS,
+    queue_name=QUEUES,
+    parent_job_id=PARENTS,
     sequence=st.integers(0, 2**62),
     created_at_ms=SMALL,
     updated_at_ms=SMALL,
@@ -60,6 +64,11 @@ filters = st.builds(
     tenant_id=TENANTS,
     statuses=st.lists(STATUSES.map(str), max_size=2).map(tuple),
     labels=LABELS,
+    queue_name=st.just("") | QUEUES,
+    parent_job_id=PARENTS,
+    created_from_ms=st.none() | SMALL,
+    created_until_ms=st.none() | SMALL,
+    name_prefix=TEXT.map(lambda text: text[:1]),
     order_by=st.sampled_from(["created_at", "updated_at", "name", "priority", "status"]),
     descending=st.booleans(),
 )

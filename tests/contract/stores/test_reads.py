@@ -1,12 +1,16 @@
 """What a store answers about jobs and about what happened."""
 
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Attempt, Job, JobStatus, LeaseState
+from coordinator.store import listing
 from coordinator.store.protocol import JobFilter, Store, StoredEvent
+from tests.contract.stores.conftest import Home
 from tests.contract.stores.samples import (
     DOCUMENT,
     batch,
@@ -32,6 +36,8 @@ def some_jobs() -> list[Job]:
             priority=number % 3,
             name=f"name-{number % 4}",
             labels=(("shard", str(number % 2)), ("team", "nlp" if number % 3 else "cv")),
+            queue_name="night" if number % 4 == 3 else "default",
+            parent_job_id=f"job_{number % 5 - 1:04d}" if number % 5 else "",
             created_at_ms=number // 3,
             updated_at_ms=100 - number // 2,
         )
@@ -76,30 +82,97 @@ async def test_pages_in_every_order_give_each_job_once(
         assert await all_pages(full, where, limit) == expected
 
 
-@pytest.mark.parametrize(
-    ("statuses", "labels"),
-    [
-        (("QUEUED",), ()),
-        (("QUEUED", "PAUSED", "PENDING", "QUEUED"), ()),
-        ((), (("team", "nlp"),)),
-        (("QUEUED", "TRAINING"), (("team", "nlp"), ("shard", "1"))),
-        ((), (("team", "nobody"),)),
-        (("COMPLETED",), ()),
-    ],
-)
-async def test_filters_keep_only_what_matches_and_count_it(
-    full: Store, statuses: tuple[str, ...], labels: tuple[tuple[str, str], ...]
-) -> None:
-    expected = [
+NLP, ODD = ("team", "nlp"), ("shard", "1")
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"statuses": ("QUEUED",)},
+    {"statuses": ("QUEUED", "PAUSED", "PENDING", "QUEUED")},
+    {"statuses": ("COMPLETED",)},
+    {"labels": (NLP,)},
+    {"labels": (NLP, ODD), "statuses": ("QUEUED", "TRAINING")},
+    {"labels": (("team", "nobody"),)},
+    {"labels": (("=queue", "night"),), "queue_name": "default"},
+    {"queue_name": "night"},
+    {"queue_name": "night", "labels": (NLP,), "name_prefix": "name-"},
+    {"parent_job_id": "job_0001", "statuses": ("PENDING", "SCHEDULING", "QUEUED")},
+    {"parent_job_id": "job_0002", "queue_name": "night"},
+    {"created_from_ms": 5},
+    {"created_until_ms": 5},
+    {"created_from_ms": 5, "created_until_ms": 11, "queue_name": "default"},
+    {"created_from_ms": 11, "created_until_ms": 5},
+    {"name_prefix": "name-1"},
+    {"name_prefix": "name-", "created_from_ms": 12},
+    {"name_prefix": "name-2\U0010ffff"},
+]
+
+
+def wanted(where: JobFilter) -> list[Job]:
+    """What a list shall show, worked out anew."""
+    field = {"created_at": "created_at_ms", "updated_at": "updated_at_ms"}
+    order = field.get(where.order_by, where.order_by)
+    found = [
         one
         for one in some_jobs()
-        if one.tenant_id == "acme"
-        and (not statuses or one.status in statuses)
-        and set(labels) <= set(one.labels)
+        if one.tenant_id == where.tenant_id
+        and (not where.statuses or one.status in where.statuses)
+        and {*where.labels} <= {*one.labels, ("=queue", one.queue_name)}
+        and where.queue_name in ("", one.queue_name)
+        and where.parent_job_id in ("", one.parent_job_id)
+        and (where.created_from_ms is None or one.created_at_ms >= where.created_from_ms)
+        and (where.created_until_ms is None or one.created_at_ms < where.created_until_ms)
+        and one.name.startswith(where.name_prefix)
     ]
-    where = JobFilter(tenant_id="acme", statuses=statuses, labels=labels)
-    found = await all_pages(full, where, 4)
-    assert sorted(found, key=lambda one: one.job_id) == expected
+    found.sort(key=lambda one: (getattr(one, order), one.job_id), reverse=where.descending)
+    return found
+
+
+async def test_filters_keep_only_what_matches_and_count_it(full: Store) -> None:
+    for asked, order_by, descending in product(FILTERS, ORDERS, (True, False)):
+        where = JobFilter(tenant_id="acme", order_by=order_by, descending=descending, **asked)
+        assert await all_pages(full, where, 4) == wanted(where)
+
+
+async def test_where_much_must_be_looked_through_each_job_still_comes_once(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SCANNED_MAX", 5)
+    monkeypatch.setattr(listing, "COUNTED_MAX", 7)
+    for asked, order_by in product(FILTERS, ORDERS):
+        where = JobFilter(tenant_id="acme", order_by=order_by, **asked)
+        found: list[Job] = []
+        expected, after, more = wanted(where), None, True
+        while more:
+            page = await full.list_jobs(where, limit=3, after=after)
+            found.extend(page.jobs)
+            assert len(page.jobs) <= 3
+            assert page.total_count <= len(expected)
+            assert page.total_is_least or page.total_count == len(expected)
+            after, more = page.next_key, page.next_key is not None
+        assert found == expected
+
+
+async def test_jobs_that_come_and_go_hide_no_other(full: Store) -> None:
+    epoch = await full.acquire("me")
+    where = JobFilter(tenant_id="acme", statuses=("QUEUED", "SCHEDULING"), queue_name="default")
+    expected = wanted(where)
+    first = await full.list_jobs(where, limit=3)
+    gone = replace(expected[1], status=JobStatus.CANCELLED, updated_at_ms=900)
+    also = replace(expected[5], status=JobStatus.CANCELLED, updated_at_ms=900)
+    new = job(61, status=JobStatus.QUEUED, created_at_ms=900, updated_at_ms=900)
+    await full.commit(batch("b", gone, also, new), epoch=epoch, expected_version=1)
+    rest = await full.list_jobs(where, limit=100, after=first.next_key)
+    assert [*first.jobs, *rest.jobs] == [one for one in expected if one.job_id != also.job_id]
+
+
+async def test_a_store_has_a_secret_that_stays(home: Home) -> None:
+    found = []
+    for _ in range(2):
+        store = home()
+        await store.open()
+        found.append(await store.secret())
+        await store.close()
+    assert len(found[0]) == 32
+    assert found[0] == found[1]
 
 
 async def test_a_tenant_without_jobs_has_an_empty_page(full: Store) -> None:

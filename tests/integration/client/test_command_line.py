@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +85,43 @@ def test_yaml_is_the_same_in_yaml(
     assert data["jobs"][0]["labels"] == {"team": "nlp"}
     assert data["total_count"] == 1
     assert coordinator.requests("ListJobs")[0].page_size == 20
+
+
+def test_lists_are_filtered_by_options(coordinator: Scripted, run: Run) -> None:
+    for method in ("ListJobs", "ListEvaluations"):
+        coordinator.answers[method] = lambda _: pb.ListJobsResponse()
+    began = time.time()
+    assert (
+        run("jobs", "--queue", "night", "--parent", "job_1", "--name", "ti", "--since", "2h") == 0
+    )
+    (asked,) = coordinator.requests("ListJobs")
+    assert (asked.queue_name, asked.parent_job_id, asked.name_prefix) == ("night", "job_1", "ti")
+    assert 0 <= asked.created_after.seconds - (began - 7200) + 1 < 60
+    assert run("evaluations", "--job", "job_1", "--since", "2026-03-01T09:30:00+01:00") == 0
+    (asked,) = coordinator.requests("ListEvaluations")
+    assert (asked.parent_job_id, asked.created_after.seconds) == ("job_1", 1772353800)
+
+
+def test_a_page_that_comes_in_pieces_is_shown_whole(
+    coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pieces(request: pb.ListJobsRequest) -> pb.ListJobsResponse:
+        number = int(request.page_token or 0)
+        return pb.ListJobsResponse(
+            jobs=[a_job()] * (number % 2), next_page_token=str(number + 1), total_is_least=True
+        )
+
+    coordinator.answers["ListJobs"] = pieces
+    assert run("jobs", "--page-size", "3", "--label", "a=b") == 0
+    out = capsys.readouterr().out
+    assert out.count("job_1") == 3
+    assert "or more; go on with --page-token 6" in out
+    assert [one.page_size for one in coordinator.requests("ListJobs")] == [3, 3, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("when", ["soon", "0h", "2026-13-01", "9999999d"])
+def test_a_time_that_is_none_is_wrong_usage(coordinator: Scripted, run: Run, when: str) -> None:
+    assert run("jobs", "--since", when) == 2
 
 
 @pytest.mark.parametrize(

@@ -134,12 +134,33 @@ async def test_query_parameters_fill_fields(running: World) -> None:
     running.coordinator.scripts["ListJobs"] = listed
     answer = await running.client.get(
         "/jobs?status=QUEUED&status=TRAINING&page_size=5&label=a=b&order_by=created_at%20asc"
+        "&queue_name=night&parent_job_id=job_1&created_after=2026-03-01T09:30:00Z"
+        "&created_before=2026-03-02T00:00:00.5%2B01:00&name_prefix=tiny"
     )
-    assert answer.json()["data"] == {"jobs": [], "next_page_token": "", "total_count": 3}
+    assert answer.json()["data"] == {
+        "jobs": [],
+        "next_page_token": "",
+        "total_count": 3,
+        "total_is_least": False,
+    }
     request = running.coordinator.requests[0]
     assert list(request.status) == [2, 5]
     assert (request.page_size, list(request.label)) == (5, ["a=b"])
     assert request.order_by == "created_at asc"
+    kept = (request.queue_name, request.parent_job_id, request.name_prefix)
+    assert kept == ("night", "job_1", "tiny")
+    assert request.created_after.ToJsonString() == "2026-03-01T09:30:00Z"
+    assert request.created_before.ToJsonString() == "2026-03-01T23:00:00.500Z"
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/evaluations"])
+async def test_a_query_that_does_not_fit_is_refused_by_name(running: World, path: str) -> None:
+    for query in ("created_after=yesterday", "name_prefix=a&name_prefix=b", "status=QUIET"):
+        answer = await running.client.get(f"{path}?{query}")
+        assert answer.status_code == 422
+        (detail,) = answer.json()["error"]["details"]
+        assert detail["field"].partition("[")[0] == query.partition("=")[0]
+    assert running.coordinator.requests == []
 
 
 async def test_a_request_that_does_not_fit_never_reaches_the_coordinator(running: World) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buf.validate import validate_pb2
 from coordinator.rpc.pages import PageTokens
+from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.unit.rpc.requests import refusal_of
 
-TOKENS = PageTokens("secret")
+TOKENS = PageTokens(b"secret")
 
 
 @given(st.text() | st.integers(), st.text(), st.text())
@@ -34,13 +37,13 @@ def test_a_token_of_another_question_is_refused() -> None:
 
 
 def test_a_token_of_another_installation_is_refused() -> None:
-    token = PageTokens("other").make((1, "job_a"), question="q")
+    token = PageTokens(b"other").make((1, "job_a"), question="q")
     refusal_of(lambda: TOKENS.read(token, question="q"))
 
 
 def test_a_token_survives_a_restart_with_the_same_secret() -> None:
     token = TOKENS.make((1, "job_a"), question="q")
-    assert PageTokens("secret").read(token, question="q") == (1, "job_a")
+    assert PageTokens(b"secret").read(token, question="q") == (1, "job_a")
 
 
 def test_a_forged_token_is_refused() -> None:
@@ -48,6 +51,19 @@ def test_a_forged_token_is_refused() -> None:
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     forged = base64.urlsafe_b64encode(raw[:12] + raw[12:].replace(b"job_a", b"job_b")).decode()
     refusal_of(lambda: TOKENS.read(forged, question="q"))
+
+
+def test_a_token_that_is_spelled_otherwise_is_refused() -> None:
+    token = TOKENS.make((1, "job_a"), question="q")
+    for other in (f"{token}!", f" {token}", f"{token}=", token[:8] + "\n" + token[8:]):
+        refusal_of(partial(TOKENS.read, other, question="q"))
+
+
+def test_the_longest_name_makes_a_token_that_may_be_sent() -> None:
+    most = api.ListJobsRequest.DESCRIPTOR.fields_by_name["page_token"].GetOptions()
+    for name in ("🙂" * 256, "\x01" * 256):
+        token = TOKENS.make((name, "job_" + "x" * 20), question="q")
+        assert len(token) <= most.Extensions[validate_pb2.field].string.max_len
 
 
 @pytest.mark.parametrize("garbage", ["x", "====", "ä", "\0", "AAAA" * 10, "-" * 1024, "🙂"])
