@@ -17,6 +17,7 @@ from gateway import metrics as counters
 from gateway import tickets as stream_tickets
 from gateway.auth import ApiKeys, Authenticator, Identity, require, resolver
 from gateway.catalog import BadCatalog, Catalog
+from gateway.codes import Code
 from gateway.copies import Copies
 from gateway.docs_page import render
 from gateway.endpoint import Endpoint, Limits, Services, read_body, refusal
@@ -143,7 +144,7 @@ class Gateway:
         context: Context = scope[KEY]
         path, verb = _relative_path(scope), scope["method"]
         if len(path) + len(scope.get("query_string", b"")) > MAX_TARGET:
-            raise Failure(414, "URI_TOO_LONG", message="The address is too long.")
+            raise Failure(Code.URI_TOO_LONG, message="The address is too long.")
         page = self._pages.get(path)
         if page is not None:
             context.route = path
@@ -163,7 +164,7 @@ class Gateway:
             allowed = self._table.allowed(inside)
             if allowed:
                 raise _wrong_method(allowed)
-            raise Failure(404, "NOT_FOUND", message="There is no such path.")
+            raise Failure(Code.NOT_FOUND, message="There is no such path.")
         endpoint = self._endpoints[match.route]
         context.route = endpoint.label
         identity = await self._admit(scope, match)
@@ -272,8 +273,7 @@ def create_app(
 
 def _wrong_method(allowed: tuple[str, ...]) -> Failure:
     return Failure(
-        405,
-        "METHOD_NOT_ALLOWED",
+        Code.METHOD_NOT_ALLOWED,
         message=f"This path takes {', '.join(allowed)}.",
         headers=((b"allow", ", ".join(allowed).encode()),),
     )

@@ -20,6 +20,7 @@ import structlog
 from google.protobuf.descriptor import FieldDescriptor
 
 from gateway.catalog import BadCatalog, Method
+from gateway.codes import Code
 from gateway.status import Failure, internal
 from gateway.upstream import Metadata, Upstream
 from scaimind.service.roles import permission_name
@@ -97,7 +98,7 @@ def require(identity: Identity, any_of: frozenset[str]) -> None:
     """
     if any_of and not any_of & identity.permissions:
         names = " or ".join(sorted(any_of))
-        raise Failure(403, "AUTHZ_PERMISSION_DENIED", message=f"This needs {names}.")
+        raise Failure(Code.AUTHZ_PERMISSION_DENIED, message=f"This needs {names}.")
 
 
 class ApiKeys:
@@ -210,7 +211,7 @@ def bearer(headers: Headers) -> bytes:
     """
     value = headers.get(b"authorization")
     if value is None or not value.strip():
-        raise unauthenticated("AUTH_TOKEN_MISSING", "Send a credential as a bearer token.")
+        raise unauthenticated(Code.AUTH_TOKEN_MISSING, "Send a credential as a bearer token.")
     scheme, _, credential = value.partition(b" ")
     if scheme.lower() != b"bearer":
         raise unauthenticated()
@@ -218,7 +219,7 @@ def bearer(headers: Headers) -> bytes:
 
 
 def unauthenticated(
-    code: str = "AUTH_TOKEN_INVALID", message: str = "The credential is not valid."
+    code: str = Code.AUTH_TOKEN_INVALID, message: str = "The credential is not valid."
 ) -> Failure:
     """The answer to a caller without a good credential."""
-    return Failure(401, code, message=message, headers=((b"www-authenticate", b"Bearer"),))
+    return Failure(code, message=message, headers=((b"www-authenticate", b"Bearer"),))

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.catalog import BadCatalog
+from gateway.codes import Code
 from gateway.faults import Faults, Place, TooManyFaults
 from gateway.json_in import JsonReader, Malformed, Setter, decode
 from gateway.routes import Route
@@ -163,7 +164,7 @@ class Binder:
                 max_num_fields=MAX_PARAMETERS,
             )
         except ValueError:
-            raise Failure(400, "INVALID_ARGUMENT", message="The query cannot be read.") from None
+            raise Failure(Code.INVALID_ARGUMENT, message="The query cannot be read.") from None
         texts: dict[str, list[str]] = {}
         for name, text in pairs:
             texts.setdefault(name, []).append(text)
@@ -228,6 +229,6 @@ def _json(body: bytes) -> Any:
     try:
         value = decode(body)
     except Malformed as error:
-        raise Failure(400, "MALFORMED_JSON", message=f"The body is not JSON: {error}.") from None
+        raise Failure(Code.MALFORMED_JSON, message=f"The body is not JSON: {error}.") from None
     # `null` fills nothing, and a body that is there must say something.
     return value if value is not None else []

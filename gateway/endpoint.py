@@ -14,6 +14,7 @@ import structlog
 from gateway.auth import Identity
 from gateway.bind import Binder
 from gateway.chunks import batch_printer
+from gateway.codes import Code
 from gateway.copies import Copies
 from gateway.exchange import Exchange
 from gateway.json_in import JsonReader
@@ -220,7 +221,7 @@ class Endpoint:
                 self._metrics.events(self.label, stream.sent_events)
         except TimeoutError:
             raise Failure(
-                504, "BACKEND_TIMEOUT", message="The scheduler did not answer in time."
+                Code.BACKEND_TIMEOUT, message="The scheduler did not answer in time."
             ) from None
         except grpc.RpcError as error:
             if _stream_ended(error):
@@ -263,7 +264,7 @@ async def read_body(
     if empty:
         return b""
     if not takes:
-        raise Failure(400, "INVALID_ARGUMENT", message="This method takes no body.")
+        raise Failure(Code.INVALID_ARGUMENT, message="This method takes no body.")
     _require_json(headers)
     if length.isdigit() and int(length[:20]) > limits.body_bytes:
         raise _too_large(limits)
@@ -282,7 +283,7 @@ async def read_body(
                 parts.append(part)
                 more = message.get("more_body", False)
     except TimeoutError:
-        raise Failure(408, "REQUEST_TIMEOUT", message="The body did not come in time.") from None
+        raise Failure(Code.REQUEST_TIMEOUT, message="The body did not come in time.") from None
     return b"".join(parts)
 
 
@@ -297,15 +298,14 @@ def _require_json(headers: dict[bytes, bytes]) -> None:
     utf8 = b"charset=" not in charset or b"charset=utf-8" in charset
     if not (known and plain and utf8):
         raise Failure(
-            415,
-            "UNSUPPORTED_MEDIA_TYPE",
+            Code.UNSUPPORTED_MEDIA_TYPE,
             message="Send JSON as `Content-Type: application/json`, in UTF-8, not compressed.",
         )
 
 
 def _too_large(limits: Limits) -> Failure:
     return Failure(
-        413, "PAYLOAD_TOO_LARGE", message=f"The body is larger than {limits.body_bytes} bytes."
+        Code.PAYLOAD_TOO_LARGE, message=f"The body is larger than {limits.body_bytes} bytes."
     )
 
 

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from gateway.auth import Identity
+from gateway.codes import Code
 from gateway.status import Failure
 from gateway.upstream import Metadata
 
@@ -155,8 +156,7 @@ def _read(status: int, body: bytes, *, audience: str) -> tuple[str, float]:
         told = isinstance(error, str) and _ERROR.fullmatch(error)
         if told and error in _OF_CALLER and 400 <= status < 500:
             raise Failure(
-                403,
-                "TOKEN_EXCHANGE_REFUSED",
+                Code.TOKEN_EXCHANGE_REFUSED,
                 message=f"The identity provider gives no token for {audience} on your behalf.",
             )
         raise _unavailable(str(error) if told else f"status_{status}")
@@ -179,8 +179,7 @@ def _read(status: int, body: bytes, *, audience: str) -> tuple[str, float]:
 def _unavailable(why: str) -> Failure:
     log.warning("token_exchange_failed", why=why)
     return Failure(
-        503,
-        "TOKEN_EXCHANGE_UNAVAILABLE",
+        Code.TOKEN_EXCHANGE_UNAVAILABLE,
         message="Access to the data services cannot be had at the moment; try again shortly.",
         retry_after_s=5,
     )

@@ -1,7 +1,8 @@
 """Protobuf messages into JSON values, compiled once for each message type.
 
 Every field is printed under its own name: empty lists and maps as such, an unset message or
-`optional` field as null. The values are those that msgspec.json.encode takes.
+`optional` field as null. Fields that the protos call prose are cleaned. The values are those that
+msgspec.json.encode takes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from gateway.catalog import BadCatalog
 from gateway.json_in import TIMESTAMP
 from gateway.scalars import Convert, write_time, writer
+from scaimind.service.sanitize import cleaned
+from scaimind.v1 import options_pb2
 
 Print = Callable[[Any], Any]
 
@@ -65,6 +68,8 @@ class JsonWriter:
             key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
             return _map(_key_writer(key), self._converter(value))
         convert = self.printer(entry) if entry is not None else writer(field)
+        if field.GetOptions().Extensions[options_pb2.prose]:
+            convert = cleaned
         if not field.is_repeated:
             return convert
         if convert is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gateway.auth import Identity
+from gateway.codes import Code
 from gateway.sse import Stream
 from gateway.status import Failure
 
@@ -47,4 +48,4 @@ class Places:
 
 
 def _full(message: str) -> Failure:
-    return Failure(429, "RATE_LIMITED", message=message, retry_after_s=ASK_AGAIN_S)
+    return Failure(Code.RATE_LIMITED, message=message, retry_after_s=ASK_AGAIN_S)

@@ -16,6 +16,7 @@ from math import ceil
 from typing import Protocol
 
 from gateway.auth import Identity
+from gateway.codes import Code
 from gateway.status import Failure
 
 WINDOW_S = 60
@@ -171,8 +172,7 @@ class Limiter:
         headers += _headers(subject.limit, usage.remaining, reset_s=reset_s)
         if not verdict.allowed:
             raise Failure(
-                429,
-                "RATE_LIMITED",
+                Code.RATE_LIMITED,
                 message=f"More than {subject.limit} requests in a minute.",
                 retry_after_s=reset_s,
             )

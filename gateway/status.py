@@ -17,7 +17,9 @@ import msgspec
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from gateway.sanitize import leaks
+from gateway import codes
+from gateway.codes import Code
+from scaimind.service.sanitize import leaks
 
 DETAILS_KEY = "grpc-status-details-bin"
 STREAM_ENDED = "STREAM_ENDED"
@@ -31,9 +33,8 @@ _FIELD = re.compile(r'[\w.\[\]"=@:+ -]{1,256}')
 class Row:
     """How one gRPC code is told over HTTP."""
 
-    http_status: int
-    code: str
-    """`error.code` where the coordinator gives no finer one."""
+    code: Code
+    """`error.code` where the coordinator gives no finer one; its HTTP status holds either way."""
     generic: str
     """Said instead of a text that must not be passed on."""
     passes: bool = True
@@ -41,38 +42,41 @@ class Row:
     retry_after_s: int | None = None
     """Told where the coordinator tells none."""
 
+    @property
+    def http_status(self) -> int:
+        """The HTTP status."""
+        return codes.TABLE[self.code].http_status
 
-_INTERNAL = Row(500, "INTERNAL_ERROR", "Something went wrong on our side.", passes=False)
+
+_INTERNAL = Row(Code.INTERNAL_ERROR, "Something went wrong on our side.", passes=False)
 _WRONG_STATE = "The request does not fit the present state."
 
 TABLE: dict[grpc.StatusCode, Row] = {
-    grpc.StatusCode.NOT_FOUND: Row(404, "NOT_FOUND", "There is no such thing."),
-    grpc.StatusCode.INVALID_ARGUMENT: Row(400, "INVALID_ARGUMENT", "The request is not valid."),
-    grpc.StatusCode.PERMISSION_DENIED: Row(403, "AUTHZ_PERMISSION_DENIED", "You may not do this."),
-    grpc.StatusCode.UNAUTHENTICATED: Row(401, "AUTH_TOKEN_INVALID", "The credential is not valid."),
-    grpc.StatusCode.ALREADY_EXISTS: Row(409, "ALREADY_EXISTS", "It exists already."),
-    grpc.StatusCode.FAILED_PRECONDITION: Row(409, "FAILED_PRECONDITION", _WRONG_STATE),
-    grpc.StatusCode.ABORTED: Row(409, "ABORTED", "The request was overtaken by another one."),
+    grpc.StatusCode.NOT_FOUND: Row(Code.NOT_FOUND, "There is no such thing."),
+    grpc.StatusCode.INVALID_ARGUMENT: Row(Code.INVALID_ARGUMENT, "The request is not valid."),
+    grpc.StatusCode.PERMISSION_DENIED: Row(Code.AUTHZ_PERMISSION_DENIED, "You may not do this."),
+    grpc.StatusCode.UNAUTHENTICATED: Row(Code.AUTH_TOKEN_INVALID, "The credential is not valid."),
+    grpc.StatusCode.ALREADY_EXISTS: Row(Code.ALREADY_EXISTS, "It exists already."),
+    grpc.StatusCode.FAILED_PRECONDITION: Row(Code.FAILED_PRECONDITION, _WRONG_STATE),
+    grpc.StatusCode.ABORTED: Row(Code.ABORTED, "The request was overtaken by another one."),
     grpc.StatusCode.RESOURCE_EXHAUSTED: Row(
-        429, "RATE_LIMITED", "Too much at once; try again later.", retry_after_s=1
+        Code.RATE_LIMITED, "Too much at once; try again later.", retry_after_s=1
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: Row(
-        504,
-        "BACKEND_TIMEOUT",
+        Code.BACKEND_TIMEOUT,
         "The scheduler did not answer in time. The request may have been carried out: look "
         "before you repeat it, or repeat it with the same Idempotency-Key.",
         passes=False,
     ),
     grpc.StatusCode.UNAVAILABLE: Row(
-        503,
-        "COORDINATOR_UNAVAILABLE",
+        Code.COORDINATOR_UNAVAILABLE,
         "The scheduler is out of reach at the moment. Running jobs go on; try again shortly.",
         passes=False,
         retry_after_s=2,
     ),
     grpc.StatusCode.INTERNAL: _INTERNAL,
     grpc.StatusCode.UNIMPLEMENTED: Row(
-        500, "INTERNAL_ERROR", "This version of the scheduler cannot do that yet.", passes=False
+        Code.INTERNAL_ERROR, "This version of the scheduler cannot do that yet.", passes=False
     ),
 }
 
@@ -82,17 +86,18 @@ class Failure(Exception):
 
     def __init__(
         self,
-        http_status: int,
         code: str,
         *,
         message: str,
+        http_status: int | None = None,
         details: Sequence[tuple[str, str]] = (),
         retry_after_s: int | None = None,
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
-        """Keeps what the envelope says; `details` are pairs of field and message."""
-        super().__init__(f"{http_status} {code}")
-        self.http_status = http_status
+        """Keeps what the envelope says; `details` are pairs of field and message. The HTTP status is
+        that of the code; a reason of the coordinator's brings its own."""
+        self.http_status = http_status or codes.TABLE[Code(code)].http_status
+        super().__init__(f"{self.http_status} {code}")
         self.code = code
         self.message = message
         self.details = details
@@ -132,20 +137,18 @@ class Translation:
 def invalid(details: Sequence[tuple[str, str]]) -> Failure:
     """The answer to a request that does not fit the schema; one pair for each fault."""
     fields = "1 field does" if len(details) == 1 else f"{len(details)} fields do"
-    return Failure(
-        422, "VALIDATION_ERROR", message=f"{fields} not fit the schema.", details=details
-    )
+    return Failure(Code.VALIDATION_ERROR, message=f"{fields} not fit the schema.", details=details)
 
 
 def away() -> Failure:
     """The answer where the coordinator is out of reach."""
     row = TABLE[grpc.StatusCode.UNAVAILABLE]
-    return Failure(row.http_status, row.code, message=row.generic, retry_after_s=row.retry_after_s)
+    return Failure(row.code, message=row.generic, retry_after_s=row.retry_after_s)
 
 
 def internal() -> Failure:
     """The answer where the gateway itself failed."""
-    return Failure(500, "INTERNAL_ERROR", message=_INTERNAL.generic)
+    return Failure(Code.INTERNAL_ERROR, message=_INTERNAL.generic)
 
 
 def translate(error: grpc.RpcError) -> Translation:
@@ -160,8 +163,8 @@ def translate(error: grpc.RpcError) -> Translation:
         retry_after_s = row.retry_after_s
     headers = ((b"www-authenticate", b"Bearer"),) if row.http_status == 401 else ()
     failure = Failure(
-        row.http_status,
         finer.reason or row.code,
+        http_status=row.http_status,
         message=row.generic if withheld else text,
         details=finer.fields if row.passes else (),
         retry_after_s=retry_after_s,

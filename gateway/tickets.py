@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from gateway.auth import Identity, require, unauthenticated
+from gateway.codes import Code
 from gateway.faults import shorten
 from gateway.json_in import Malformed, decode
 from gateway.routes import Match, RouteTable
@@ -73,7 +74,7 @@ class Tickets:
         ticket = _Ticket(self._clock() + self._ttl_s, match, replace(identity, subject_token=""))
         if len(self._kept) >= self._capacity or self._of_user[ticket.user] >= self._per_user:
             message = "Too many tickets that were not used."
-            raise Failure(429, "RATE_LIMITED", message=message, retry_after_s=round(self._ttl_s))
+            raise Failure(Code.RATE_LIMITED, message=message, retry_after_s=round(self._ttl_s))
         text = secrets.token_urlsafe(32)
         self._kept[_digest(text.encode())] = ticket
         self._of_user[ticket.user] += 1
@@ -126,7 +127,7 @@ def stream_asked_for(body: bytes, *, table: RouteTable, places: tuple[str, ...])
             break
     match = table.find("GET", path)
     if match is None or not match.route.method.streaming:
-        raise Failure(404, "NOT_FOUND", message="There is no such stream.")
+        raise Failure(Code.NOT_FOUND, message="There is no such stream.")
     return match
 
 
@@ -163,7 +164,7 @@ def _named(body: bytes) -> str:
     try:
         value: Any = decode(body) if body else {}
     except Malformed as error:
-        raise Failure(400, "MALFORMED_JSON", message=f"The body is not JSON: {error}.") from None
+        raise Failure(Code.MALFORMED_JSON, message=f"The body is not JSON: {error}.") from None
     if not isinstance(value, dict):
         raise invalid([("body", "must be an object")])
     faults = [(shorten(name), "unknown field") for name in value if name != "path"][:100]

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.auth import PREFIX as KEY_PREFIX
 from gateway.auth import Authenticator, Headers, Identity, bearer, unauthenticated
+from gateway.codes import Code
 from gateway.status import Failure
 from scaimind.service.roles import BadToken, KeysOutOfReach
 from scaimind.service.tokens import Tokens
@@ -33,8 +34,7 @@ class Credentials:
             raise unauthenticated() from None
         except KeysOutOfReach:
             raise Failure(
-                503,
-                "IDENTITY_PROVIDER_UNAVAILABLE",
+                Code.IDENTITY_PROVIDER_UNAVAILABLE,
                 message="Tokens cannot be checked at the moment; try again shortly.",
                 retry_after_s=5,
             ) from None

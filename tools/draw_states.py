@@ -1,4 +1,4 @@
-"""Draws docs/states.md and docs/errors.md from the tables of the core: `make docs`.
+"""Draws docs/states.md and docs/errors.md from the tables of the core and the gateway: `make docs`.
 
 What is drawn here is never edited by hand; tests/architecture compares the files with the tables.
 """
@@ -10,13 +10,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
+
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import JobStatus, Kind, LeaseState
 from coordinator.core.tables import BORN, CONTACT, DUTY, JOB, LEASE, final_statuses
+from gateway import codes
+from gateway.status import TABLE as STATUSES
 
 State = TypeVar("State", bound=StrEnum)
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-NOTE = "<!-- Drawn by tools/draw_states.py from coordinator/core. Do not edit; run `make docs`. -->"
+NOTE = "<!-- Drawn by tools/draw_states.py from the tables in the source. Do not edit; run `make docs`. -->"
 
 STATES = """\
 # States
@@ -84,18 +88,32 @@ WRITERS = (
 )
 
 ERRORS = """\
-# Reasons
+# Errors and reasons
 
 {note}
 
-Every refusal carries one of these as `reason` of its `google.rpc.ErrorInfo` (over REST: `error.code`),
-and every status names one. Names never change their meaning.
+Every refusal carries a reason: over gRPC as `reason` of its `google.rpc.ErrorInfo`, over REST as
+`error.code`. Names never change their meaning. Beside it stand, over both,
 
-## Refusals
+- the fields at fault (`google.rpc.BadRequest`; REST: `error.details`, pairs of `field` and `message`),
+- when to ask again (`google.rpc.RetryInfo`; REST: `error.retry_after` in seconds and `Retry-After`),
+- the request id (`request_id` in the metadata of the ErrorInfo; REST: `meta.request_id`, `X-Request-Id`),
+  under which the logs know more than a caller is told.
 
-| Reason | gRPC code | Ask again? | Meaning |
-| --- | --- | --- | --- |
+"Ask again?" says whether the same request may succeed later. Clients repeat by themselves only what is
+UNAVAILABLE (503), with the same `request_id` (`Idempotency-Key`).
+
+## Refusals of the coordinator
+
+| Reason | gRPC code | HTTP | Ask again? | Meaning |
+| --- | --- | --- | --- | --- |
 {refusals}
+
+## What the gateway says by itself
+
+| Code | HTTP | Ask again? | Meaning |
+| --- | --- | --- | --- |
+{gateway}
 
 ## Why a thing is as it is
 
@@ -131,15 +149,34 @@ def states_page() -> str:
 
 
 def errors_page() -> str:
-    """The table of reasons."""
+    """The tables of reasons and codes."""
     refusals, others = [], []
     for reason, row in TABLE.items():
         if row.code:
             again = "yes" if row.retryable else "no"
-            refusals.append(f"| {reason} | {row.code} | {again} | {row.doc} |")
+            http = _http(getattr(grpc.StatusCode, row.code))
+            refusals.append(f"| {reason} | {row.code} | {http} | {again} | {row.doc} |")
         else:
             others.append(f"| {reason} | {row.doc} |")
-    return ERRORS.format(note=NOTE, refusals="\n".join(refusals), others="\n".join(others))
+    own = [
+        f"| {code} | {row.http_status} | {'yes' if row.retryable else 'no'} | {row.doc} |"
+        for code, row in codes.TABLE.items()
+    ]
+    return ERRORS.format(
+        note=NOTE,
+        refusals="\n".join(refusals),
+        gateway="\n".join(own),
+        others="\n".join(others),
+    )
+
+
+def _http(code: grpc.StatusCode) -> str:
+    """How a reason of this gRPC code is told over REST."""
+    if code is grpc.StatusCode.OUT_OF_RANGE:
+        return "204"
+    row = STATUSES[code]
+    hidden = row.code is codes.Code.INTERNAL_ERROR
+    return f"{row.http_status} {row.code}" if hidden else str(row.http_status)
 
 
 def _jobs() -> str:

@@ -9,6 +9,7 @@ from coordinator.rpc import convert
 from coordinator.rpc.admit import submit_command
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
+from coordinator.rpc.errors import cleaned
 from coordinator.rpc.jobs import JobMethods, caller_of, new_job_id, note_replay
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
@@ -71,7 +72,8 @@ class BatchMethods:
         return api.BatchResult(job=done)
 
 
-def _refused(refusal: Refusal) -> api.BatchResult:
+def _refused(raw: Refusal) -> api.BatchResult:
+    refusal = cleaned(raw)
     error = api.BatchError(
         code=refusal.reason.value,
         message=refusal.message,

@@ -36,7 +36,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from coordinator.core.reasons import Reason
-from coordinator.rpc.errors import Metadata, quoted, status_of
+from coordinator.rpc.errors import Metadata, cleaned, quoted, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
 from coordinator.runtime.refusal import Refusal
 from coordinator.store.protocol import StoreUnavailable
@@ -225,7 +225,17 @@ class _Border:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise error  # the client has gone away, or the server stops
-        refusal = self._refusal(error, request_id)
+        raw = self._refusal(error, request_id)
+        refusal = cleaned(raw)
+        if refusal is not raw:
+            log.warning(
+                "refusal_withheld",
+                method=self._name,
+                request_id=request_id,
+                reason=raw.reason,
+                raw_detail=raw.message,
+                violations=raw.violations,
+            )
         code, message, trailing = status_of(refusal, request_id=request_id)
         await context.abort(code, message, trailing)
 

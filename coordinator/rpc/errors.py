@@ -2,6 +2,7 @@
 
 All of it travels in the trailing metadata, of which a client takes 8 KiB and no more: beyond that it sees
 neither the code nor the text. So everything here is cut, and of many violations the first are told.
+Whatever made it, text that carries a traceback, SQL, a path, an address or a credential is not told.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.runtime.refusal import Refusal
+from scaimind.service.sanitize import leaks
 
 DOMAIN = "mindcoordinator"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -19,6 +21,8 @@ MESSAGE_BYTES_MAX = 512  # at worst three times that on the wire, and once more 
 TEXT_BYTES_MAX = 256
 VIOLATIONS_BYTES_MAX = 2048
 NAME_MAX = 100  # characters of a map's key
+LEADER = "leader"  # the one address that callers are told, so that they find who leads
+NOT_VALID = "is not valid"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -50,6 +54,25 @@ def status_of(refusal: Refusal, *, request_id: str) -> tuple[grpc.StatusCode, st
         retry.retry_delay.FromMilliseconds(int(refusal.retry_after_s * 1000))
         _add(status, retry)
     return code, text, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def cleaned(refusal: Refusal) -> Refusal:
+    """The refusal as a caller may see it; the same one where nothing of it has to be kept back."""
+    message = TABLE[refusal.reason].doc if leaks(refusal.message) else refusal.message
+    violations = tuple(
+        ("" if leaks(field) else field, NOT_VALID if leaks(text) else text)
+        for field, text in refusal.violations
+    )
+    facts = tuple(pair for pair in refusal.facts if pair[0] == LEADER or not leaks(pair[1]))
+    if (message, violations, facts) == (refusal.message, refusal.violations, refusal.facts):
+        return refusal
+    return Refusal(
+        refusal.reason,
+        message,
+        violations=violations,
+        facts=facts,
+        retry_after_s=refusal.retry_after_s,
+    )
 
 
 def cut(text: str, size: int) -> str:

@@ -28,7 +28,7 @@ class HostUsers:
     async def identify(self, scope: Mapping[str, Any], headers: Headers) -> Identity:
         user = headers.get(b"x-host-user", b"").decode()
         if not user:
-            raise Failure(401, "AUTH_TOKEN_MISSING", message="Log in first.")
+            raise Failure("AUTH_TOKEN_MISSING", message="Log in first.")
         return Identity("host-tenant", user, frozenset({"scaimind:view"}))
 
 

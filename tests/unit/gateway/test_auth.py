@@ -48,7 +48,7 @@ async def test_a_refusal_is_not_kept_and_forgets_the_key() -> None:
     now, resolver = [0.0], Resolver()
     keys = ApiKeys(resolver, ttl_s=2, clock=lambda: now[0])
     await ask(keys)
-    now[0], resolver.failure = 3.0, Failure(401, "AUTH_TOKEN_INVALID", message="no")
+    now[0], resolver.failure = 3.0, Failure("AUTH_TOKEN_INVALID", message="no")
     for _ in range(2):
         with pytest.raises(Failure):
             await ask(keys)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.sanitize import MAX_TEXT, leaks
+from scaimind.service.sanitize import MASK, MAX_TEXT, WITHHELD, cleaned, leaks
 
 INSIDE = [
     'Traceback (most recent call last):\n  File "x.py", line 3, in f\nKeyError: 1',
@@ -63,6 +63,10 @@ INSIDE = [
     "coordinator.svc.cluster.local",
     "node-a.internal",
     "<Job object at 0x7f3a2b1c9d00>",
+    "sgk_0123456789abcdef",
+    "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2ln",
+    "Authorization: Bearer 0123456789abcdef",
+    "-----BEGIN PRIVATE KEY-----",
     "x" * (MAX_TEXT + 1),
 ]
 
@@ -98,6 +102,8 @@ OUTSIDE = [
     "train.py",
     "resource_config.gpu_count must be at least 1",
     'labels["a=b"] is too long',
+    "key_01J9XK",
+    "the bearer of bad news",
     "select a node from the list",
     "update the set of nodes",
     "create a table-like view",
@@ -118,6 +124,26 @@ def test_the_inside_is_found(text: str) -> None:
 @pytest.mark.parametrize("text", OUTSIDE)
 def test_what_users_say_survives(text: str) -> None:
     assert not leaks(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("script: '/a/train.py' is not there", f"script: {MASK} is not there"),
+        ("s3://bucket/x, then 10.0.0.5:80.", f"s3://bucket/x, then {MASK}"),
+        ("rank 3: exit code 1", "rank 3: exit code 1"),
+        ("SELECT id FROM jobs", WITHHELD),
+        ("Traceback (most recent call last): it failed", WITHHELD),
+        ("a " * MAX_TEXT, WITHHELD),
+    ],
+)
+def test_a_record_loses_the_words_that_leak(text: str, kept: str) -> None:
+    assert cleaned(text) == kept
+
+
+@pytest.mark.parametrize("text", INSIDE)
+def test_what_is_left_of_a_record_never_leaks(text: str) -> None:
+    assert not leaks(cleaned(f"cannot do it: {text}"))
 
 
 @given(st.text(max_size=200))
