@@ -26,6 +26,7 @@ from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.forecaster import Forecaster
 from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.metrics import metrics_served
 from coordinator.runtime.refusal import Refusal
@@ -162,6 +163,8 @@ async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
         ttl_s=settings.lease_ttl_s if is_shared(settings.store) else math.inf,
     )
     directory = settings.data_dir
+    forecaster = Forecaster(driver.view, clock, settings=core_settings(settings))
+    stack.push_async_callback(forecaster.close)
     return Parts(
         driver=driver,
         leadership=leadership,
@@ -173,6 +176,7 @@ async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
         page_secret=await store.secret(),
         join_token=_secret(settings.join_token_file, directory / "join.token"),
         checker=Checker(data_rules(settings)),
+        forecaster=forecaster,
         tokens=settings.tokens(),
         tls=_tls(settings),
     )

@@ -73,6 +73,16 @@ class Reason(StrEnum):
     NODE_REMOVED = "NODE_REMOVED"
     DRAIN_REQUESTED = "DRAIN_REQUESTED"
     NODE_ENABLED = "NODE_ENABLED"
+    # what keeps a job from starting, and what a node says to it
+    JOBS_AHEAD = "JOBS_AHEAD"
+    DEVICES_BUSY = "DEVICES_BUSY"
+    DEVICES_SCATTERED = "DEVICES_SCATTERED"
+    DEVICES_AWAY = "DEVICES_AWAY"
+    DEVICES_TOO_FEW = "DEVICES_TOO_FEW"
+    DEVICES_UNHEALTHY = "DEVICES_UNHEALTHY"
+    DEVICE_TYPE_MISSING = "DEVICE_TYPE_MISSING"
+    LABELS_MISSING = "LABELS_MISSING"
+    MACHINE_BUSY = "MACHINE_BUSY"
     # the rest
     REPLACEMENT_FROZEN = "REPLACEMENT_FROZEN"
     REMEMBERED = "REMEMBERED"
@@ -193,6 +203,19 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.DRAIN_REQUESTED: Row("", False, "An admin drains the node."),
     Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),
+    Reason.JOBS_AHEAD: Row("", False, "Others before it in line could use the same devices."),
+    Reason.DEVICES_BUSY: Row("", False, "Fewer fitting devices are free than are needed."),
+    Reason.DEVICES_SCATTERED: Row(
+        "", False, "Enough fitting devices are free, but not where the gang would fit."
+    ),
+    Reason.DEVICES_AWAY: Row(
+        "", False, "It would fit with nodes that are drained, out of contact or unhealthy."
+    ),
+    Reason.DEVICES_TOO_FEW: Row("", False, "The node has too few fitting devices."),
+    Reason.DEVICES_UNHEALTHY: Row("", False, "Too many of the node's devices are unhealthy."),
+    Reason.DEVICE_TYPE_MISSING: Row("", False, "The node has no device of the type."),
+    Reason.LABELS_MISSING: Row("", False, "The node does not carry a label that is asked for."),
+    Reason.MACHINE_BUSY: Row("", False, "The node's CPU, memory or disk are in use."),
     Reason.REMEMBERED: Row("", False, "The answer to a request id is kept for 24 hours."),
     Reason.KEY_CHANGED: Row("", False, "A key was made or revoked."),
 }

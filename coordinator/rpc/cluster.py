@@ -11,6 +11,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import WAITING, Job, Node
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
+from coordinator.rpc.documents import WaitOf
 from coordinator.rpc.jobs import caller_of, note_replay
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
@@ -56,9 +57,11 @@ class ClusterMethods:
         telemetry: Telemetry,
         tokens: PageTokens,
         clock: Clock,
+        wait_s: WaitOf,
     ) -> None:
         self._driver = driver
         self._view = driver.view
+        self._wait_s = wait_s
         self._store = store
         self._telemetry = telemetry
         self._tokens = tokens
@@ -221,6 +224,9 @@ class ClusterMethods:
                     gpu_type=job.demand.device_type,
                     created_at=convert.timestamp(job.created_at_ms),
                 )
+                wait_s = self._wait_s(job)
+                if wait_s is not None:
+                    row.estimated_wait_seconds = wait_s
                 row.status_reason.code = job.reason
                 row.status_reason.message = convert.reason_text(job)
         return view

@@ -7,10 +7,10 @@ message is copied faster from its bytes than from another message.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from coordinator.core.records import Job
+from coordinator.core.records import WAITING, Job
 from coordinator.rpc import convert
 from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
@@ -18,6 +18,15 @@ from scaimind.v1 import job_pb2
 
 CACHE_JOBS = 8192
 CACHE_BYTES = 32 * 1024 * 1024
+
+
+WaitOf = Callable[[Job], float | None]
+"""Seconds until a waiting job is expected to start; None where that is not known."""
+
+
+def unknown_wait(_: Job) -> float | None:
+    """Where nobody looks ahead."""
+    return None
 
 
 @dataclass(slots=True)
@@ -33,9 +42,10 @@ class _Document:
 class Documents:
     """Reads submitted jobs from the store, and joins them with records and figures."""
 
-    def __init__(self, store: Store, streams: Streams) -> None:
+    def __init__(self, store: Store, streams: Streams, wait_s: WaitOf = unknown_wait) -> None:
         self._store = store
         self._streams = streams
+        self._wait_s = wait_s
         self._cache: OrderedDict[str, _Document] = OrderedDict()
         self._bytes = 0
 
@@ -57,10 +67,15 @@ class Documents:
         job_ids = [job.job_id for job in jobs]
         latest = await self._streams.latest(job_ids)
         documents = await self._find(job_ids)
-        return [
+        messages = [
             convert.job_message(job, _configs(documents.get(job.job_id)), latest.get(job.job_id))
             for job in jobs
         ]
+        for job, message in zip(jobs, messages, strict=True):
+            wait_s = self._wait_s(job) if job.status in WAITING else None
+            if wait_s is not None:
+                message.estimated_wait_seconds = wait_s
+        return messages
 
     async def _find(self, job_ids: Iterable[str]) -> dict[str, _Document]:
         found: dict[str, _Document] = {}

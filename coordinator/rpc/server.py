@@ -19,6 +19,7 @@ from coordinator.rpc.cluster import ClusterMethods
 from coordinator.rpc.data import DataMethods
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.evaluations import EvaluationMethods
+from coordinator.rpc.explain import ExplainMethods
 from coordinator.rpc.follow import FollowMethods
 from coordinator.rpc.identity import Authenticator
 from coordinator.rpc.intake import Intake
@@ -29,6 +30,7 @@ from coordinator.rpc.pages import PageTokens
 from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.forecaster import Forecaster
 from coordinator.runtime.leadership import RETRY_AFTER_S, Leadership
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Telemetry
@@ -74,6 +76,7 @@ class Parts:
     page_secret: bytes
     join_token: str
     checker: Checker
+    forecaster: Forecaster
     tokens: Tokens | None = None
     tls: ServerTls | None = None
 
@@ -135,7 +138,8 @@ class Server:
             join_token=parts.join_token,
             tokens=parts.tokens,
         )
-        documents = Documents(store, streams)
+        wait_s = parts.forecaster.wait_s
+        documents = Documents(store, streams, wait_s)
         reader = JobReader(driver, store)
         tokens = PageTokens(parts.page_secret)
 
@@ -155,7 +159,10 @@ class Server:
         jobs = JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens)
         public = (
             jobs,
-            ClusterMethods(driver, store, telemetry=telemetry, tokens=tokens, clock=clock),
+            ClusterMethods(
+                driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
+            ),
+            ExplainMethods(parts.forecaster, reader),
             LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver, streams, reader),
             DataMethods(driver.view, parts.checker),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
@@ -50,6 +50,8 @@ class View:
         self.leases_by_node: dict[str, dict[str, Lease]] = {}
         self.epoch = 0
         self.closed = False
+        self.tap: Callable[[Iterable[Event] | None], None] = _nobody
+        """Told of what is published, after it is; None where everything was replaced."""
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._revisions: dict[str, int] = {}
         self._counter = 0
@@ -68,13 +70,14 @@ class View:
         for node_id in self.nodes:
             self._revise(node_id)
         self._wake_all()
+        self.tap(None)
 
     def close(self) -> None:
         """The coordinator stops: wakes everyone who waits here, and lets nobody wait again."""
         self.closed = True
         self._wake_all()
 
-    def apply(self, events: Iterable[Event]) -> None:
+    def apply(self, events: Sequence[Event]) -> None:
         """Publishes the events of a committed batch, in order."""
         for event in events:
             if isinstance(event, Changed):
@@ -83,6 +86,14 @@ class View:
                 self.heard_ms[event.node_id] = event.at_ms
             else:
                 self._retire(event)
+        self.tap(events)
+
+    def records(self) -> Iterator[Record]:
+        """The live jobs, nodes and leases."""
+        yield from self.jobs.values()
+        yield from self.nodes.values()
+        for leases in self.leases_by_node.values():
+            yield from leases.values()
 
     def job(self, job_id: str) -> Job | None:
         """A live job or one that ended lately; None says only that the store must be asked."""
@@ -185,6 +196,10 @@ class View:
         for watches in self._watches.values():
             for watch in watches:
                 watch.wake()
+
+
+def _nobody(_: Iterable[Event] | None) -> None:
+    pass
 
 
 def _desired(lease: Lease | None) -> tuple[object, ...] | None:

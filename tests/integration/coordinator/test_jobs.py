@@ -270,11 +270,6 @@ async def test_a_message_beyond_the_limit_is_refused(admin: Caller, size_mib: in
     assert await names_of(admin) == []
 
 
-async def test_what_this_version_does_not_offer_says_so(admin: Caller) -> None:
-    fault = await admin.refused("ExplainJob", api.ExplainJobRequest(job_id="job_a"))
-    assert (fault.code, fault.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
-
-
 async def test_a_finished_job_is_read_from_history_as_it_ended(
     house: House, agent: FakeAgent, admin: Caller
 ) -> None:

@@ -1,0 +1,300 @@
+"""Why a job waits, what each node says to it, and what could be asked for instead.
+
+All of it is read from one state and decides nothing. When the job starts, as it is or changed, is the
+forecast's to say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from coordinator.core.capacity import Capacity, Room, pools_of
+from coordinator.core.placement import misfit, node_share, place, rank_count
+from coordinator.core.queue import turn_of
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Demand, Device, Job, JobStatus, Node
+from coordinator.core.state import ClusterState
+from coordinator.core.turn import Turn
+
+MOST_VERDICTS = 200
+MOST_CHANGES = 24
+HIGHEST_PRIORITY = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing that keeps a job from starting."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one node says to a job; `reason` is None where it could take its share now."""
+
+    node_id: str
+    reason: Reason | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The job as it might have been asked for."""
+
+    text: str
+    job: Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What is true of a job now; without times."""
+
+    blockers: tuple[Blocker, ...] = ()
+    position: int = 0  # in its queue, 1 for the head; 0 when it does not wait
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
+    """Why a job does not run; empty for one that is not to be placed."""
+    blockers = list(_blockers(state, job, now_ms=now_ms))
+    if job.status is not JobStatus.QUEUED:
+        return Explanation(blockers=tuple(blockers))
+    ahead, rivals = _ahead(state, job)
+    if rivals:
+        what = "job" if rivals == 1 else "jobs"
+        text = f"{rivals} {what} before it in line could use the same devices"
+        blockers.append(Blocker(Reason.JOBS_AHEAD, text))
+    return Explanation(
+        blockers=tuple(blockers), position=ahead + 1, verdicts=tuple(_verdicts(state, job.demand))
+    )
+
+
+def changes(state: ClusterState, job: Job) -> list[Change]:
+    """What a user could have asked for instead, the least change first; all of it could ever run."""
+    found = []
+    for text, changed in _wishes(state, job):
+        fits = misfit(state.total, changed.demand) is None
+        if fits and (changed.demand, changed.queue_name, changed.priority) != (
+            job.demand,
+            job.queue_name,
+            job.priority,
+        ):
+            found.append(Change(text, changed))
+    return found[:MOST_CHANGES]
+
+
+def alter(state: ClusterState, change: Change, *, now_ms: int) -> None:
+    """Lets a waiting job wait as the changed one, in a state that is used up afterwards."""
+    turn = Turn(state, now_ms, epoch=0)
+    job = state.jobs[change.job.job_id]
+    turn.put(replace(job, not_before_ms=now_ms + 1), Reason.ACCEPTED)
+    turn.put(change.job, Reason.ACCEPTED)
+
+
+def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:
+    if job.status is JobStatus.PAUSED:
+        yield Blocker(Reason.PAUSED_BY_USER, "it is paused; resume it")
+    if job.status is JobStatus.PREEMPTED:
+        yield Blocker(Reason.PREEMPTED, "it was preempted and is not queued again; retry it")
+    if job.status is JobStatus.PENDING:
+        for needed_id in job.policy.depends_on:
+            needed = state.jobs.get(needed_id)
+            if needed is not None and needed.status is not JobStatus.COMPLETED:
+                text = f"it waits for {needed_id}, which is {needed.status}"
+                yield Blocker(Reason.WAITING_FOR_DEPENDENCIES, text)
+        if job.policy.start_after_ms > now_ms:
+            wait_s = (job.policy.start_after_ms - now_ms) / 1000
+            text = f"start_after is reached in {wait_s:.0f} s"
+            yield Blocker(Reason.WAITING_FOR_START_TIME, text)
+    if job.status is not JobStatus.QUEUED:
+        return
+    if job.not_before_ms > now_ms:
+        wait_s = (job.not_before_ms - now_ms) / 1000
+        yield Blocker(Reason.RETRYING, f"it failed and is tried again in {wait_s:.0f} s")
+    yield from _capacity_blockers(state, job.demand)
+
+
+def _capacity_blockers(state: ClusterState, demand: Demand) -> Iterator[Blocker]:
+    never = misfit(state.total, demand)
+    if never is not None:
+        yield Blocker(Reason.NEVER_FITS, never.message)
+        return
+    if place(state.free, demand) is not None:
+        return
+    wanted = _wanted(demand)
+    free, largest = _free(state.free, demand)
+    if free >= demand.device_count:
+        text = (
+            f"it needs {wanted}; {free} are free, but not where its gang would fit: "
+            f"at most {largest} on one node"
+        )
+        yield Blocker(Reason.DEVICES_SCATTERED, text)
+    else:
+        known, _ = _free(state.total, demand)
+        text = f"it needs {wanted}; {free} of {known} are free"
+        yield Blocker(Reason.DEVICES_BUSY, text)
+    away = _away(state)
+    if not away:
+        return
+    with_them = Capacity()
+    for node_id, room in (*state.free.rooms.items(), *away.items()):
+        with_them.put(node_id, room)
+    if place(with_them, demand) is not None:
+        why = Counter(_why_away(state.nodes[node_id]) for node_id in away)
+        text = ", ".join(f"{count} {what}" for what, count in sorted(why.items()))
+        yield Blocker(Reason.DEVICES_AWAY, f"nodes that do not take jobs could hold it: {text}")
+
+
+def _wanted(demand: Demand) -> str:
+    nodes = f" on {demand.node_count} nodes" if demand.node_count else ""
+    return f"{demand.device_count} x {demand.device_type or 'any device'}{nodes}"
+
+
+def _free(capacity: Capacity, demand: Demand) -> tuple[int, int]:
+    """(devices that the demand accepts, most of them on one node)."""
+    total = largest = 0
+    for _, classes in capacity.classes_for(demand):
+        for one in classes:
+            shelf = capacity.shelf(one, demand.node_selector)
+            total += shelf.device_count
+            largest = max(largest, shelf.counts[-1] if shelf.counts else 0)
+    return total, largest
+
+
+def _away(state: ClusterState) -> dict[str, Room]:
+    """What nodes that take no jobs would have free otherwise."""
+    found = {}
+    for node_id, node in state.nodes.items():
+        out = node.drain is not None or node.unreachable_since_ms
+        if not out and all(device.healthy for device in node.offer.devices):
+            continue
+        taken = {
+            device_id
+            for lease in state.leases_on(node_id)
+            if not lease.is_ended
+            for device_id in lease.device_ids
+        }
+        devices = [one for one in node.offer.devices if one.device_id not in taken]
+        if devices:
+            found[node_id] = Room(
+                labels=node.offer.labels,
+                pools=pools_of(devices),
+                cpu_count=node.offer.cpu_count,
+                memory_bytes=node.offer.memory_bytes,
+                disk_bytes=node.offer.disk_bytes,
+            )
+    return found
+
+
+def _why_away(node: Node) -> str:
+    if node.unreachable_since_ms:
+        return "out of contact"
+    return "drained" if node.drain is not None else "with unhealthy devices"
+
+
+def _ahead(state: ClusterState, job: Job) -> tuple[int, int]:
+    """(jobs before it in its queue, those of them that could take devices that it accepts)."""
+    own = turn_of(job)
+    ahead = rivals = 0
+    for job_id in state.queue.group_of:
+        other = state.jobs[job_id]
+        if other.queue_name != job.queue_name or turn_of(other) >= own:
+            continue
+        ahead += 1
+        types = {job.demand.device_type, other.demand.device_type}
+        rivals += len(types) == 1 or "" in types
+    return ahead, rivals
+
+
+def _verdicts(state: ClusterState, demand: Demand) -> list[Verdict]:
+    """What each node says to its share of the gang; those that fit first, at most MOST_VERDICTS."""
+    ranks = rank_count(demand)
+    share = ranks // demand.node_count if demand.node_count else 1
+    found = [_verdict(state, node, demand=demand, ranks=share) for node in state.nodes.values()]
+    found.sort(key=lambda one: (one.reason is not None, one.node_id))
+    return found[:MOST_VERDICTS]
+
+
+def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> Verdict:
+    def no(reason: Reason, text: str) -> Verdict:
+        return Verdict(node.node_id, reason, text)
+
+    needed = ranks * demand.devices_per_rank
+    labels = dict(node.offer.labels)
+    missing = [f"{k}={v}" for k, v in demand.node_selector if labels.get(k) != v]
+    if missing:
+        return no(Reason.LABELS_MISSING, f"it does not carry {', '.join(missing)}")
+    fitting = [one for one in node.offer.devices if demand.device_type in ("", one.type)]
+    if not fitting:
+        types = ", ".join(sorted({one.type for one in node.offer.devices})) or "none"
+        return no(Reason.DEVICE_TYPE_MISSING, f"its devices are {types}")
+    fitting = [one for one in fitting if one.memory_bytes >= demand.device_memory_bytes]
+    if len(fitting) < needed:
+        what = "large enough devices" if demand.device_memory_bytes else "fitting devices"
+        return no(Reason.DEVICES_TOO_FEW, f"it has {len(fitting)} {what} of {needed}")
+    if node.unreachable_since_ms:
+        return no(Reason.NODE_UNREACHABLE, "it is out of contact")
+    if node.drain is not None:
+        return no(Reason.DRAIN_REQUESTED, "it is drained")
+    return _verdict_of_room(state, node, demand=demand, fitting=fitting, ranks=ranks) or Verdict(
+        node.node_id, None, ""
+    )
+
+
+def _verdict_of_room(
+    state: ClusterState, node: Node, *, demand: Demand, fitting: list[Device], ranks: int
+) -> Verdict | None:
+    needed = ranks * demand.devices_per_rank
+    healthy = {one.device_id for one in fitting if one.healthy}
+    if len(healthy) < needed:
+        text = f"{len(fitting) - len(healthy)} of its {len(fitting)} fitting devices are unhealthy"
+        return Verdict(node.node_id, Reason.DEVICES_UNHEALTHY, text)
+    room = state.free.rooms.get(node.node_id)
+    ids = {one for _, pool in room.pools for one in pool} if room else set()
+    free = len(ids & healthy)
+    if room is None or free < needed:
+        text = f"{free} of its {len(fitting)} fitting devices are free, {needed} are needed"
+        return Verdict(node.node_id, Reason.DEVICES_BUSY, text)
+    share = node_share(demand, ranks)
+    lacks = [
+        f"{have:g} {what} free of {need:g}"
+        for what, need, have in (
+            ("CPU cores", share.cpu_count, room.cpu_count),
+            ("GB of memory", share.memory_bytes / 1e9, room.memory_bytes / 1e9),
+            ("GB of disk", share.disk_bytes / 1e9, room.disk_bytes / 1e9),
+        )
+        if need > have
+    ]
+    return Verdict(node.node_id, Reason.MACHINE_BUSY, "; ".join(lacks)) if lacks else None
+
+
+def _wishes(state: ClusterState, job: Job) -> Iterator[tuple[str, Job]]:
+    demand = job.demand
+    if demand.node_count:
+        yield "node_count=0", _with(job, replace(demand, node_count=0))
+    if demand.device_type:
+        yield "gpu_type=", _with(job, replace(demand, device_type=""))
+        for name in sorted(state.total.devices_by_type):
+            yield f"gpu_type={name}", _with(job, replace(demand, device_type=name))
+    if demand.device_memory_bytes:
+        yield "gpu_memory_gb=0", _with(job, replace(demand, device_memory_bytes=0))
+    for pair in demand.node_selector:
+        rest = tuple(one for one in demand.node_selector if one != pair)
+        yield f"node_selector without {pair[0]}", _with(job, replace(demand, node_selector=rest))
+    if demand.cpu_count:
+        yield "cpu_count=0", _with(job, replace(demand, cpu_count=0))
+    if demand.memory_bytes:
+        yield "memory_gb=0", _with(job, replace(demand, memory_bytes=0))
+    count = demand.device_count
+    while count > 1 and not demand.world_size and not demand.node_count:
+        count //= 2
+        yield f"gpu_count={count}", _with(job, replace(demand, device_count=count))
+    if job.priority < HIGHEST_PRIORITY:
+        yield f"priority={HIGHEST_PRIORITY}", replace(job, priority=HIGHEST_PRIORITY)
+
+
+def _with(job: Job, demand: Demand) -> Job:
+    return replace(job, demand=demand)

@@ -1,0 +1,114 @@
+"""The live records once more, and the questions that copies of them answer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from coordinator.core.core import Core
+from coordinator.core.decision import Changed, Retired
+from coordinator.core.explain import Change, alter, changes, explain
+from coordinator.core.forecast import Forecast, Limits, settings_for
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Job, JobStatus
+from coordinator.core.settings import CoreSettings
+from coordinator.forecast.apart import apart
+from coordinator.forecast.calibration import Calibration
+from coordinator.forecast.terms import Explain, Explained, Foreseen, Sooner
+
+AHEAD = Limits(steps=150)  # for the job that is asked about
+CHANGED = Limits(steps=40)  # for each change of it
+ALL = Limits(steps=5_000)  # for all that wait
+AT_ONCE = 2
+LIMIT_S = 2.0
+MOST_SOONER = 8
+WORTH_MS = 60_000
+WORTH_PART = 0.9  # of the wait as it is; a change that saves less is not worth telling
+NOTED_MAX = 20_000
+
+
+class Replica:
+    """Follows the live state; every question is to be asked on a copy, but for `note`."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self.core = Core(settings_for(settings))
+        self.calibration = Calibration()
+        self._noted: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._foreseen: dict[str, int] = {}  # by the newest look at all jobs, uncorrected
+
+    def feed(self, events: Iterable[Changed | Retired]) -> None:
+        """Takes over what has changed."""
+        for event in events:
+            self.core.state.apply(event)
+            if isinstance(event, Changed) and event.cause is Reason.PLACED:
+                self._learn(event)
+
+    def note(self, foreseen: Foreseen, now_ms: int) -> Foreseen:
+        """Remembers what was foretold, to learn from what comes, and corrects it by what was learnt."""
+        corrected = {}
+        self._foreseen = foreseen.starts_ms
+        for job_id, at_ms in foreseen.starts_ms.items():
+            wait_ms = at_ms - now_ms
+            if job_id not in self._noted:
+                self._noted[job_id] = (now_ms, wait_ms)
+            corrected[job_id] = now_ms + self.calibration.median_ms(wait_ms)
+        while len(self._noted) > NOTED_MAX:
+            self._noted.popitem(last=False)
+        return Foreseen(corrected)
+
+    def foresee(self, now_ms: int) -> Foreseen:
+        """When the waiting jobs will start, uncorrected. Uses the state up."""
+        forecast = Forecast(self.core, now_ms)
+        forecast.run(limits=ALL)
+        return Foreseen(forecast.starts_ms)
+
+    def explain(self, question: Explain) -> Explained | None:
+        """Why a job waits and what would help; None where it is not live. Uses the state up."""
+        state, now_ms = self.core.state, question.now_ms
+        job = state.jobs.get(question.job_id)
+        if job is None:
+            return None
+        explanation = explain(state, job, now_ms=now_ms)
+        if job.status not in (JobStatus.QUEUED, JobStatus.PENDING):
+            return Explained(explanation=explanation)
+        wishes = changes(state, job) if job.status is JobStatus.QUEUED else []
+        forecast = Forecast(self.core, now_ms)  # made once; each copy goes on with it by itself
+        works: list[Callable[[], int | None]] = [partial(_wait_ms, forecast, job, None)]
+        works += [partial(_wait_ms, forecast, job, one) for one in wishes]
+        wait_ms, *changed_ms = apart(works, at_once=AT_ONCE, limit_s=LIMIT_S)
+        if wait_ms is None and job.job_id in self._foreseen:
+            wait_ms = max(0, self._foreseen[job.job_id] - now_ms)  # too far ahead to look at again
+        found = [
+            Sooner(wish.text, changed)
+            for wish, changed in zip(wishes, changed_ms, strict=True)
+            if changed is not None and _is_worth(changed, wait_ms)
+        ]
+        found.sort(key=lambda one: one.wait_ms)
+        return Explained(
+            explanation=explanation,
+            wait_p50_ms=None if wait_ms is None else self.calibration.median_ms(wait_ms),
+            wait_p90_ms=None if wait_ms is None else self.calibration.late_ms(wait_ms),
+            sooner=tuple(found[:MOST_SOONER]),
+        )
+
+    def _learn(self, event: Changed) -> None:
+        record = event.record
+        noted = self._noted.pop(record.job_id, None) if isinstance(record, Job) else None
+        if noted is not None:
+            made_ms, wait_ms = noted
+            self.calibration.learn(wait_ms, event.at_ms - made_ms)
+
+
+def _wait_ms(forecast: Forecast, job: Job, change: Change | None) -> int | None:
+    now_ms = forecast.now_ms
+    if change is not None:
+        alter(forecast.core.state, change, now_ms=now_ms)
+    at_ms = forecast.run(limits=CHANGED if change else AHEAD, wanted=job.job_id)
+    return None if at_ms is None else at_ms - now_ms
+
+
+def _is_worth(changed_ms: int, wait_ms: int | None) -> bool:
+    if wait_ms is None:
+        return True
+    return changed_ms <= wait_ms * WORTH_PART and wait_ms - changed_ms >= WORTH_MS

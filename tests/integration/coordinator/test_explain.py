@@ -1,0 +1,110 @@
+"""Why a job waits, when it starts and what would help: asked over gRPC, answered by the forecaster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from scaimind.v1 import job_pb2
+from scaimind.v1 import mind_coordinator_pb2 as api
+from tests.integration.coordinator.agent import FakeAgent
+from tests.integration.coordinator.house import Caller, House, eventually
+from tests.integration.coordinator.test_cluster import priority
+
+Job = job_pb2.Job
+HOUR_S = 3600
+
+
+async def explained(caller: Caller, job_id: str) -> api.ExplainJobResponse:
+    answer = await caller.call("ExplainJob", api.ExplainJobRequest(job_id=job_id))
+    assert isinstance(answer, api.ExplainJobResponse)
+    return answer
+
+
+def lasting(seconds: int) -> dict[str, object]:
+    return {"scheduling_config": {"expected_duration_seconds": seconds}}
+
+
+async def two_jobs(admin: Caller, agent: FakeAgent) -> tuple[str, str]:
+    """One that runs for an hour on three of four devices, and one that waits for all four."""
+    first = await admin.submit(lasting(HOUR_S), gpu_count=3)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    return first, await admin.submit(gpu_count=4)
+
+
+async def test_a_waiting_job_is_told_why_when_and_what_would_help(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    _, waiting = await two_jobs(admin, agent)
+    found = await explained(admin, waiting)
+    assert found.status == Job.QUEUED
+    assert [one.code for one in found.blockers] == ["DEVICES_BUSY"]
+    assert found.blockers[0].message == "it needs 4 x CPU; 1 of 4 are free"
+    assert found.position == 1
+    assert HOUR_S - 60 < found.eta_p50_seconds <= HOUR_S + 60
+    assert found.eta_p90_seconds >= found.eta_p50_seconds
+    assert [(one.node_id, one.fits, one.code) for one in found.nodes] == [("n1", True, "")]
+    assert [one.change for one in found.counterfactuals] == ["gpu_count=1"]
+    assert found.counterfactuals[0].eta_seconds == 0
+
+
+async def test_one_that_runs_or_has_ended_waits_for_nothing(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    running, waiting = await two_jobs(admin, agent)
+    found = await explained(admin, running)
+    assert (found.status, list(found.blockers), found.position) == (Job.TRAINING, [], 0)
+    await admin.call("CancelJob", api.CancelJobRequest(job_id=waiting))
+    assert (await explained(admin, waiting)).status == Job.CANCELLED
+
+
+async def test_the_forecaster_follows_what_changes(agent: FakeAgent, admin: Caller) -> None:
+    _, waiting = await two_jobs(admin, agent)
+    before = await explained(admin, waiting)
+    other = await admin.submit(priority(9), gpu_count=4)
+    found = await explained(admin, waiting)
+    assert found.position == 2
+    assert [one.code for one in found.blockers] == ["DEVICES_BUSY", "JOBS_AHEAD"]
+    assert found.eta_p50_seconds > before.eta_p50_seconds
+    await admin.call("CancelJob", api.CancelJobRequest(job_id=other))
+    assert (await explained(admin, waiting)).position == 1
+
+
+async def test_another_tenants_job_is_not_found(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    _, waiting = await two_jobs(admin, agent)
+    stranger = await house.caller("other", "VIEW")
+    fault = await stranger.refused("ExplainJob", api.ExplainJobRequest(job_id=waiting))
+    assert fault.reason == "JOB_NOT_FOUND"
+
+
+async def test_a_forecaster_that_is_killed_is_started_again(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    _, waiting = await two_jobs(admin, agent)
+    before = await explained(admin, waiting)
+    forecaster = house.now.parts.forecaster
+    assert forecaster.pid is not None
+    os.kill(forecaster.pid, signal.SIGKILL)
+    await eventually(lambda: forecaster.pid is None)
+    after = await explained(admin, waiting)
+    assert after.position == before.position
+
+
+async def test_what_waits_for_a_while_shows_its_wait_wherever_it_is_read(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    _, waiting = await two_jobs(admin, agent)
+
+    async def wait_s() -> float:
+        return float((await admin.job(waiting)).estimated_wait_seconds)
+
+    async with asyncio.timeout(30):
+        while not await wait_s():
+            await agent.sync(hold_ms=200)
+    assert HOUR_S - 120 < await wait_s() <= HOUR_S + 60
+    queue = await admin.call("GetQueue", api.GetQueueRequest())
+    assert queue.queues[0].jobs[0].estimated_wait_seconds > HOUR_S - 120

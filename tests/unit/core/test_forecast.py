@@ -1,0 +1,171 @@
+"""A forecast plays the agents and lets the real core decide; it is right where durations are."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.core.commands import Recover
+from coordinator.core.core import Core, CoreSettings
+from coordinator.core.explain import alter, changes, explain
+from coordinator.core.forecast import START_MS, STOP_MS, Forecast, Limits, settings_for
+from coordinator.core.reasons import Reason
+from coordinator.core.records import JobStatus, LeaseState
+from tests.unit.core.conftest import Bench
+
+HOUR_MS = 3_600_000
+FAR = Limits()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def copy_of(bench: Bench) -> Core:
+    """A core that holds the same records, to be used up."""
+    core = Core(settings_for(CoreSettings()))
+    core.load(bench.core.state.records())
+    core.step(Recover(epoch=2), bench.now_ms)
+    return core
+
+
+def waits_ms(bench: Bench, job_id: str, limits: Limits = FAR) -> int | None:
+    core = copy_of(bench)
+    at_ms = Forecast(core, bench.now_ms).run(limits=limits, wanted=job_id)
+    core.check_invariants()
+    return None if at_ms is None else at_ms - bench.now_ms
+
+
+def runs(bench: Bench, job_id: str, node_id: str = "n1") -> None:
+    """All of the job's leases run."""
+    leases = [
+        bench.seen(lease.lease_id, LeaseState.RUNNING)
+        for lease in bench.core.state.leases_on(node_id)
+        if not lease.is_ended
+    ]
+    bench.report(node_id, *leases)
+    assert bench.job(job_id).status is JobStatus.TRAINING
+
+
+def test_a_job_starts_when_the_one_before_it_ends(bench: Bench) -> None:
+    bench.node("n1", 4)
+    bench.submit("first", 4, expected_duration_ms=2 * HOUR_MS)
+    runs(bench, "first")
+    bench.submit("second", 4, expected_duration_ms=HOUR_MS)
+    bench.submit("third", 1)
+    bench.now_ms += HOUR_MS
+    assert waits_ms(bench, "second") == HOUR_MS
+    assert waits_ms(bench, "third") == 2 * HOUR_MS + START_MS
+    assert bench.core.state.jobs["second"].status is JobStatus.QUEUED
+
+
+def test_what_nobody_said_the_length_of_runs_as_long_again(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.submit("first", 1)
+    runs(bench, "first")
+    bench.submit("second", 1)
+    bench.now_ms += 5 * HOUR_MS
+    assert waits_ms(bench, "second") == 5 * HOUR_MS
+
+
+def test_a_time_limit_ends_what_is_expected_to_run_longer(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.submit("first", 1, expected_duration_ms=9 * HOUR_MS, max_runtime_ms=HOUR_MS)
+    runs(bench, "first")
+    bench.submit("second", 1)
+    found = waits_ms(bench, "second")
+    assert found is not None
+    assert HOUR_MS <= found <= HOUR_MS + 60_000 + STOP_MS
+
+
+def test_a_start_time_is_waited_for(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.submit("later", 1, start_after_ms=bench.now_ms + HOUR_MS)
+    assert bench.job("later").status is JobStatus.PENDING
+    assert waits_ms(bench, "later") == HOUR_MS
+
+
+def test_what_depends_on_a_job_waits_for_its_end(bench: Bench) -> None:
+    bench.node("n1", 2)
+    bench.submit("first", 1, expected_duration_ms=HOUR_MS)
+    runs(bench, "first")
+    bench.submit("second", 1, depends_on=("first",))
+    assert waits_ms(bench, "second") == HOUR_MS
+
+
+def test_nobody_knows_when_a_node_out_of_contact_gives_its_devices_back(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.submit("first", 1, expected_duration_ms=HOUR_MS)
+    runs(bench, "first")
+    node = bench.core.state.nodes["n1"]
+    core = copy_of(bench)
+    core.state.nodes["n1"] = type(node)(
+        node_id="n1",
+        generation=1,
+        incarnation="a",
+        offer=node.offer,
+        unreachable_since_ms=bench.now_ms,
+    )
+    bench.submit("second", 1)
+    assert Forecast(core, bench.now_ms).run(limits=FAR, wanted="second") is None
+
+
+def test_a_forecast_is_bounded(bench: Bench) -> None:
+    bench.node("n1", 1)
+    for number in range(4):
+        bench.submit(f"j{number}", 1, expected_duration_ms=HOUR_MS)
+    assert waits_ms(bench, "j3", Limits(steps=2)) is None
+    assert waits_ms(bench, "j3", Limits(horizon_ms=HOUR_MS)) is None
+    assert waits_ms(bench, "j3") is not None
+
+
+def test_a_change_that_helps_starts_as_it_was_foretold(bench: Bench) -> None:
+    bench.node("n1", 4)
+    bench.submit("first", 2, expected_duration_ms=HOUR_MS)
+    runs(bench, "first")
+    bench.submit("second", 4)
+    found = {}
+    for change in changes(bench.core.state, bench.job("second")):
+        core = copy_of(bench)
+        alter(core.state, change, now_ms=bench.now_ms)
+        found[change.text] = Forecast(core, bench.now_ms).run(limits=FAR, wanted="second")
+        core.check_invariants()
+    assert found["gpu_count=2"] == bench.now_ms
+    assert found["priority=10"] == bench.now_ms + HOUR_MS
+    assert bench.submit("smaller", 2).job.status is JobStatus.QUEUED  # type: ignore[union-attr]
+    assert bench.job("smaller").attempt is not None
+
+
+def test_the_blockers_say_what_is_missing(bench: Bench) -> None:
+    bench.node("n1", 4)
+    bench.node("n2", 4)
+    for number in range(2):
+        bench.submit(f"three-{number}", 3)
+    bench.submit("two", 2, node_count=1)
+    bench.submit("next", 2, node_count=1)
+    found = explain(bench.core.state, bench.job("next"), now_ms=bench.now_ms)
+    assert [one.reason for one in found.blockers] == [Reason.DEVICES_SCATTERED, Reason.JOBS_AHEAD]
+    assert "at most 1 on one node" in found.blockers[0].message
+    assert found.position == 2
+    assert {one.node_id: one.reason for one in found.verdicts} == {
+        "n1": Reason.DEVICES_BUSY,
+        "n2": Reason.DEVICES_BUSY,
+    }
+
+
+def test_nodes_that_take_no_jobs_are_named_where_they_would_help(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.submit("first", 1)
+    bench.node("n2", 1)
+    node = bench.core.state.nodes["n2"]
+    unhealthy = type(node.offer)(
+        devices=(
+            type(node.offer.devices[0])(device_id="n2-0", index=0, type="H100", healthy=False),
+        )
+    )
+    bench._offers["n2"] = unhealthy
+    bench.report("n2")
+    bench.submit("second", 1)
+    found = explain(bench.core.state, bench.job("second"), now_ms=bench.now_ms)
+    assert [one.reason for one in found.blockers] == [Reason.DEVICES_BUSY, Reason.DEVICES_AWAY]
+    assert found.verdicts[1].reason is Reason.DEVICES_UNHEALTHY
