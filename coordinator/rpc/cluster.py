@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from coordinator.core.commands import DrainNode, EnableNode, RemoveNode
 from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WAITING, Job, Node
+from coordinator.core.records import WAITING, Node
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import WaitOf
@@ -16,6 +16,7 @@ from coordinator.rpc.jobs import caller_of, note_replay
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
+from coordinator.runtime.queues import QueueFigures
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.runtime.view import node_status
@@ -24,7 +25,8 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1 import node_pb2
 
 DEFAULT_PAGE_SIZE = 20
-QUEUE_PAGE = 1000
+QUEUES_MAX = 1000
+QUEUE_JOBS_MAX, QUEUE_JOBS_LEAST = 1000, 10  # of one answer, shared by its queues; of each at least
 ADMIN = "scaimind:cluster_admin"
 
 
@@ -35,15 +37,6 @@ class _Type:
     total: int = 0
     free: int = 0
     simulated: bool = False
-
-
-@dataclass(slots=True)
-class _Queue:
-    """Jobs of one queue."""
-
-    waiting: list[Job] = field(default_factory=list)
-    running: int = 0
-    tenants: set[str] = field(default_factory=set)
 
 
 class ClusterMethods:
@@ -190,45 +183,39 @@ class ClusterMethods:
 
     async def GetQueue(self, request: api.GetQueueRequest, call: Call) -> api.GetQueueResponse:
         """What waits, in the order in which it would start; other tenants' jobs are only counted."""
-        queues: dict[str, _Queue] = {}
-        for job in self._view.jobs.values():
-            if request.queue_name in ("", job.queue_name):
-                queue = queues.setdefault(job.queue_name, _Queue())
-                queue.tenants.add(job.tenant_id)
-                if job.status in WAITING:
-                    queue.waiting.append(job)
-                elif not job.is_final and job.attempt is not None:
-                    queue.running += 1
-        if not request.queue_name:
-            queues = {name: one for name, one in queues.items() if self._sees(one, call)}
-        names = sorted(queues) or [request.queue_name or "default"]
-        views = [self._queue(name, queues.get(name, _Queue()), call) for name in names]
+        known = self._view.queues.by_name
+        if request.queue_name:
+            queues = {request.queue_name: known.get(request.queue_name, QueueFigures())}
+        else:
+            queues = {name: one for name, one in known.items() if self._sees(one, call)}
+        names = sorted(queues)[:QUEUES_MAX] or ["default"]
+        limit = max(QUEUE_JOBS_LEAST, QUEUE_JOBS_MAX // len(names))
         return api.GetQueueResponse(
-            queues=views,
-            depth=sum(one.depth for one in views),
-            running=sum(one.running for one in views),
+            queues=[
+                self._queue(name, queues.get(name, QueueFigures()), call, limit=limit)
+                for name in names
+            ],
+            depth=sum(len(one.waiting) for one in queues.values()),
+            running=sum(one.running for one in queues.values()),
         )
 
-    def _queue(self, name: str, queue: _Queue, call: Call) -> api.QueueView:
-        queue.waiting.sort(key=lambda job: (-job.priority, job.sequence))
+    def _queue(self, name: str, queue: QueueFigures, call: Call, *, limit: int) -> api.QueueView:
         view = api.QueueView(queue_name=name, depth=len(queue.waiting), running=queue.running)
-        for position, job in enumerate(queue.waiting, 1):
-            if job.tenant_id == call.identity.tenant_id and len(view.jobs) < QUEUE_PAGE:
-                row = view.jobs.add(
-                    job_id=job.job_id,
-                    name=job.name,
-                    status=job.status.value,
-                    priority=job.priority,
-                    position=position,
-                    gpu_count=job.demand.device_count,
-                    gpu_type=job.demand.device_type,
-                    created_at=convert.timestamp(job.created_at_ms),
-                )
-                wait_s = self._wait_s(job)
-                if wait_s is not None:
-                    row.estimated_wait_seconds = wait_s
-                row.status_reason.code = job.reason
-                row.status_reason.message = convert.reason_text(job)
+        for position, job_id in queue.first(call.identity.tenant_id, limit):
+            job = self._view.jobs[job_id]
+            row = view.jobs.add(
+                job_id=job.job_id,
+                name=job.name,
+                status=job.status.value,
+                priority=job.priority,
+                position=position,
+                gpu_count=job.demand.device_count,
+                gpu_type=job.demand.device_type,
+                created_at=convert.timestamp(job.created_at_ms),
+                estimated_wait_seconds=self._wait_s(job),
+            )
+            row.status_reason.code = job.reason
+            row.status_reason.message = convert.reason_text(job)
         return view
 
     def _message(self, node: Node, call: Call) -> node_pb2.Node:
@@ -268,9 +255,9 @@ class ClusterMethods:
         job = self._view.job(job_id)
         return job is not None and job.tenant_id == call.identity.tenant_id
 
-    def _sees(self, queue: _Queue, call: Call) -> bool:
+    def _sees(self, queue: QueueFigures, call: Call) -> bool:
         identity = call.identity
-        return ADMIN in identity.permissions or identity.tenant_id in queue.tenants
+        return ADMIN in identity.permissions or identity.tenant_id in queue.live
 
     def _status(self, node: Node) -> str:
         return node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import Job, Key, Kind, Lease, Node, Record
+from coordinator.runtime.queues import Queues
 
 RECENT_FINAL_JOBS = 10_000
 
@@ -42,6 +43,7 @@ class View:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
+        self.queues = Queues()
         self.nodes: dict[str, Node] = {}
         self.heard_ms: dict[str, int] = {}
         self.keys: dict[str, Key] = {}
@@ -61,6 +63,7 @@ class View:
         """Replaces everything, after a start or a reload; watchers are woken, not lost."""
         for table in (self.jobs, self.nodes, self.keys, self.keys_by_sha256):
             table.clear()
+        self.queues.clear()
         self.leases_by_job.clear()
         self.leases_by_node.clear()
         self._recent.clear()
@@ -131,6 +134,7 @@ class View:
     def _put(self, record: Record) -> None:
         match record:
             case Job():
+                self.queues.put(self.jobs.get(record.job_id), record)
                 self.jobs[record.job_id] = record
                 self._wake(Kind.JOB, record.job_id)
             case Lease():
@@ -154,6 +158,7 @@ class View:
         if event.kind is Kind.JOB:
             job = self.jobs.pop(event.id, None)
             if job is not None:
+                self.queues.put(job, None)
                 self._recent[event.id] = job
                 if len(self._recent) > RECENT_FINAL_JOBS:
                     self._recent.popitem(last=False)

@@ -7,6 +7,7 @@ import asyncio
 import grpc
 import pytest
 
+from coordinator.rpc import cluster
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
 from scaimind.v1 import job_pb2, node_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
@@ -178,6 +179,39 @@ async def test_the_queue_is_told_in_the_order_in_which_jobs_would_start(
     assert (answer.depth, answer.running, queue.queue_name) == (3, 1, "default")
     assert [(job.job_id, job.position) for job in queue.jobs] == [(high, 2), (low, 3)]
     assert queue.jobs[0].status_reason.code == "WAITING_FOR_CAPACITY"
+
+
+async def test_a_paused_job_neither_waits_nor_runs(agent: FakeAgent, admin: Caller) -> None:
+    running = await admin.submit(gpu_count=4)
+    waiting = await admin.submit(gpu_count=4)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    for job_id in (waiting, running):
+        request = api.PauseJobRequest(job_id=job_id, save_checkpoint=False)
+        await admin.call("PauseJob", request)
+    await agent.reports(lease_id, agent_api.ENDED)
+    assert (await admin.job(running)).status == Job.PAUSED
+    (queue,) = (await admin.call("GetQueue", api.GetQueueRequest())).queues
+    assert (queue.depth, queue.running, len(queue.jobs)) == (0, 0, 0)
+
+
+async def test_an_answer_about_many_queues_is_bounded_and_still_counts_all(
+    admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "QUEUES_MAX", 3)
+    monkeypatch.setattr(cluster, "QUEUE_JOBS_MAX", 6)
+    monkeypatch.setattr(cluster, "QUEUE_JOBS_LEAST", 1)
+    for number in range(16):
+        await admin.submit({"scheduling_config": {"queue_name": f"q{number % 4}"}})
+    answer = await admin.call("GetQueue", api.GetQueueRequest())
+    assert answer.depth == 16
+    assert [(one.queue_name, one.depth, len(one.jobs)) for one in answer.queues] == [
+        ("q0", 4, 2),
+        ("q1", 4, 2),
+        ("q2", 4, 2),
+    ]
+    (one,) = (await admin.call("GetQueue", api.GetQueueRequest(queue_name="q3"))).queues
+    assert [job.position for job in one.jobs] == [1, 2, 3, 4]
 
 
 def priority(value: int) -> dict[str, object]:

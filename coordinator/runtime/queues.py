@@ -1,0 +1,130 @@
+"""Which jobs wait in which queue, in the order in which they would start, and how many run.
+
+Kept with every change of a job, so that a reader pays for what it is shown and not for what waits: a
+job's place among 100,000 is found by a few bisections.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, chain, islice
+
+from coordinator.core.queue import Turn, turn_of
+from coordinator.core.records import WAITING, Job
+from coordinator.core.tables import ASIDE
+
+CHUNK = 512
+
+
+class Turns:
+    """Turns in order: short sorted lists in a row."""
+
+    def __init__(self) -> None:
+        self._chunks: list[list[Turn]] = []
+        self._lasts: list[Turn] = []  # of each chunk
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Turn]:
+        return chain.from_iterable(self._chunks)
+
+    def add(self, turn: Turn) -> None:
+        """Takes in one that is not there."""
+        self._count += 1
+        if not self._chunks:
+            self._chunks.append([])
+            self._lasts.append(turn)
+        index = min(bisect_left(self._lasts, turn), len(self._chunks) - 1)
+        chunk = self._chunks[index]
+        insort(chunk, turn)
+        if len(chunk) > 2 * CHUNK:
+            self._chunks[index : index + 1] = chunk[:CHUNK], chunk[CHUNK:]
+            self._lasts.insert(index, chunk[CHUNK - 1])
+            index += 1
+        self._lasts[index] = self._chunks[index][-1]
+
+    def remove(self, turn: Turn) -> None:
+        """Lets one go that is there."""
+        self._count -= 1
+        index = bisect_left(self._lasts, turn)
+        chunk = self._chunks[index]
+        del chunk[bisect_left(chunk, turn)]
+        if chunk:
+            self._lasts[index] = chunk[-1]
+        else:
+            del self._chunks[index], self._lasts[index]
+
+    def places(self, turns: Iterable[Turn]) -> list[int]:
+        """The place of each of some turns, 1 for the first of all."""
+        before = [0, *accumulate(map(len, self._chunks))]
+        found = []
+        for turn in turns:
+            index = bisect_left(self._lasts, turn)
+            found.append(before[index] + bisect_left(self._chunks[index], turn) + 1)
+        return found
+
+
+class QueueFigures:
+    """One queue."""
+
+    __slots__ = ("by_tenant", "live", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = Turns()
+        self.by_tenant: dict[str, Turns] = {}  # of those that wait
+        self.running = 0  # jobs that hold devices
+        self.live: Counter[str] = Counter()  # jobs that are not final, by tenant
+
+    def first(self, tenant_id: str, limit: int) -> list[tuple[int, str]]:
+        """Place among all that wait, and id, of the tenant's next jobs."""
+        turns = list(islice(self.by_tenant.get(tenant_id, ()), limit))
+        return [
+            (place, turn[2]) for place, turn in zip(self.waiting.places(turns), turns, strict=True)
+        ]
+
+    def count(self, job: Job, sign: int) -> None:
+        """Takes a job in (1), or out (-1), as it stands."""
+        if job.is_final:
+            return
+        self.live[job.tenant_id] += sign
+        if not self.live[job.tenant_id]:
+            del self.live[job.tenant_id]
+        if job.status in WAITING:
+            mine = self.by_tenant.setdefault(job.tenant_id, Turns())
+            for turns in (self.waiting, mine):
+                (turns.add if sign > 0 else turns.remove)(turn_of(job))
+            if not mine:
+                del self.by_tenant[job.tenant_id]
+        elif job.status not in ASIDE:
+            self.running += sign
+
+
+class Queues:
+    """All queues that have live jobs, by name."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, QueueFigures] = {}
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self.by_name.clear()
+
+    def put(self, before: Job | None, after: Job | None) -> None:
+        """Follows one job from how it stood to how it stands; None for not at all."""
+        if before is not None and after is not None and _stands(before) == _stands(after):
+            return
+        for job, sign in ((before, -1), (after, 1)):
+            if job is None or job.is_final:
+                continue
+            queue = self.by_name.setdefault(job.queue_name, QueueFigures())
+            queue.count(job, sign)
+            if not queue.live:
+                del self.by_name[job.queue_name]
+
+
+def _stands(job: Job) -> tuple[object, ...]:
+    return (job.queue_name, job.status, turn_of(job), job.tenant_id)

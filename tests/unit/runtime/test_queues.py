@@ -1,0 +1,79 @@
+"""Queues as readers see them: the same as when all live jobs are looked at anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordinator.core.queue import turn_of
+from coordinator.core.records import WAITING, Job, JobStatus
+from coordinator.core.tables import ASIDE
+from coordinator.runtime import queues
+from coordinator.runtime.queues import Queues, Turns
+from tests.contract.stores.samples import job
+
+NUMBERS = st.integers(0, 9)
+jobs = st.builds(
+    lambda number, **fields: job(number, sequence=number, **fields),
+    NUMBERS,
+    tenant_id=st.sampled_from(["acme", "globex"]),
+    queue_name=st.sampled_from(["default", "night"]),
+    status=st.sampled_from(list(JobStatus)),
+    priority=st.integers(1, 3),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_chunks() -> object:
+    """So that few turns make many chunks."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(queues, "CHUNK", 3)
+    yield
+    patch.undo()
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.booleans())))
+def test_turns_stay_in_order_and_know_their_places(changes: list[tuple[int, bool]]) -> None:
+    turns, expected = Turns(), set()
+    for number, adds in changes:
+        turn = (number % 3, number, f"job_{number}")
+        if adds and turn not in expected:
+            turns.add(turn)
+            expected.add(turn)
+        elif not adds and turn in expected:
+            turns.remove(turn)
+            expected.remove(turn)
+    ordered = sorted(expected)
+    assert list(turns) == ordered
+    assert len(turns) == len(ordered)
+    assert turns.places(ordered) == list(range(1, len(ordered) + 1))
+
+
+@given(st.lists(jobs | NUMBERS))
+def test_queues_follow_every_change_of_a_job(changes: list[Job | int]) -> None:
+    followed, live = Queues(), dict[str, Job]()
+    for change in changes:
+        if isinstance(change, Job):
+            followed.put(live.get(change.job_id), change)
+            live[change.job_id] = change
+        elif (gone := live.pop(f"job_{change:04d}", None)) is not None:
+            followed.put(gone, None)
+    open_jobs = [one for one in live.values() if not one.is_final]
+    assert set(followed.by_name) == {one.queue_name for one in open_jobs}
+    for name, queue in followed.by_name.items():
+        mine = [one for one in open_jobs if one.queue_name == name]
+        waiting = sorted((one for one in mine if one.status in WAITING), key=turn_of)
+        assert queue.live == Counter(one.tenant_id for one in mine)
+        assert queue.running == sum(
+            one.status not in WAITING and one.status not in ASIDE for one in mine
+        )
+        for tenant_id in ("acme", "globex"):
+            shown = [
+                (place, one.job_id)
+                for place, one in enumerate(waiting, 1)
+                if one.tenant_id == tenant_id
+            ]
+            assert queue.first(tenant_id, 2) == shown[:2]
