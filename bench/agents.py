@@ -13,10 +13,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 
+from node_agent.credential import Credential
 from node_agent.session import CHANNEL_OPTIONS, Session
 from scaimind.agent.v1 import agent_service_pb2 as api
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -46,7 +48,7 @@ class Node:
         self.answered_s = now_s
 
 
-def _session(node: Node, number: int, *, server: str, token: str) -> Session:
+def _session(node: Node, number: int, *, server: str, folder: Path, token: str) -> Session:
     # a connection of its own for each, as separate machines have
     channel = grpc.aio.insecure_channel(
         server, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
@@ -62,15 +64,18 @@ def _session(node: Node, number: int, *, server: str, token: str) -> Session:
         memory_bytes=1 << 40,
         disk_bytes=1 << 42,
     )
+    node_id = f"node-{number:04d}"
+    home = folder / node_id
+    home.mkdir(parents=True, exist_ok=True)
     return Session(
         AgentServiceStub(channel),
         node,
-        node_id=f"node-{number:04d}",
+        node_id=node_id,
         incarnation=f"bench-{number}",
         generation=int(time.time()),
         offer=offer,
         hold_ms=HOLD_MS,
-        metadata=(("authorization", f"Bearer {token}"),),
+        credential=Credential(home, node_id=node_id, join_token=token),
         on_contact=lambda sent_ms: None,
     )
 
@@ -88,10 +93,10 @@ async def _answer(order: dict[str, Any], nodes: Sequence[Node], *, marked_s: flo
     return max(node.answered_s for node in nodes) - marked_s
 
 
-async def _serve(server: str, token: str, count: int) -> None:
+async def _serve(server: str, folder: Path, *, token: str, count: int) -> None:
     nodes = [Node() for _ in range(count)]
     links = [
-        asyncio.create_task(_session(node, number, server=server, token=token).run())
+        asyncio.create_task(_session(node, number, server=server, folder=folder, token=token).run())
         for number, node in enumerate(nodes)
     ]
     marked_s = time.monotonic()
@@ -114,10 +119,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.agents", description=__doc__)
     parser.add_argument("--server", required=True)
     parser.add_argument("--token", required=True)
+    parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--count", type=int, required=True)
     options = parser.parse_args()
     service_log.configure(level="ERROR", json=False)
-    asyncio.run(_serve(options.server, options.token, options.count))
+    asyncio.run(_serve(options.server, options.folder, token=options.token, count=options.count))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import socket
@@ -201,7 +202,11 @@ class Coordinator(Program):
         token = (self.folder / "join.token").read_text().strip()
         with grpc.insecure_channel(self.address) as channel:
             stub = agent_grpc.AgentServiceStub(channel)
-            stub.Sync(request, metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+            credential = f"nk_node-0.{hashlib.sha256(token.encode()).hexdigest()}"
+            digest = hashlib.sha256(credential.encode()).hexdigest()
+            join = agent_api.JoinRequest(node_id="node-0", credential_sha256=digest)
+            stub.Join(join, metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+            stub.Sync(request, metadata=(("authorization", f"Bearer {credential}"),), timeout=10)
 
     def fill(self, loader: Loader, request: api.SubmitJobRequest, count: int) -> None:
         """Submits so many jobs."""

@@ -41,7 +41,8 @@ class Agents(Program):
     """Many agents in one process."""
 
     def __init__(self, server: str, token: str, *, log: Path) -> None:
-        words = ("--server", server, "--token", token, "--count", str(AGENTS))
+        folder = str(log.parent / "agents")
+        words = ("--server", server, "--token", token, "--count", str(AGENTS), "--folder", folder)
         super().__init__("bench.agents", *words, piped=True, log=log)
 
     def ask(self, kind: str) -> float:

@@ -136,7 +136,7 @@ class Catalog:
             streaming=method.server_streaming,
             any_of=frozenset(permission_name(number) for number in rule.any_of),
             http_status=rule.http_status or 200,
-            internal=rule.internal,
+            internal=bool(rule.program),
             authenticates=rule.authenticates,
             token_exchange=rule.token_exchange,
             cache=rule.cache,

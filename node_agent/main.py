@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from node_agent.credential import Credential
 from node_agent.files import replace_file, sync
 from node_agent.keeper import Keeper
 from node_agent.offer import offer
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lock = _lock(data_dir)
         generation = _next_generation(data_dir / "generation")
         token = settings.token()
+        credential = Credential(data_dir, node_id=settings.node_id, join_token=token)
     except OSError as error:
         print(f"node_agent: {error.filename or data_dir}: {error.strerror}", file=sys.stderr)
         return 1
@@ -59,29 +61,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return asyncio.run(
-            _serve(settings, probe, data_dir=data_dir, token=token, generation=generation)
+            _serve(settings, probe, data_dir=data_dir, credential=credential, generation=generation)
         )
     finally:
         os.close(lock)
 
 
 async def _serve(
-    settings: Settings, probe: Probe, *, data_dir: Path, token: str, generation: int
+    settings: Settings, probe: Probe, *, data_dir: Path, credential: Credential, generation: int
 ) -> int:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         contact = Contact(str(data_dir / "contact"))
-        mark = orphans.node_mark(settings.node_id, settings.coordinator, token)
+        mark = orphans.node_mark(settings.node_id, settings.coordinator, settings.token())
         runtime = ProcessRuntime(tasks, contact, mark=mark)
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
         channel = open_aio(settings.coordinator, CHANNEL_OPTIONS, tls=settings.tls)
         stack.push_async_callback(channel.close)
         stub = AgentServiceStub(channel)
-        metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        spool = Spool(lambda: stub.Push(metadata=metadata), node_id=settings.node_id)
+        spool = Spool(lambda: stub.Push(metadata=credential.metadata), node_id=settings.node_id)
         telemetry = TelemetryReporter(
             probe,
-            lambda request: stub.ReportTelemetry(request, metadata=metadata),
+            lambda request: stub.ReportTelemetry(request, metadata=credential.metadata),
             node_id=settings.node_id,
             data_dir=data_dir,
         )
@@ -102,7 +103,7 @@ async def _serve(
             generation=generation,
             offer=_offer(settings, telemetry, data_dir=data_dir),
             hold_ms=settings.hold_ms,
-            metadata=metadata,
+            credential=credential,
             on_contact=contact.note,
         )
         telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir=data_dir))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 import structlog
 
+from node_agent.credential import Credential
 from node_agent.runtime.kernel import boot_now_ms
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
@@ -80,7 +81,7 @@ class Session:
         generation: int,
         offer: agent_pb2.NodeOffer,
         hold_ms: int,
-        metadata: Sequence[tuple[str, str]],
+        credential: Credential,
         on_contact: Callable[[int], None],
     ) -> None:
         """Speaks for one start of the agent; `generation` counts the starts on this node.
@@ -97,7 +98,7 @@ class Session:
             hold_ms=hold_ms,
             offer=offer,
         )
-        self._metadata = tuple(metadata)
+        self._credential = credential
         self._on_contact = on_contact
         self._changed = asyncio.Event()
         self._leader_epoch = 0
@@ -119,10 +120,14 @@ class Session:
             Superseded: the coordinator has told this agent to end.
         """
         while True:
+            if not await self._joined():
+                continue
             call = self._call()
             try:
                 answer = await self._answer(call)
             except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    self._credential.refused()
                 await self._failed(error)
                 continue
             finally:
@@ -131,6 +136,19 @@ class Session:
             if answer is not None:
                 next_s = max(next_s, await self._take(answer))
             await asyncio.sleep(max(0.0, next_s - time.monotonic()))
+
+    async def _joined(self) -> bool:
+        """Whether there is a credential to present; waits a little where none can be had now."""
+        try:
+            await self._credential.ready(self._stub)
+        except grpc.aio.AioRpcError as error:
+            await self._failed(error)
+            return False
+        except OSError as error:
+            log.error("credential_not_written", reason=error.strerror)
+            await self._back_off()
+            return False
+        return True
 
     def _call(self) -> _Call:
         self._changed.clear()
@@ -144,7 +162,7 @@ class Session:
         return self._stub.Sync(
             self._request,
             timeout=self._request.hold_ms / 1000 + DEADLINE_SLACK_S,
-            metadata=self._metadata,
+            metadata=self._credential.metadata,
         )
 
     async def _answer(self, call: _Call) -> agent_pb2.SyncResponse | None:

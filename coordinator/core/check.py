@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
-from coordinator.core.records import Job, JobStatus, LeaseAction, StopCause
+from coordinator.core.records import Job, JobStatus, LeaseAction, StopCause, node_key_id
 from coordinator.core.state import ClusterState, is_told
 from coordinator.core.tables import RUNNING
 
@@ -19,6 +19,9 @@ def check_invariants(state: ClusterState) -> None:
     _check_queue(state)
     _check_capacity(state)
     _check_deadlines(state)
+    for key in state.keys.values():
+        held = key.key_id == node_key_id(key.node_id) if key.node_id else bool(key.tenant_id)
+        ensure(held, "a credential is a node's, by its name, or a tenant's", key.key_id)
 
 
 def _check_devices(state: ClusterState) -> None:

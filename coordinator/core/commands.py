@@ -144,6 +144,14 @@ class RemoveNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinNode:
+    """Keep the digest of a node's credential, unless the name has another one."""
+
+    node_id: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedLease:
     """A lease as its agent sees it. `failure` is of the first failing rank."""
 
@@ -209,6 +217,7 @@ Command = (
     | DrainNode
     | EnableNode
     | RemoveNode
+    | JoinNode
     | SyncNode
     | PutKey
     | Tick

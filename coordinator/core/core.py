@@ -20,6 +20,7 @@ from coordinator.core.commands import (
     Command,
     DrainNode,
     EnableNode,
+    JoinNode,
     PauseJob,
     PreemptJob,
     PutKey,
@@ -37,6 +38,7 @@ from coordinator.core.decision import Changed, Decision, Rejected, Reply
 from coordinator.core.drain import drain, enable
 from coordinator.core.hold import pause, preempt, resume
 from coordinator.core.invariants import ensure
+from coordinator.core.join import join
 from coordinator.core.loss import remove
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Record, Request
@@ -124,6 +126,8 @@ class Core:
                 return enable(turn, command, settings=self.settings)
             case RemoveNode():
                 return remove(turn, command, settings=self.settings)
+            case JoinNode():
+                return join(turn, command, settings=self.settings)
             case PutKey():
                 turn.put(command.key, Reason.KEY_CHANGED)
                 return Reply(key=command.key)
@@ -151,7 +155,7 @@ class Core:
 
 def _actor(command: Command) -> str:
     match command:
-        case SyncNode():
+        case SyncNode() | JoinNode():
             return command.node_id
         case Tick() | Renew() | Recover():
             return CORE

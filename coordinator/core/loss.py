@@ -11,6 +11,7 @@ from __future__ import annotations
 from coordinator.core.attempts import follow, forget, is_newest, settle
 from coordinator.core.commands import RemoveNode
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.join import expel
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Failure, Kind, Lease, LeaseAction, LeaseState, Node
 from coordinator.core.requests import recall, remember
@@ -44,6 +45,8 @@ def remove(turn: Turn, command: RemoveNode, *, settings: CoreSettings) -> Reply 
         return known
     node = turn.state.nodes.get(command.node_id)
     if node is None:
+        if expel(turn, command.node_id):  # it joined, and was never heard
+            return remember(turn, command.caller, reply=Reply(), settings=settings)
         text = f"no node {command.node_id}"
         return Rejected(reason=Reason.NODE_NOT_FOUND, message=text, field="node_id")
     if node.drain is None and not node.unreachable_since_ms:
@@ -53,6 +56,7 @@ def remove(turn: Turn, command: RemoveNode, *, settings: CoreSettings) -> Reply 
             field="node_id",
         )
     turn.retire(Kind.NODE, node.node_id)
+    expel(turn, node.node_id)
     text = f"node {node.node_id} was removed"
     for lease in turn.state.leases_on(node.node_id):
         if not lease.is_ended:

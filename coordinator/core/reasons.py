@@ -18,6 +18,7 @@ class Reason(StrEnum):
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     NODE_NOT_FOUND = "NODE_NOT_FOUND"
     KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    NODE_NAME_TAKEN = "NODE_NAME_TAKEN"
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
     NEVER_FITS = "NEVER_FITS"
     DEPENDENCY_NOT_FOUND = "DEPENDENCY_NOT_FOUND"
@@ -101,6 +102,11 @@ TABLE: dict[Reason, Row] = {
     Reason.JOB_NOT_FOUND: Row("NOT_FOUND", False, "No such job in your tenant."),
     Reason.NODE_NOT_FOUND: Row("NOT_FOUND", False, "No such node."),
     Reason.KEY_NOT_FOUND: Row("NOT_FOUND", False, "No such key."),
+    Reason.NODE_NAME_TAKEN: Row(
+        "ALREADY_EXISTS",
+        False,
+        "The node's name has another credential; an admin may remove the node, or it takes another name.",
+    ),
     Reason.INVALID_ARGUMENT: Row(
         "INVALID_ARGUMENT", False, "A field is wrong; the details name it."
     ),

@@ -349,7 +349,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An API key; only the digest of its secret is known."""
+    """An API key, or the credential of a node's agent; only the digest of its secret is known."""
 
     kind: ClassVar[Kind] = Kind.KEY
 
@@ -361,10 +361,16 @@ class Key:
     created_at_ms: int
     expires_at_ms: int = 0  # 0 is never
     revoked_at_ms: int = 0  # 0 is not
+    node_id: str = ""  # the node whose agent presents it; "" for an API key
 
     @property
     def id(self) -> str:
         return self.key_id
+
+
+def node_key_id(node_id: str) -> str:
+    """The id of a node's credential; API keys have other ids."""
+    return f"node:{node_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

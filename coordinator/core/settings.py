@@ -15,6 +15,7 @@ class CoreSettings:
     recovery_grace_ms: int = 30_000  # on top, after a leader has started or was held up
     replace_after_ms: int = 60_000  # silence of a node until what it fences may run elsewhere
     request_ttl_ms: int = 24 * 3_600_000
+    max_keys: int = 100_000  # beyond, no node joins
     max_live_jobs: int = 200_000
     max_requests: int = 1_000_000  # remembered at once; beyond it the oldest is forgotten early
     max_checkpoints: int = 1_000  # per job; beyond it the oldest leaves the record

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import structlog
 
-from coordinator.core.commands import ObservedLease, SyncNode
+from coordinator.core.commands import JoinNode, ObservedLease, SyncNode
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Checkpoint,
@@ -39,7 +39,7 @@ log = structlog.get_logger("coordinator.agents")
 
 
 class AgentMethods:
-    """Sync, Push, ReportTelemetry."""
+    """Join, Sync, Push, ReportTelemetry."""
 
     def __init__(
         self,
@@ -80,6 +80,12 @@ class AgentMethods:
             self._view.unwatch(Kind.NODE, node_id, watch)
             if self._held.get(node_id) is watch:
                 del self._held[node_id]
+
+    async def Join(self, request: api.JoinRequest, call: Call) -> api.JoinResponse:
+        """Keeps the digest of a node's credential, for ever and for nobody else."""
+        command = JoinNode(node_id=request.node_id, sha256=request.credential_sha256)
+        await self._driver.submit(command)
+        return api.JoinResponse()
 
     async def Push(
         self, requests: AsyncIterator[api.PushRequest], call: Call

@@ -114,7 +114,7 @@ class _Border:
         self._gate = gate
         rule = method.GetOptions().Extensions[options_pb2.rule]
         self._any_of = frozenset(NAMES[number] for number in rule.any_of)
-        self._internal = rule.internal
+        self._program = rule.program
         self._takes_tokens = rule.token_exchange
 
     def handler(self) -> Any:
@@ -139,7 +139,7 @@ class _Border:
         request_id = _request_id(metadata)
         try:
             call = await self._admit(metadata, request_id)
-            answer: Message = await self._function(self._checked(request), call)
+            answer: Message = await self._function(self._checked(request, call), call)
             self._gate()
             if call.trailing:
                 context.set_trailing_metadata(tuple(call.trailing))
@@ -156,7 +156,7 @@ class _Border:
             # The first step of the generator judges the call; only a good one gets past it, so
             # that a client can tell a refusal from a stream that broke.
             opened = False
-            async with aclosing(self._function(self._checked(request), call)) as responses:
+            async with aclosing(self._function(self._checked(request, call), call)) as responses:
                 async for response in responses:
                     self._gate()
                     if not opened:
@@ -175,7 +175,9 @@ class _Border:
         try:
             call = await self._admit(metadata, request_id)
             await context.send_initial_metadata(OPEN)
-            async with aclosing(self._function(self._all_checked(requests), call)) as responses:
+            async with aclosing(
+                self._function(self._all_checked(requests, call), call)
+            ) as responses:
                 async for response in responses:
                     self._gate()
                     yield response
@@ -185,13 +187,11 @@ class _Border:
     async def _admit(self, metadata: Metadata, request_id: str) -> Call:
         self._gate()
         identity = await self._authenticator.caller(metadata)
-        open_to_all = self._internal or not self._any_of
-        if identity.internal != self._internal or not (
+        open_to_all = self._program or not self._any_of
+        if identity.program != self._program or not (
             open_to_all or self._any_of & identity.permissions
         ):
-            needed = (
-                "an internal credential" if self._internal else " or ".join(sorted(self._any_of))
-            )
+            needed = _CREDENTIALS.get(self._program) or " or ".join(sorted(self._any_of))
             raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, f"this needs {needed}")
         if self._function is None:
             raise Refusal(
@@ -200,12 +200,12 @@ class _Border:
         tokens = _tokens(metadata) if self._takes_tokens else {}
         return Call(identity, request_id, [], tokens)
 
-    def _checked(self, request: _Request) -> Message:
+    def _checked(self, request: _Request, call: Call) -> Message:
         if isinstance(request, DecodeError):
             raise Refusal(
                 Reason.INVALID_ARGUMENT, f"the request is not a {self._method.input_type.name}"
             )
-        if not self._internal and request.ByteSize() > PUBLIC_BYTES_MAX:
+        if not self._program and request.ByteSize() > PUBLIC_BYTES_MAX:
             raise Refusal(
                 Reason.INVALID_ARGUMENT,
                 f"the request is larger than {PUBLIC_BYTES_MAX >> 20} MiB",
@@ -215,11 +215,15 @@ class _Border:
             found = tuple((_path(one.proto), one.proto.message) for one in violations)
             text = "; ".join(f"{field}: {message}" for field, message in found[:5])
             raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
+        if self._program == options_pb2.AGENT:
+            _speaks_for_itself(request, call.identity)
         return request
 
-    async def _all_checked(self, requests: AsyncIterator[_Request]) -> AsyncIterator[Message]:
+    async def _all_checked(
+        self, requests: AsyncIterator[_Request], call: Call
+    ) -> AsyncIterator[Message]:
         async for request in requests:
-            yield self._checked(request)
+            yield self._checked(request, call)
 
     async def _abort(self, context: Any, error: BaseException, request_id: str) -> None:
         task = asyncio.current_task()
@@ -251,6 +255,19 @@ class _Border:
             )
         log.error("call_failed", method=self._name, request_id=request_id, exc_info=error)
         return Refusal(Reason.INTERNAL, f"internal error (request {request_id})")
+
+
+_CREDENTIALS = {
+    options_pb2.GATEWAY: "the installation's secret",
+    options_pb2.AGENT: "the credential of a node",
+    options_pb2.JOINER: "the join token",
+}
+
+
+def _speaks_for_itself(request: Any, identity: Identity) -> None:
+    if request.node_id != identity.node_id:
+        text = f"this credential is that of node {identity.node_id}, and of no other"
+        raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, text)
 
 
 def _tokens(metadata: Metadata) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Who calls: credentials in, an identity with permissions out.
 
 Direct clients present an API key (`authorization: Bearer sgk_…`) or a JWT of the identity provider; gateways
-present the installation's secret and say on whose behalf they call; agents present the join token. Secrets
-are compared in constant time, and only digests of keys are ever kept.
+present the installation's secret and say on whose behalf they call; agents present the credential of their
+node, and the join token to get one. Secrets are compared in constant time, and of keys and nodes'
+credentials only digests are ever kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Key
+from coordinator.core.records import Key, node_key_id
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.view import View
@@ -24,6 +25,7 @@ from scaimind.v1 import options_pb2
 if TYPE_CHECKING:  # who takes no tokens loads no cryptography
     from scaimind.service.tokens import Tokens
 
+NODE_PREFIX = "nk_"
 PROVIDER_RETRY_AFTER_S = 5.0
 NAMES = {number: permission_name(number) for number in options_pb2.Permission.values() if number}
 NUMBERS = {name: number for number, name in NAMES.items()}
@@ -31,14 +33,15 @@ NUMBERS = {name: number for number, name in NAMES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. `permissions` are public names such as `scaimind:view`; `internal` has no tenant."""
+    """A caller. `permissions` are public names such as `scaimind:view`; a program has no tenant."""
 
     tenant_id: str
     user_id: str
     permissions: frozenset[str]
     key_id: str = ""
     ends_at_ms: int = 0  # when the credential ends by itself; 0 is never
-    internal: bool = False
+    program: int = 0  # of options.proto; 0 is a user
+    node_id: str = ""  # the only node that an agent speaks for
 
 
 def key_is_valid(key: Key, now_ms: int) -> bool:
@@ -73,8 +76,9 @@ class Authenticator:
         """
         fields = {key: value for key, value in metadata if isinstance(value, str)}
         token = fields.get("authorization", "").partition(" ")[2].strip()
-        # A token has three parts, and nothing else that is taken here has a dot.
-        if self._tokens is None or "x-api-secret" in fields or token.count(".") != 2:
+        # A token has three parts; API keys and the join token have no dot.
+        is_token = token.count(".") == 2 and not token.startswith(NODE_PREFIX)
+        if self._tokens is None or "x-api-secret" in fields or not is_token:
             return self.identify(fields.items())
         try:
             bearer = await self._tokens.bearer(token.encode())
@@ -109,8 +113,10 @@ class Authenticator:
         if scheme.lower() != "bearer":
             raise Refusal(Reason.AUTH_TOKEN_INVALID, "the credential is not a bearer token")
         token = token.strip()
+        if token.startswith(NODE_PREFIX):
+            return self._agent(token)
         if hmac.compare_digest(token.encode(), self._join_token):
-            return Identity("", "agent", frozenset(), internal=True)
+            return Identity("", "joiner", frozenset(), program=options_pb2.JOINER)
         return self.resolve(hashlib.sha256(token.encode()).hexdigest())
 
     def resolve(self, key_sha256: str) -> Identity:
@@ -134,12 +140,22 @@ class Authenticator:
         self._identities[key_sha256] = key, identity
         return identity
 
+    def _agent(self, token: str) -> Identity:
+        node_id = token.removeprefix(NODE_PREFIX).rpartition(".")[0]
+        key = self._view.keys.get(node_key_id(node_id))
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        if key is None or not hmac.compare_digest(digest, key.sha256):
+            raise _invalid()
+        return Identity(
+            "", node_id, frozenset(), key_id=key.key_id, program=options_pb2.AGENT, node_id=node_id
+        )
+
     def _gateway(self, secret: str, fields: dict[str, str]) -> Identity:
         if not hmac.compare_digest(secret.encode(), self._api_secret):
             raise Refusal(Reason.AUTH_TOKEN_INVALID, "the installation's secret is wrong")
         tenant_id = fields.get("x-tenant-id", "")
         if not tenant_id:
-            return Identity("", "gateway", frozenset(), internal=True)
+            return Identity("", "gateway", frozenset(), program=options_pb2.GATEWAY)
         names = fields.get("x-permissions", "").split(",")
         permissions = frozenset(name.strip() for name in names if name.strip() in NUMBERS)
         return Identity(tenant_id, fields.get("x-user-id", ""), permissions)

@@ -60,14 +60,14 @@ class KeyMethods:
             keys=[
                 convert.key_message(keys[key_id])
                 for key_id in sorted(keys)
-                if request.tenant_id in ("", keys[key_id].tenant_id)
+                if not keys[key_id].node_id and request.tenant_id in ("", keys[key_id].tenant_id)
             ]
         )
 
     async def RevokeKey(self, request: api.RevokeKeyRequest, call: Call) -> api.RevokeKeyResponse:
         """Revokes a key at once; revoking twice changes nothing."""
         key = self._driver.view.keys.get(request.key_id)
-        if key is None:
+        if key is None or key.node_id:
             raise Refusal(Reason.KEY_NOT_FOUND, f"there is no key {request.key_id}")
         if not key.revoked_at_ms:
             key = replace(key, revoked_at_ms=self._clock.now_ms())

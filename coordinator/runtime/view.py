@@ -143,7 +143,8 @@ class View:
                 self.nodes[record.node_id] = record
             case Key():
                 self.keys[record.key_id] = record
-                self.keys_by_sha256[record.sha256] = record
+                if not record.node_id:
+                    self.keys_by_sha256[record.sha256] = record
 
     def _put_lease(self, lease: Lease) -> None:
         on_node = self.leases_by_node.setdefault(lease.node_id, {})
@@ -170,7 +171,7 @@ class View:
             self.heard_ms.pop(event.id, None)
         elif event.kind is Kind.KEY:
             key = self.keys.pop(event.id, None)
-            if key is not None:
+            if key is not None and not key.node_id:
                 del self.keys_by_sha256[key.sha256]
 
     def _retire_lease(self, lease_id: str) -> None:

@@ -124,14 +124,22 @@ def test_every_method_asks_for_a_permission_or_is_internal() -> None:
     open_ones = [
         name
         for name, method in METHODS
-        if not rule_of(method).any_of and not rule_of(method).internal
+        if not rule_of(method).any_of and not rule_of(method).program
     ]
     assert open_ones == []
 
 
 def test_internal_methods_are_not_bound_to_http() -> None:
-    internal = {name for name, method in METHODS if rule_of(method).internal}
+    internal = {name for name, method in METHODS if rule_of(method).program}
     assert internal.isdisjoint(name for name, _, _ in bindings())
+
+
+def test_every_request_of_an_agent_names_its_node() -> None:
+    agents = [method for _, method in METHODS if rule_of(method).program == options_pb2.AGENT]
+    assert agents
+    known = messages()
+    for method in agents:
+        assert "node_id" in {field.name for field in known[method.input_type].field}, method.name
 
 
 def test_exactly_one_method_resolves_credentials() -> None:

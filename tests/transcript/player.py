@@ -8,6 +8,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     cp=STEP,… saved=N
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS] …
+    join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
     renew            the coordinator was held up
     batch [atomic] JOB,… devices=N …    one command; the options are of each job
@@ -21,6 +22,7 @@ Each command is a batch of its own: one step, then one placement pass.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from coordinator.core.commands import (
@@ -29,6 +31,7 @@ from coordinator.core.commands import (
     Command,
     DrainNode,
     EnableNode,
+    JoinNode,
     ObservedLease,
     PauseJob,
     PreemptJob,
@@ -96,6 +99,9 @@ class Player:
         match verb:
             case "node":
                 self.agents[names[0]] = Agent(_offer(names[0], names[1], options))
+            case "join":
+                digest = hashlib.sha256(names[1].encode()).hexdigest()
+                self._do(JoinNode(node_id=names[0], sha256=digest))
             case "sync":
                 self._do(self._sync(names[0], options))
             case "tick":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.runtime.bootstrap import digest_of
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
 from scaimind.v1 import job_pb2, node_pb2, stream_pb2
 from tests.integration.coordinator.house import Caller
@@ -19,13 +21,21 @@ Answered = Callable[[agent_api.SyncResponse], bool]
 
 
 class FakeAgent:
-    """One start of the agent of one node. `desired` is the newest answer, `observed` what is reported."""
+    """One start of the agent of one node, given one who has the join token.
+
+    `desired` is the newest answer, `observed` what is reported.
+    """
 
     def __init__(
         self, caller: Caller, node_id: str = "n1", *, devices: int = 4, generation: int = 1
     ) -> None:
-        self.caller = caller
+        self._joiner = caller
         self.node_id = node_id
+        # Every start of the node's agent has the same one, as from its data directory.
+        secret = f"nk_{node_id}.{hashlib.sha256(node_id.encode()).hexdigest()}"
+        self.digest = digest_of(secret)
+        self.caller = Caller(caller.channel, secret)
+        self._has_joined = False
         self.generation = generation
         self.sequence = 0
         self.offer = agent_api.NodeOffer(
@@ -73,7 +83,8 @@ class FakeAgent:
         return agent_api.SyncRequest(**values)
 
     async def sync(self, *, hold_ms: int = 0, **fields: Any) -> agent_api.SyncResponse:
-        """One call; takes over the answer."""
+        """One call, the first after joining; takes over the answer."""
+        await self.join()
         answer = await self.caller.call("Sync", self.request(hold_ms=hold_ms, **fields))
         assert isinstance(answer, agent_api.SyncResponse)
         if not answer.superseded:
@@ -82,6 +93,13 @@ class FakeAgent:
                 if lease.HasField("spec"):
                     self.specs[lease.lease_id] = lease.spec
         return answer
+
+    async def join(self) -> None:
+        """Makes the node's credential known."""
+        if not self._has_joined:
+            request = agent_api.JoinRequest(node_id=self.node_id, credential_sha256=self.digest)
+            await self._joiner.call("Join", request)
+            self._has_joined = True
 
     async def until(self, condition: Answered) -> agent_api.SyncResponse:
         """Calls, held, until what is desired is as wanted."""

@@ -69,6 +69,7 @@ class Caller:
     """One who calls with a credential; "" for none."""
 
     def __init__(self, channel: grpc.aio.Channel, token: str, **fields: str) -> None:
+        self.channel = channel
         self.metadata = [("authorization", f"Bearer {token}")] if token else []
         self.metadata += [(name.replace("_", "-"), value) for name, value in fields.items()]
         self.stubs: tuple[Any, ...] = (

@@ -48,15 +48,13 @@ async def test_a_sick_device_is_shown_and_not_given_away(agent: FakeAgent, admin
     assert (cluster.total_devices, cluster.free_devices) == (4, 3)
 
 
-async def test_telemetry_is_shown_with_its_node(
-    house: House, agent: FakeAgent, admin: Caller
-) -> None:
+async def test_telemetry_is_shown_with_its_node(agent: FakeAgent, admin: Caller) -> None:
     request = agent_api.ReportTelemetryRequest(
         node_id="n1",
         host=node_pb2.HostTelemetry(cpu_percent=50.0),
         devices={"n1-d1": node_pb2.DeviceTelemetry(power_watts=300.0)},
     )
-    await house.agents.call("ReportTelemetry", request)
+    await agent.caller.call("ReportTelemetry", request)
     shown = await node(admin)
     assert shown.host.cpu_percent == 50.0
     assert [device.HasField("telemetry") for device in shown.devices] == [False, True, False, False]

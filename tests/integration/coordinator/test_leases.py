@@ -206,7 +206,7 @@ async def test_an_unknown_lease_is_not_desired(agent: FakeAgent) -> None:
 
 
 async def test_an_offer_that_is_no_good_is_refused_and_changes_nothing(
-    house: House, agent: FakeAgent, admin: Caller
+    agent: FakeAgent, admin: Caller
 ) -> None:
     twice = agent.request()
     twice.offer.devices[1].device_id = twice.offer.devices[0].device_id
@@ -215,7 +215,7 @@ async def test_an_offer_that_is_no_good_is_refused_and_changes_nothing(
     no_offer = agent.request()
     no_offer.ClearField("offer")
     for request in (twice, nameless, no_offer):
-        fault = await house.agents.refused("Sync", request)
+        fault = await agent.caller.refused("Sync", request)
         assert fault.code is grpc.StatusCode.INVALID_ARGUMENT
         assert fault.fields[0].startswith("offer")
     await agent.sync()

@@ -96,7 +96,7 @@ async def test_a_held_call_that_its_agent_gave_up_leaves_nothing_behind(
 ) -> None:
     before = len(asyncio.all_tasks())
     view = house.now.parts.driver.view
-    calls = [house.agents.start("Sync", agent.request(hold_ms=60_000)) for _ in range(10)]
+    calls = [agent.caller.start("Sync", agent.request(hold_ms=60_000)) for _ in range(10)]
     await eventually(lambda: view._watches)
     for call in calls:
         call.cancel()

@@ -20,8 +20,8 @@ from tests.integration.coordinator.house import ALL, Caller, House, a_submit, fi
 CODE = grpc.StatusCode
 METHODS = {method.name: method for service in SERVICES for method in service.methods}
 RULES = {name: method.GetOptions().Extensions[options_pb2.rule] for name, method in METHODS.items()}
-PUBLIC = sorted(name for name, rule in RULES.items() if not rule.internal)
-INTERNAL = sorted(name for name, rule in RULES.items() if rule.internal)
+PUBLIC = sorted(name for name, rule in RULES.items() if not rule.program)
+INTERNAL = sorted(name for name, rule in RULES.items() if rule.program)
 OF_A_JOB = {
     "GetJob": api.GetJobRequest,
     "CancelJob": api.CancelJobRequest,
@@ -67,10 +67,11 @@ async def test_internal_methods_are_for_programs_of_the_installation(house: Hous
             assert caught.value.code() in (CODE.UNAUTHENTICATED, CODE.PERMISSION_DENIED), name
 
 
-async def test_an_agent_may_not_call_what_is_for_users(house: House) -> None:
+async def test_programs_may_not_call_what_is_for_users(house: House, agent: FakeAgent) -> None:
     for name in PUBLIC:
-        fault = await house.agents.refused(name, any_request(name))
-        assert fault.code is CODE.PERMISSION_DENIED, name
+        for caller in (agent.caller, house.agents):
+            fault = await caller.refused(name, any_request(name))
+            assert fault.code is CODE.PERMISSION_DENIED, name
 
 
 @pytest.mark.parametrize("name", OF_A_JOB)
@@ -226,6 +227,8 @@ async def test_a_key_ends_by_itself(house: House) -> None:
 
 
 async def test_an_unknown_node_cannot_send_telemetry(house: House) -> None:
+    agent = FakeAgent(house.agents, "nowhere")
+    await agent.join()
     request = agent_api.ReportTelemetryRequest(node_id="nowhere")
-    fault = await house.agents.refused("ReportTelemetry", request)
+    fault = await agent.caller.refused("ReportTelemetry", request)
     assert (fault.code, fault.reason) == (CODE.NOT_FOUND, "NODE_NOT_FOUND")

@@ -24,6 +24,7 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         self.superseded = False
         self.acknowledges = True
         self.requests: list[agent_pb2.SyncRequest] = []
+        self.joined: list[agent_pb2.JoinRequest] = []
         self.metadata: list[dict[str, str]] = []
         self._lines: dict[tuple[str, int, int], dict[int, str]] = {}
         self._moved = asyncio.Condition()
@@ -59,6 +60,13 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         async with self._moved:
             self.revision += 1
             self._moved.notify_all()
+
+    async def Join(
+        self, request: agent_pb2.JoinRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> agent_pb2.JoinResponse:
+        self.joined.append(request)
+        self.metadata.append({str(k): str(v) for k, v in context.invocation_metadata() or ()})
+        return agent_pb2.JoinResponse()
 
     async def Sync(
         self, request: agent_pb2.SyncRequest, context: grpc.aio.ServicerContext[Any, Any]

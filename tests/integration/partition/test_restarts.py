@@ -65,6 +65,9 @@ def test_an_agent_that_lost_its_state_ends_what_ran_before_the_job_runs_again(
     machine.agent.kill()
     shutil.rmtree(machine.data_dir)
     machine.agent.start()
+    # It has lost who it was, too: an admin vouches that the one of before is gone.
+    parted.wait_until_unreachable(machine)
+    parted.client.remove_node(machine.node_id)
     job.beats(2)
     assert not before.lives
     assert other.beats(1).pid == neighbour.pid

@@ -60,6 +60,11 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
             await self._server.stop(None)
             self._server = None
 
+    async def Join(
+        self, request: pb.JoinRequest, context: aio.ServicerContext[pb.JoinRequest, pb.JoinResponse]
+    ) -> pb.JoinResponse:
+        return pb.JoinResponse()
+
     async def Push(
         self,
         requests: AsyncIterator[pb.PushRequest],

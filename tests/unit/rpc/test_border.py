@@ -12,6 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
+from coordinator.core.records import Key, node_key_id
 from coordinator.rpc.border import Call, handlers
 from coordinator.rpc.identity import Authenticator
 from coordinator.runtime.bootstrap import digest_of
@@ -27,7 +28,7 @@ from tests.unit.rpc.requests import a_key, a_submit
 
 PUBLIC = api.DESCRIPTOR.services_by_name["MindCoordinator"]
 AGENTS = agent_api.DESCRIPTOR.services_by_name["AgentService"]
-KEY, JOIN = "sgk_a", "join"
+KEY, JOIN, AGENT = "sgk_a", "join", "nk_n.secret"
 SECRET_TEXT = "/var/lib/secret: SELECT * FROM jobs"
 
 
@@ -89,7 +90,17 @@ def handler(method: str, *servicers: object, service: Any = PUBLIC) -> Any:
     """The handler of a method behind the border, with a key of tenant acme that may view."""
     view = View()
     key = a_key(digest_of(KEY))
-    view.apply([Changed(record=key, cause=Reason.KEY_CHANGED, actor="", at_ms=1)])
+    agent = Key(
+        key_id=node_key_id("n"),
+        sha256=digest_of(AGENT),
+        tenant_id="",
+        user_id="",
+        permissions=(),
+        created_at_ms=1,
+        node_id="n",
+    )
+    for record in (key, agent):
+        view.apply([Changed(record=record, cause=Reason.KEY_CHANGED, actor="", at_ms=1)])
     authenticator = Authenticator(view, Clock(), api_secret="gateway", join_token=JOIN)
     generic = handlers(service, servicers, authenticator=authenticator, gate=lambda: None)
     found = generic.service(Details(f"/{service.full_name}/{method}"))  # type: ignore[arg-type]
@@ -237,9 +248,10 @@ async def test_no_credential_is_told_before_anything_about_the_method() -> None:
 
 
 async def test_an_agent_may_not_call_a_users_method_nor_a_user_an_agents() -> None:
-    with pytest.raises(Aborted) as caught:
-        await get_job(Jobs(), Context(JOIN))
-    assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    for token in (JOIN, AGENT):
+        with pytest.raises(Aborted) as caught:
+            await get_job(Jobs(), Context(token))
+        assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
     unary = handler("Sync", Jobs(), service=AGENTS).unary_unary
     with pytest.raises(Aborted) as caught:
         await unary(agent_api.SyncRequest(), Context(KEY))
@@ -352,6 +364,34 @@ async def test_a_stream_that_is_dropped_closes_the_method_at_once() -> None:
     assert servicer.closed
 
 
+async def test_an_agent_speaks_for_its_own_node_in_every_message() -> None:
+    class Agents:
+        async def Sync(self, request: Any, call: Call) -> Any:
+            return agent_api.SyncResponse(revision=1)
+
+        async def Push(self, requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
+            async for request in requests:
+                yield agent_api.PushResponse(batch_id=request.batch_id)
+
+    async def requests() -> AsyncIterator[Any]:
+        yield agent_api.PushRequest(batch_id=1, node_id="n", job_id="j")
+        yield agent_api.PushRequest(batch_id=2, node_id="other", job_id="j")
+
+    stream = handler("Push", Agents(), service=AGENTS).stream_stream(requests(), Context(AGENT))
+    assert (await anext(stream)).batch_id == 1
+    with pytest.raises(Aborted) as caught:
+        await anext(stream)
+    assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    unary = handler("Sync", Agents(), service=AGENTS).unary_unary
+    request = agent_api.SyncRequest(incarnation="i", sequence=1, offer=agent_api.NodeOffer())
+    for node_id, token in (("other", AGENT), ("n", JOIN)):
+        request.node_id = node_id
+        with pytest.raises(Aborted) as caught:
+            await unary(request, Context(token))
+        assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    assert (await unary(request, Context(AGENT))).revision == 1
+
+
 async def test_what_an_agent_pushes_is_checked_message_by_message() -> None:
     class Agents:
         async def Push(self, requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
@@ -362,7 +402,7 @@ async def test_what_an_agent_pushes_is_checked_message_by_message() -> None:
         yield agent_api.PushRequest(batch_id=1, node_id="n", job_id="j")
         yield agent_api.PushRequest(batch_id=2)
 
-    context = Context(JOIN)
+    context = Context(AGENT)
     stream = handler("Push", Agents(), service=AGENTS).stream_stream(requests(), context)
     assert (await anext(stream)).batch_id == 1
     assert context.initial == (("x-stream", "open"),)

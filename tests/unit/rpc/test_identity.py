@@ -6,11 +6,12 @@ import pytest
 
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Key
+from coordinator.core.records import Key, node_key_id
 from coordinator.rpc.identity import Authenticator, Identity
 from coordinator.runtime.bootstrap import digest_of
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.view import View
+from scaimind.v1 import options_pb2
 from tests.unit.rpc.requests import NOW_MS, a_key, refusal_of
 
 SECRET, JOIN = "gateway-secret", "join-token"
@@ -96,9 +97,46 @@ def test_what_is_no_key_is_refused(value: str) -> None:
     refusal_of(lambda: who.identify([("authorization", value)]), Reason.AUTH_TOKEN_INVALID)
 
 
-def test_the_join_token_makes_an_agent_and_nothing_else() -> None:
+def test_the_join_token_makes_one_who_joins_and_nothing_else() -> None:
     identity = authenticator().identify(bearer(JOIN))
-    assert identity == Identity("", "agent", frozenset(), internal=True)
+    assert identity == Identity("", "joiner", frozenset(), program=options_pb2.JOINER)
+
+
+def node_key(node_id: str, secret: str) -> Key:
+    """The record of a node's credential."""
+    return Key(
+        key_id=node_key_id(node_id),
+        sha256=digest_of(secret),
+        tenant_id="",
+        user_id="",
+        permissions=(),
+        created_at_ms=1,
+        node_id=node_id,
+    )
+
+
+@pytest.mark.parametrize("node_id", ["n1", "rack.1.n1"])
+def test_an_agent_is_its_node(node_id: str) -> None:
+    secret = f"nk_{node_id}.{'s' * 43}"
+    identity = authenticator(node_key(node_id, secret)).identify(bearer(secret))
+    assert (identity.program, identity.node_id) == (options_pb2.AGENT, node_id)
+    assert (identity.tenant_id, identity.permissions) == ("", frozenset())
+
+
+@pytest.mark.parametrize(
+    "token", ["nk_n1.wrong", "nk_n2.secret", "nk_n1", "nk_", "nk_.secret", "nk_n1.secret.x"]
+)
+def test_what_is_no_nodes_credential_is_refused(token: str) -> None:
+    who = authenticator(node_key("n1", "nk_n1.secret"))
+    refusal_of(lambda: who.identify(bearer(token)), Reason.AUTH_TOKEN_INVALID)
+
+
+def test_a_nodes_credential_is_no_api_key_whatever_its_digest() -> None:
+    mine = a_key(digest_of("sgk_a"))
+    who = authenticator(mine, node_key("n1", "sgk_a"), node_key("n2", "nk_n2.secret"))
+    assert who.identify(bearer("sgk_a")).tenant_id == "acme"
+    digest = digest_of("nk_n2.secret")
+    refusal_of(lambda: who.resolve(digest), Reason.AUTH_TOKEN_INVALID)
 
 
 def gateway(secret: str = SECRET, **fields: str) -> list[tuple[str, str | bytes]]:
@@ -114,7 +152,7 @@ def test_a_gateway_speaks_for_the_caller_that_it_names() -> None:
 
 def test_a_gateway_that_names_nobody_speaks_for_itself() -> None:
     identity = authenticator().identify(gateway(x_permissions="scaimind:view"))
-    assert identity == Identity("", "gateway", frozenset(), internal=True)
+    assert identity == Identity("", "gateway", frozenset(), program=options_pb2.GATEWAY)
 
 
 def test_a_wrong_secret_is_refused_even_beside_a_good_key() -> None:
