@@ -4,10 +4,18 @@ from typing import Annotated
 
 import typer
 
-from scaimind.cli import tables
+from scaimind.cli import complete, tables
 from scaimind.cli.session import Session, verb
 
-NodeId = Annotated[str, typer.Argument(metavar="NODE", help="The node's id", show_default=False)]
+NodeId = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE",
+        help="The node's id",
+        show_default=False,
+        autocompletion=complete.node_ids,
+    ),
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -36,7 +44,12 @@ def cluster(session: Session) -> None:
 def nodes(
     session: Session,
     node_id: Annotated[
-        str, typer.Argument(metavar="[NODE]", help="Show this one, with devices")
+        str,
+        typer.Argument(
+            metavar="[NODE]",
+            help="Show this one, with devices",
+            autocompletion=complete.node_ids,
+        ),
     ] = "",
     status: Annotated[str, typer.Option(help="READY, DRAINING, DRAINED or UNREACHABLE")] = "",
     page_size: Annotated[int, typer.Option(min=1, max=100, help="Nodes a page")] = 100,

@@ -27,6 +27,8 @@ _CODES = {
     "ALREADY_EXISTS": WRONG_STATE,
     "ABORTED": WRONG_STATE,
 }
+LATER = frozenset(("QUEUE_FULL", "OVERLOADED", "STORE_UNAVAILABLE", "NOT_LEADER", "INTERNAL"))
+"""Reasons for which a job of a batch was refused that are not its own fault."""
 _HINTS = {
     "NEVER_FITS": "`scaimind nodes` shows what there is; ask for less, or add nodes",
     "INVALID_ARGUMENT": "put this right and send it again; nothing was accepted",

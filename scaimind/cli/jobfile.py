@@ -1,4 +1,4 @@
-"""Job files: the submit body in YAML or JSON.
+"""Job files: the submit body in YAML or JSON; a file may hold several, as YAML documents.
 
 Two things are settled on the machine that submits, because an agent needs absolute paths: a
 relative script or data path that exists beside the job file, and the placeholders `${JOB_DIR}`
@@ -7,26 +7,65 @@ relative script or data path that exists beside the job file, and the placeholde
 
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaimind.cli.exits import fail
+from scaimind.cli.lines import Lines, documents, line_of, steps
 
 MAX_BYTES = 16 * 1024 * 1024
+_SHAPE = "a job file holds an object with name, training_config, data_config, …"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """One job of a file."""
+
+    name: str
+    """Of the file; `-` is standard input."""
+    body: dict[str, Any]
+    line: int
+    """Where it begins in the file, from 1."""
+    lines: Lines
+    """Of its fields; 0 for those that --set gave."""
+
+    def place(self, field: str) -> str:
+        """Where a field stands: `job.yaml:12`."""
+        path = steps(field)
+        line = line_of(self.lines, path)
+        given = any(self.lines.get(path[:length]) == 0 for length in range(1, len(path) + 1))
+        return "--set" if given else f"{self.name}:{line or self.line}"
 
 
 def read(file: str, sets: list[str]) -> dict[str, Any]:
-    """The body in `file` (`-` is standard input) with `sets` (`key.path=value`) applied.
+    """The one body in `file` (`-` is standard input) with `sets` (`key.path=value`) applied.
 
     Raises:
-        Fault: it cannot be read, is not YAML, or is not an object.
+        Fault: it cannot be read, is not YAML, or is not one object.
     """
-    folder = Path.cwd() if file == "-" else Path(file).absolute().parent
-    body = parse(_text(file), file)
-    for each in sets:
-        assign(body, each)
-    settle_paths(body, folder)
-    return body
+    found = read_all([file], sets)
+    if len(found) > 1:
+        fail(f"{file}: holds {len(found)} jobs")
+    return found[0].body
+
+
+def read_all(files: list[str], sets: list[str]) -> list[JobFile]:
+    """All jobs of all files, in order, at least one, with `sets` applied to each.
+
+    Raises:
+        Fault: a file cannot be read, is not YAML, or holds something else than objects.
+    """
+    found = []
+    for file in files:
+        folder = Path.cwd() if file == "-" else Path(file).absolute().parent
+        for job in parse(_text(file), file):
+            for each in sets:
+                assign(job.body, each)
+                job.lines[steps(each.partition("=")[0])] = 0
+            settle_paths(job.body, folder)
+            found.append(job)
+    return found
 
 
 def _text(file: str) -> str:
@@ -45,19 +84,15 @@ def _text(file: str) -> str:
         fail(f"{file}: not UTF-8 text")
 
 
-def parse(text: str, name: str) -> dict[str, Any]:
-    """An object from YAML, of which JSON is a part."""
-    import yaml
-
-    try:
-        body = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        fail(f"{name}{place}: {getattr(error, 'problem', None) or 'not YAML'}")
-    if not isinstance(body, dict):
-        fail(f"{name}: a job file holds an object with name, training_config, data_config, …")
-    return body
+def parse(text: str, name: str) -> list[JobFile]:
+    """The objects in YAML, of which JSON is a part; at least one."""
+    found = [each for each in documents(text, name) if each.value is not None]
+    for value, line, _ in found:
+        if not isinstance(value, dict):
+            fail(f"{name}:{line}: {_SHAPE}")
+    if not found:
+        fail(f"{name}: {_SHAPE}")
+    return [JobFile(name, *each) for each in found]
 
 
 def assign(body: dict[str, Any], assignment: str) -> None:

@@ -1,13 +1,14 @@
 """The verbs about jobs."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scaimind.cli import jobfile, moments, tables, watch
-from scaimind.cli.printer import Format
+from scaimind.cli import complete, jobfile, moments, tables
+from scaimind.cli.exits import fail
 from scaimind.cli.session import Session, verb
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
 PIECES_MAX = 20  # calls for the rest of one page
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id", show_default=False)]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set a field, such as resource_config.gpu_count=2"
+JobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="The job's id",
+        show_default=False,
+        autocompletion=complete.job_ids,
     ),
 ]
 Statuses = Annotated[
@@ -36,42 +39,23 @@ Since = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check; nothing is accepted")]
 
 
+class OnTimeout(StrEnum):
+    """What a pause does when no checkpoint was saved in time."""
+
+    keep_running = "keep_running"
+    use_latest = "use_latest"
+    stop = "stop"
+
+
 def add(app: typer.Typer) -> None:
     """Adds these verbs to the command line."""
-    verb(app, "scaimind submit job.yaml --set resource_config.gpu_count=2 -f")(submit)
     verb(app, "scaimind jobs --status TRAINING --label team=nlp --since 2h")(jobs)
     verb(app, "scaimind job job_01J9 -o json")(job)
-    verb(app, "scaimind pause job_01J9")(pause)
+    verb(app, "scaimind pause job_01J9 --timeout 600 --on-timeout use_latest")(pause)
     verb(app, "scaimind resume job_01J9")(resume)
     verb(app, 'scaimind cancel job_01J9 --reason "wrong data"')(cancel)
     verb(app, "scaimind retry job_01J9 --set gpu_count=4")(retry)
     verb(app, "scaimind explain job_01J9")(explain)
-
-
-def submit(
-    session: Session,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="Job file (YAML or JSON), - for standard input")
-    ],
-    sets: Sets = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for its end, show progress")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow its log")] = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Submits a job.
-
-    A relative script or data path is looked for beside the job file. With --wait or --follow the
-    exit code is 0 only if the job completes.
-    """
-    body = jobfile.read(file, sets or [])
-    answer = session.client.submit(body, validate_only=dry_run)
-    session.show(answer, tables.submitted)
-    if dry_run:
-        return
-    if follow:
-        watch.print_log(session, session.client.logs(answer.job_id, tail=-1), follows=True)
-    elif wait:
-        watch.wait_for(session, answer.job_id, quiet=session.form is not Format.table)
 
 
 def jobs(
@@ -123,9 +107,30 @@ def pause(
     session: Session,
     job_id: JobId,
     checkpoint: Annotated[bool, typer.Option(help="Save a checkpoint first")] = True,
+    timeout: Annotated[
+        int,
+        typer.Option(
+            min=0, max=604_800, help="Seconds for the checkpoint; 0 as the job was submitted"
+        ),
+    ] = 0,
+    on_timeout: Annotated[
+        OnTimeout, typer.Option(help="What happens when they are over", case_sensitive=False)
+    ] = OnTimeout.keep_running,
 ) -> None:
-    """Holds a job; a running one once its checkpoint is saved."""
-    session.show(session.client.pause(job_id, save_checkpoint=checkpoint), tables.acted)
+    """Holds a job; a running one once its checkpoint is saved.
+
+    Where none is saved in time it runs on (keep_running), is held on its newest one (use_latest),
+    or at once (stop), which loses what was done since.
+    """
+    if not checkpoint and (timeout or on_timeout is not OnTimeout.keep_running):
+        fail("--no-checkpoint waits for nothing: --timeout and --on-timeout go with a checkpoint")
+    answer = session.client.pause(
+        job_id,
+        save_checkpoint=checkpoint,
+        checkpoint_timeout_seconds=timeout,
+        on_timeout=on_timeout.name.upper(),
+    )
+    session.show(answer, tables.acted)
 
 
 def resume(

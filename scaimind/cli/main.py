@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from scaimind.cli import cluster, data, exits, jobs, keys, watch
+from scaimind.cli import cluster, data, exits, jobs, keys, submit, watch
 from scaimind.cli.session import (
     ApiKey,
     Output,
@@ -34,7 +34,6 @@ def build() -> typer.Typer:
         help=SUMMARY,
         epilog="Example: scaimind up & scaimind submit job.yaml -f",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         # Plain help: loading rich for it would take longer than everything else.
         rich_markup_mode=None,
@@ -59,7 +58,7 @@ def build() -> typer.Typer:
         session.form = output or session.form
 
     verb.add(app)
-    for room in (jobs, watch, cluster, data, keys):
+    for room in (submit, jobs, watch, cluster, data, keys):
         room.add(app)
     return app
 

@@ -1,6 +1,6 @@
 """Answers as tables for people. Nothing here is needed by programs: they ask for JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from scaimind.cli.printer import Rows
@@ -121,6 +121,25 @@ def _error(job: "job_pb2.Job | pb.Evaluation") -> str:
 def submitted(answer: "pb.SubmitJobResponse") -> Rows:
     """What became of a submit."""
     return Rows((), [(answer.job_id or "valid", enum(answer), answer.message)])
+
+
+def batch(places: Sequence[str]) -> Callable[["pb.BatchSubmitJobsResponse"], Rows]:
+    """One line for each job of a batch, and one for each field at fault."""
+
+    def rows(answer: "pb.BatchSubmitJobsResponse") -> Rows:
+        cells = []
+        for place, result in zip(places, answer.results, strict=False):
+            if result.HasField("job"):
+                job = result.job
+                cells.append((place, job.job_id or "valid", enum(job), job.message))
+                continue
+            cells.append((place, "refused", result.error.code, result.error.message))
+            cells += [
+                ("", "", "", f"{each.field}: {each.message}") for each in result.error.details
+            ]
+        return Rows(("FILE", "JOB", "STATUS", "MESSAGE"), cells)
+
+    return rows
 
 
 def retried(answer: "pb.RetryJobResponse") -> Rows:

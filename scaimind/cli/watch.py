@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scaimind.cli import exits, tables
+from scaimind.cli.jobs import JobId
 from scaimind.cli.printer import (
     COLOURS,
     Format,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from scaimind.v1.job_pb2 import Job
     from scaimind.v1.stream_pb2 import LogLine, StreamEnd
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id", show_default=False)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends")]
 After = Annotated[str, typer.Option(help="Go on after the event with this id")]
 
@@ -147,6 +147,13 @@ def wait_for(
     session: Session, job_id: str, *, timeout_s: float | None = None, quiet: bool = False
 ) -> None:
     """Waits for a job's end; ends the verb with its exit code. `quiet` prints nothing."""
+    raise typer.Exit(waited(session, job_id, timeout_s=timeout_s, quiet=quiet))
+
+
+def waited(
+    session: Session, job_id: str, *, timeout_s: float | None = None, quiet: bool = False
+) -> int:
+    """Waits for a job's end; the exit code for it. `quiet` prints nothing."""
     with _progress(quiet=quiet or session.form is not Format.table) as update:
         job = session.client.wait(job_id, on_update=update, timeout_s=timeout_s)
     if session.form is Format.table:
@@ -155,7 +162,7 @@ def wait_for(
         print(clean(f"{job.job_id} {status}{fault}"))
     elif not quiet:
         print_message(job, session.form)
-    raise typer.Exit(_result(job))
+    return _result(job)
 
 
 @contextmanager

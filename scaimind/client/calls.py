@@ -208,11 +208,24 @@ def cancel(job_id: str, *, reason: str = "", request_id: str | None = None) -> C
 
 
 def pause(
-    job_id: str, *, save_checkpoint: bool = True, request_id: str | None = None
+    job_id: str,
+    *,
+    save_checkpoint: bool = True,
+    checkpoint_timeout_seconds: int = 0,
+    on_timeout: str | pb.PauseJobRequest.OnTimeout.ValueType = "KEEP_RUNNING",
+    request_id: str | None = None,
 ) -> Call[job_pb2.Job]:
-    """Holds a job: a running one once its checkpoint is proven, a waiting one at once."""
+    """Holds a job: a running one once its checkpoint is proven, a waiting one at once.
+
+    `checkpoint_timeout_seconds` is for the checkpoint (0: the job's own grace), `on_timeout` what
+    happens when it is over: KEEP_RUNNING, USE_LATEST (the newest proven one) or STOP (at once).
+    """
     request = pb.PauseJobRequest(
-        job_id=job_id, save_checkpoint=save_checkpoint, request_id=_id(request_id)
+        job_id=job_id,
+        save_checkpoint=save_checkpoint,
+        checkpoint_timeout_seconds=checkpoint_timeout_seconds,
+        on_timeout=_number(pb.PauseJobRequest.OnTimeout, on_timeout, field="on_timeout"),
+        request_id=_id(request_id),
     )
     return _coordinator("PauseJob", request, job_pb2.Job)
 

@@ -6,14 +6,16 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+import typer
 import yaml
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
-from scaimind.cli.main import main
+from scaimind.cli.main import build, main
 from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
 from scaimind.v1 import mind_coordinator_pb2 as pb
 from scaimind.v1.stream_pb2 import LogEvent, LogLine, StreamEnd, StreamGap, StreamJobLogsResponse
@@ -174,7 +176,7 @@ def test_an_error_names_the_fields_at_fault(
     file = tmp_path / "job.json"
     file.write_text(json.dumps(JOB))
     assert run("submit", str(file)) == 2
-    assert "  resource_config.gpu_count: must be at least 1\n" in capsys.readouterr().err
+    assert "job.json:1: resource_config.gpu_count: must be at least 1\n" in capsys.readouterr().err
 
 
 def test_a_coordinator_that_is_away_is_exit_code_6(
@@ -360,6 +362,7 @@ EVERY_VERB = [
     ["nodes", "x"],
     ["drain", "x"],
     ["enable", "x"],
+    ["remove", "x"],
     ["evaluate", "x", "--benchmark", "b"],
     ["evaluations"],
     ["evaluations", "x"],
@@ -371,13 +374,30 @@ EVERY_VERB = [
 ]
 
 
-@pytest.mark.parametrize("argv", [["up"], *EVERY_VERB], ids=" ".join)
-def test_the_help_of_every_verb_has_an_example(
-    capsys: pytest.CaptureFixture[str], *, argv: list[str]
+def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb with the words that lead to it."""
+    for name, inner in sorted(getattr(command, "commands", {}).items()):
+        yield from leaves(inner, (*words, name))
+    if not getattr(command, "commands", None):
+        yield words, command
+
+
+VERBS = dict(leaves(typer.main.get_command(build())))
+
+
+def test_every_verb_is_tried_here() -> None:
+    tried = {tuple(argv[:2] if argv[0] in ("keys", "data") else argv[:1]) for argv in EVERY_VERB}
+    assert tried == set(VERBS) - {("up",)}
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_every_verb_has_help_with_an_example_and_takes_every_form_of_output(
+    capsys: pytest.CaptureFixture[str], *, words: tuple[str, ...]
 ) -> None:
-    words = argv[:2] if argv[0] in ("keys", "data") else argv[:1]
     assert main([*words, "--help"]) == 0
-    assert f"Example: scaimind {' '.join(words)}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"Example: scaimind {' '.join(words)}" in shown
+    assert words == ("up",) or "--output" in shown
 
 
 @pytest.mark.parametrize("argv", EVERY_VERB, ids=" ".join)

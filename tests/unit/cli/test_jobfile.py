@@ -23,7 +23,10 @@ def test_yaml_and_json_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a: [1", "line 1"),
+        (b"a: [1", "job.yaml:1:6: "),
+        (b"name: x\n\tlabels: {}\n", "job.yaml:2:1: "),
+        (b"name: x\nlabels: {a: 1}\nname: y\n", "job.yaml:3: name is given twice"),
+        (b"name: x\n---\n- 3\n", "job.yaml:3: a job file holds an object"),
         (b"- a\n- b\n", "holds an object"),
         (b"", "holds an object"),
         (b"\xff\xfe\x00", "not UTF-8"),
@@ -35,6 +38,50 @@ def test_a_file_that_is_no_job_is_refused(tmp_path: Path, content: bytes, messag
     (tmp_path / "job.yaml").write_bytes(content)
     with pytest.raises(Fault, match=message):
         jobfile.read(str(tmp_path / "job.yaml"), [])
+
+
+def test_a_file_may_hold_several_jobs(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\n---\nname: b\n---\n")
+    (tmp_path / "c.yaml").write_text("# the last one\nname: c\n")
+    files = [str(tmp_path / "a.yaml"), str(tmp_path / "c.yaml")]
+    found = jobfile.read_all(files, ["priority=3"])
+    assert [each.body for each in found] == [{"name": n, "priority": 3} for n in "abc"]
+    assert [each.line for each in found] == [1, 3, 2]
+    with pytest.raises(Fault, match="holds 2 jobs"):
+        jobfile.read(files[0], [])
+
+
+def test_every_field_has_its_line(tmp_path: Path) -> None:
+    text = """
+name: x
+data_config:
+  sources:
+    - path: a
+    - {path: b,
+       frmat: c}
+labels: {"a.b": 1}
+"""
+    [found] = jobfile.parse(text, "job.yaml")
+    jobfile.assign(found.body, "resource_config.gpu_count=2")
+    found.lines[("resource_config", "gpu_count")] = 0
+    places = {
+        "name": "job.yaml:2",
+        "data_config": "job.yaml:3",
+        "data_config.sources[0].path": "job.yaml:5",
+        "data_config.sources[1]": "job.yaml:6",
+        "data_config.sources[1].frmat": "job.yaml:7",
+        "data_config.sources[1].columns[3]": "job.yaml:6",
+        'labels["a.b"]': "job.yaml:8",
+        "resource_config.gpu_count": "--set",
+        "training_config": "job.yaml:2",
+    }
+    assert {field: found.place(field) for field in places} == places
+
+
+def test_anchors_that_multiply_cost_little() -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    [found] = jobfile.parse("a0: &a0 [x]\n" + "\n".join(levels), "job.yaml")
+    assert len(found.body) == 30
 
 
 def test_a_file_that_is_too_large_is_refused(

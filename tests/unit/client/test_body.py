@@ -69,10 +69,10 @@ def test_every_unknown_field_is_named() -> None:
         "data_config": {"sources": [{"path": "a"}, {"pth": "b"}]},
     }
     assert faults(body) == {
-        "nmae": "unknown field",
-        "trainingConfig": "unknown field",
-        "resource_config.gpus": "unknown field",
-        "data_config.sources[1].pth": "unknown field",
+        "nmae": "unknown field; did you mean name?",
+        "trainingConfig": "unknown field; did you mean training_config?",
+        "resource_config.gpus": "unknown field; did you mean gpu_count?",
+        "data_config.sources[1].pth": "unknown field; did you mean path?",
     }
 
 
@@ -95,3 +95,23 @@ def test_a_value_of_the_wrong_kind_is_named(body: Any, field: str) -> None:
     found = faults(body)
     assert list(found) == [field]
     assert found[field]
+
+
+def test_every_wrong_value_says_what_would_fit() -> None:
+    body = {
+        "name": 3,
+        "training_config": {"training_type": "lorra", "max_retries": True},
+        "resource_config": {"gpu_count": 2**40, "gpu_memory_gb": "1e3", "disk_gb": "x"},
+        "scheduling_config": {"preemptible": "yes", "retry_on_exit_codes": [3, "4"]},
+    }
+    found = faults(body)
+    assert found.pop("training_config.training_type").endswith("; did you mean LORA?")
+    assert found == {
+        "name": "must be text; put it in quotes",
+        "training_config.max_retries": "must be an integer",
+        "resource_config.gpu_count": "must be between -2147483648 and 2147483647",
+        "resource_config.gpu_memory_gb": "must be a number; in YAML write 1000.0",
+        "resource_config.disk_gb": "must be a number",
+        "scheduling_config.preemptible": "must be true or false",
+        "scheduling_config.retry_on_exit_codes[1]": "must be an integer",
+    }

@@ -1,0 +1,138 @@
+"""The command line as a shell sees it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scaimind.v1 import job_pb2
+from tests.support import jobs
+from tests.support.cluster import ROOT, Cluster
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+LIMIT_S = 60.0
+
+
+def environment(cluster: Cluster) -> dict[str, str]:
+    return {**os.environ, "MIND_GRPC": cluster.grpc, "MIND_API_KEY": cluster.key}
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "scaimind.cli", *words]
+
+
+@pytest.fixture
+def run(cluster: Cluster) -> Run:
+    def once(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words),
+            cwd=ROOT,
+            env=environment(cluster) | more,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+
+    return once
+
+
+def job_file(folder: Path, name: str, text: str) -> str:
+    program = jobs.script(folder, f"{name}.py", text)
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(jobs.body(program, name=name)))
+    return str(path)
+
+
+def test_a_job_that_completes_is_0_and_one_that_fails_is_1(run: Run, tmp_path: Path) -> None:
+    good = job_file(tmp_path, "good", "print('well')\n")
+    bad = job_file(tmp_path, "bad", "raise SystemExit(7)\n")
+    followed = run("submit", good, "--follow")
+    assert (followed.returncode, followed.stdout.splitlines()[-1]) == (0, "well")
+    assert "COMPLETED" in followed.stderr
+    both = run("submit", good, bad, "-o", "json")
+    assert both.returncode == 0, both.stderr
+    first, second = (each["job"]["job_id"] for each in json.loads(both.stdout)["results"])
+    assert run("wait", first).returncode == 0
+    failed = run("wait", second)
+    assert failed.returncode == 1
+    assert failed.stdout.splitlines()[-1].startswith(f"{second} FAILED: ")
+    assert run("logs", "-f", second).returncode == 1
+    assert run("logs", second).returncode == 0
+    wrong = run("pause", first)
+    assert wrong.returncode == 5
+    assert wrong.stderr.startswith("error: ")
+    assert "COMPLETED" in wrong.stderr
+    assert "(WRONG_STATUS)" in wrong.stderr
+
+
+def test_wrong_usage_is_2_with_the_line_at_fault(run: Run, tmp_path: Path) -> None:
+    assert run("nonsense").returncode == 2
+    path = tmp_path / "job.yaml"
+    path.write_text("name: x\nresource_config:\n  gpu_cout: 1\n")
+    wrong = run("submit", str(path))
+    assert wrong.returncode == 2
+    assert f"{path}:3: resource_config.gpu_cout: unknown field; did you mean gpu_count?" in (
+        wrong.stderr
+    )
+    path.write_text(yaml.safe_dump(jobs.body("/x.py", gpu_count=999)))
+    never = run("submit", str(path))
+    assert never.returncode == 2
+    assert "(NEVER_FITS)" in never.stderr
+
+
+def test_what_is_not_there_is_3_and_what_is_not_allowed_is_4(run: Run) -> None:
+    for words in (["job", "job_none"], ["nodes", "none"], ["logs", "-f", "job_none"]):
+        assert run(*words).returncode == 3, words
+    assert run("jobs", MIND_API_KEY="sgk_wrong").returncode == 4
+    made = run("keys", "create", "--tenant", "t", "--permission", "view", "-o", "json")
+    viewer = json.loads(made.stdout)["key"]
+    denied = run("cancel", "job_none", MIND_API_KEY=viewer)
+    assert denied.returncode == 4
+    assert "scaimind:manage" in denied.stderr
+    assert "Traceback" not in denied.stderr
+
+
+def test_a_coordinator_that_is_away_is_6_and_so_is_a_wait_that_runs_out(
+    run: Run, cluster: Cluster, tmp_path: Path
+) -> None:
+    away = run("jobs", "--server", "127.0.0.1:1")
+    assert away.returncode == 6
+    assert "no coordinator answers at 127.0.0.1:1" in away.stderr
+    held = cluster.client.submit(
+        jobs.body(tmp_path, scheduling={"start_after": "2100-01-01T00:00:00Z"})
+    ).job_id
+    assert run("wait", held, "--timeout", "0.2").returncode == 6
+    cluster.client.cancel(held)
+
+
+def test_ctrl_c_is_130_and_leaves_the_job_alone(cluster: Cluster, tmp_path: Path) -> None:
+    program = jobs.script(
+        tmp_path, "stays.py", "import signal\nprint('hello', flush=True)\nsignal.pause()\n"
+    )
+    job_id = cluster.client.submit(jobs.body(program)).job_id
+    for words in (["wait", job_id], ["logs", "-f", job_id]):
+        process = subprocess.Popen(
+            command(*words),
+            cwd=ROOT,
+            env=environment(cluster),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline()  # it is under way
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LIMIT_S)
+        assert (process.returncode, said) == (130, "")
+    assert cluster.client.get_job(job_id).status == job_pb2.Job.TRAINING
+    cluster.client.cancel(job_id)
