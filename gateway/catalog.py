@@ -66,6 +66,7 @@ class Method:
     authenticates: bool
     token_exchange: bool
     cache: str
+    cache_label: str
     """The field that identifies what the answer holds; empty where no copies are kept."""
     bindings: tuple[HttpBinding, ...]
     comment: str
@@ -140,6 +141,7 @@ class Catalog:
             authenticates=rule.authenticates,
             token_exchange=rule.token_exchange,
             cache=rule.cache,
+            cache_label=rule.cache_label,
             bindings=bindings,
             comment=self.comment(method.full_name),
         )

@@ -2,7 +2,8 @@
 
 A convenience, never a dependency: what is kept is kept later and in another thread, what cannot be
 kept is dropped, and a file that is locked, full or broken is left alone for a while. Nothing here
-raises, and no reader waits for a writer. Everything is held under the tenant that read it.
+raises, no reader waits for a writer, and nobody waits long for a disk that does not answer. Everything
+is held under the tenant that read it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +24,7 @@ import structlog
 KEEP_AFTER_S = 0.2
 AGAIN_AFTER_S = 10.0
 BUSY_MS = 250
+READ_WITHIN_S, CLOSE_WITHIN_S = 2.0, 5.0
 MAX_WAITING, MAX_BYTES = 5_000, 262_144
 PER_TENANT, IN_ALL = 2_000, 50_000
 GOOD_FOR_S = 7 * 86_400
@@ -52,6 +55,7 @@ class Copies:
         self._waiting: dict[Key, tuple[Any, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
+        self._late: asyncio.Future[list[Copy]] | None = None
         self._file: sqlite3.Connection | None = None
         self._kinds: set[str] = set()
         self._not_before = 0.0
@@ -82,9 +86,11 @@ class Copies:
             await self._writing
 
     async def close(self) -> None:
-        """Writes what waits, and closes the file."""
-        await self.flush()
-        await self._do(self._close, None)
+        """Writes what waits, and closes the file; a disk that hangs is not waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self.flush()
+                await self._do(self._close, None)
         self._thread.shutdown(wait=False)
 
     def _begin(self) -> None:
@@ -109,7 +115,16 @@ class Copies:
             rows = self._open(kind).execute(query, (tenant_id, oldest, *values))
             return [Copy(body, seen_at) for body, seen_at in rows]
 
-        return await self._do(read, [])
+        if self._late is not None and not self._late.done():
+            return []
+        nothing: list[Copy] = []
+        reading = asyncio.ensure_future(self._do(read, nothing))
+        await asyncio.wait({reading}, timeout=READ_WITHIN_S)
+        if reading.done():
+            return reading.result()
+        self._late = reading
+        log.warning("copies_not_read", seconds=READ_WITHIN_S)
+        return []
 
     async def _do(self, act: Callable[[], T], otherwise: T) -> T:
         """What `act` gives, in the thread; `otherwise` where the file does not do its part."""
@@ -119,13 +134,16 @@ class Copies:
                 return otherwise
             try:
                 return act()
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:
                 self._not_before = time.monotonic() + AGAIN_AFTER_S
                 self._close()
                 log.warning("copies_not_kept", error=type(error).__name__)
                 return otherwise
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
+        except RuntimeError:  # it is closed
+            return otherwise
 
     # What follows is called in the thread alone.
 

@@ -29,6 +29,7 @@ PAGE_SIZE, PAGE_TOKEN, ORDER, NEXT, TOTAL = (
     "total_count",
 )
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 20, 1000
+LABELS = "labels"
 DEFAULT_ORDER = "created_at desc"
 TIMESTAMP = "google.protobuf.Timestamp"
 # Tokens of our own, for pages out of copies; those of the coordinator only it can read.
@@ -68,6 +69,9 @@ class Recall:
         self._resource_class = message_factory.GetMessageClass(resource)
         self._resource = resource
         self._filters = dict(_filters(method.request, resource))
+        self._label = method.cache_label
+        if self._label and not _is_map(resource.fields_by_name.get(LABELS)):
+            raise _bad(method)
         self.kind = resource.name.lower() + "s"
 
     def keep(self, copies: Copies, tenant_id: str, response: Any) -> None:
@@ -95,11 +99,10 @@ class Recall:
         found = self._parsed(await copies.all(self.kind, tenant_id))
         if not found:
             return None
-        found = [
-            pair
-            for pair in found
-            if all(self._filters[name](pair[0], value) for name, value in filters.items())
-        ]
+        asks = [(self._filters[name], value) for name, value in filters.items()]
+        if self._label:
+            asks.append((_has_all(LABELS), (self._label,)))
+        found = [pair for pair in found if all(fits(pair[0], value) for fits, value in asks)]
         self._sort(found, asked.get(ORDER) or DEFAULT_ORDER)
         size = min(asked.get(PAGE_SIZE) or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         return self._page(found, offset, size=size)
@@ -163,15 +166,19 @@ def _filters(request: Descriptor, resource: Descriptor) -> Iterator[tuple[str, F
         same, labels, moment = fields.get(name), fields.get(f"{name}s"), fields.get(f"{stem}_at")
         if same is not None and not same.is_repeated and same.message_type is None:
             yield name, _is_one(name, many=field.is_repeated)
-        elif labels is not None and labels.message_type is not None and field.is_repeated:
-            if labels.message_type.GetOptions().map_entry:
-                yield name, _has_all(labels.name)
+        elif _is_map(labels) and field.is_repeated:
+            yield name, _has_all(f"{name}s")
         elif (
             last == "prefix" and stem in fields and fields[stem].type == FieldDescriptor.TYPE_STRING
         ):
             yield name, _begins(stem)
         elif last in ("after", "before") and moment is not None and _is_time(moment):
             yield name, _is_beyond(moment.name, after=last == "after")
+
+
+def _is_map(field: FieldDescriptor | None) -> bool:
+    kind = field.message_type if field is not None else None
+    return kind is not None and bool(kind.GetOptions().map_entry)
 
 
 def _is_one(name: str, *, many: bool) -> Filter:

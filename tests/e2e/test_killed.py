@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,25 @@ def test_a_hundred_jobs_acknowledged_before_a_kill_of_the_coordinator_are_all_th
     for job_id in acknowledged:
         job = jobs.final(cluster.client, job_id)
         assert (job.status, job.attempts_count) == (job_pb2.Job.COMPLETED, 1), job
+
+
+def test_reads_are_answered_while_the_coordinator_is_dead_and_say_how_old_they_are(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    job_id = cluster.client.submit(jobs.body("/bin/true")).job_id
+    jobs.final(cluster.client, job_id)
+
+    def read(path: str, *, stale: bool) -> dict[str, Any] | None:
+        answer = cluster.rest.get(path)
+        assert answer.status_code == 200, answer.text
+        assert ("x-scaimind-stale" in answer.headers) == answer.json()["meta"].get("stale", False)
+        data: dict[str, Any] = answer.json()["data"]
+        return data if ("x-scaimind-stale" in answer.headers) is stale else None
+
+    known = read(f"/jobs/{job_id}", stale=False)
+    until((cluster.data_dir / "gateway.cache").exists, "copies are kept")
+    before = cluster.kill("coordinator")
+    assert until(lambda: read(f"/jobs/{job_id}", stale=True), "a copy is read") == known
+    cluster.returned("coordinator", before)
+    assert until(lambda: read(f"/jobs/{job_id}", stale=False), "the job is read again") == known

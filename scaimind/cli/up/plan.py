@@ -75,6 +75,8 @@ class Plan:
         arguments += ["--api-secret-file", str(self.data_dir / "gateway.secret")]
         if "MIND_RATE_LIMITS" not in os.environ:
             arguments += ["--no-rate-limits"]
+        if "MIND_CACHE_PATH" not in os.environ:
+            arguments += ["--cache-path", str(self.data_dir / "gateway.cache")]
         if "MIND_MAX_USER_STREAMS" not in os.environ:
             arguments += ["--max-user-streams", str(LOCAL_STREAMS_MAX)]
         return _start("gateway", "gateway", arguments)

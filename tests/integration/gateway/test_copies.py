@@ -16,6 +16,7 @@ from gateway.catalog import Catalog
 from gateway.copies import Copies
 from scaimind.v1 import job_pb2
 from tests.integration.gateway.scripted import ALL_KEY, World, eventually, refuse, world
+from tests.integration.gateway.test_requests import SUBMIT
 
 JOBS = [job_pb2.Job(job_id=f"job_{n}", name="x" if n % 2 else "y") for n in range(5)]
 
@@ -79,6 +80,10 @@ async def test_everything_else_is_a_friendly_503(tmp_path: Path) -> None:
             await client.get("/jobs/unseen"),
             await client.get("/jobs?page_token=of-the-coordinator"),
             await client.get("/cluster"),
+            await client.get("/cluster/nodes"),
+            await client.get("/queue"),
+            await client.get("/jobs/job_1/metrics"),
+            await client.post("/jobs", json=SUBMIT),
             await client.get("/jobs/job_1/logs"),
             await client.post("/jobs/job_1/cancel"),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,34 @@ async def test_a_file_that_is_locked_or_full_is_tried_again_later(
     await copies.flush()
     assert await names(copies) == ["a", "c"]
     await copies.close()
+
+
+async def test_a_disk_that_hangs_is_waited_for_once_and_not_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "READ_WITHIN_S", 0.05)
+    monkeypatch.setattr(module, "CLOSE_WITHIN_S", 0.05)
+    asked, answers = threading.Event(), threading.Event()
+    connect = module.connect
+
+    def hangs(path: Path) -> sqlite3.Connection:
+        asked.set()
+        answers.wait()
+        return connect(path)
+
+    monkeypatch.setattr(module, "connect", hangs)
+    copies = Copies(tmp_path / "copies.db")
+    with structlog.testing.capture_logs() as logs:
+        copies.keep("jobs", "acme", [job("a")])
+        assert [await names(copies) for _ in range(3)] == [[], [], []]
+    assert [entry["event"] for entry in logs] == ["copies_not_read"]
+    assert asked.is_set()
+    answers.set()
+    await copies.flush()
+    assert await names(copies) == ["a"]
+    answers.clear()
+    copies._close()
+    copies.keep("jobs", "acme", [job("b")])
+    await copies.close()
+    answers.set()
+    assert await names(copies) == []

@@ -67,6 +67,40 @@ async def test_lists_can_be_filtered(copies: Copies) -> None:
     assert await listed(copies, label=["team=y"]) == []
 
 
+async def test_lists_are_filtered_by_queue_parent_time_and_name(copies: Copies) -> None:
+    more = method("ListJobs").response_class()
+    for number in range(4):
+        child = more.jobs.add(job_id=f"k{number}", name=f"kid {number}", parent_job_id="a")
+        child.queue_name = "night" if number % 2 else "day"
+        child.created_at.seconds = 2000 + number
+    JOBS.keep(copies, "acme", more)
+    await copies.flush()
+    assert await listed(copies, queue_name="night") == ["k3", "k1"]
+    assert await listed(copies, parent_job_id="a", queue_name="day") == ["k2", "k0"]
+    assert await listed(copies, name_prefix="kid ") == ["k3", "k2", "k1", "k0"]
+    assert await listed(copies, created_after={"seconds": 2002}) == ["k3", "k2"]
+    assert await listed(copies, created_before={"seconds": 1001}) == ["a"]
+
+
+async def test_evaluations_are_the_copies_with_their_label(copies: Copies) -> None:
+    evaluations, one = Recall(method("ListEvaluations")), Recall(method("GetEvaluation"))
+    page = method("ListEvaluations").response_class()
+    page.jobs.add(job_id="e", name="of tiny", labels={"type": "evaluation"}, parent_job_id="a")
+    evaluations.keep(copies, "acme", page)
+    one.keep(copies, "acme", api.Evaluation(evaluation_id="e", job_id="a"))
+    await copies.flush()
+    request = method("ListEvaluations").request_class
+    for asked, expected in (({}, ["e"]), ({"parent_job_id": "b"}, []), ({"label": ["k=v"]}, [])):
+        found = await evaluations.answer(copies, "acme", request(**asked))
+        assert found is not None
+        assert [job.job_id for job in found.response.jobs] == expected
+    known = await one.answer(copies, "acme", api.GetEvaluationRequest(evaluation_id="e"))
+    assert known is not None
+    assert known.response.job_id == "a"
+    assert await one.answer(copies, "acme", api.GetEvaluationRequest(evaluation_id="a")) is None
+    assert "e" in (await listed(copies) or [])
+
+
 async def test_pages_lead_through_all_that_match(copies: Copies) -> None:
     seen: list[str] = []
     token = ""
