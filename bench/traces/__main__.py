@@ -14,8 +14,9 @@ import json
 import sys
 from pathlib import Path
 
+from bench.traces.eta import ForetoldReplay
 from bench.traces.figures import figures
-from bench.traces.replay import Costs, Replay, Tally
+from bench.traces.replay import Costs, Tally
 from bench.traces.workload import Workload, read
 
 POLICIES = ("priority_fifo",)
@@ -37,14 +38,15 @@ def main() -> int:
     )
     given = args.expected_durations == "given"
     gc.disable()  # nothing here is a cycle, and there is much of it
-    tally = Replay(workload, costs=costs, given=given).run()
+    replay = ForetoldReplay(workload, costs=costs, given=given, samples=args.eta_samples)
+    tally = replay.run()
     found: dict[str, object] = {
         "policy": args.policy,
         "expected_durations": args.expected_durations,
         "nodes": len(workload.nodes),
         "checkpoint_s": args.checkpoint_s,
         "restart_s": args.restart_s,
-        **figures(tally, workload),
+        **figures(tally, workload, coverage_pct=replay.coverage.percent),
     }
     for note in _notes(workload, tally):
         print(note, file=sys.stderr)
@@ -83,6 +85,12 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=30.0,
         help="from the start of an attempt after the first until it gets on (30)",
+    )
+    parser.add_argument(
+        "--eta-samples",
+        type=int,
+        default=200,
+        help="about so many jobs are told when they will start, if they wait (200)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--pack", action="store_true", help="the packing test instead")

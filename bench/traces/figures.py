@@ -9,7 +9,9 @@ from bench.traces.replay import ZERO_MS, Tally
 from bench.traces.workload import Workload
 
 
-def figures(tally: Tally, workload: Workload) -> dict[str, float | int | None]:
+def figures(
+    tally: Tally, workload: Workload, *, coverage_pct: float | None
+) -> dict[str, float | int | None]:
     """The figures by name; `wait` is everything of the JCT in which the job made no progress."""
     done = [work for work in tally.work.values() if work.done_at_ms]
     jcts = sorted((w.done_at_ms - _submitted_ms(w.row.submit_ms)) / 1000 for w in done)
@@ -31,7 +33,7 @@ def figures(tally: Tally, workload: Workload) -> dict[str, float | int | None]:
         "preemptions": tally.preemptions,
         "lost_device_s": round(tally.lost_device_ms / 1000, 3),
         "fairness": _fairness(tally),
-        "eta_p90_coverage_pct": None,
+        "eta_p90_coverage_pct": coverage_pct,
         "wall_s": round(tally.wall_s, 2),
         "decisions_per_s": round(tally.decisions / max(tally.wall_s, 1e-9), 1),
     }

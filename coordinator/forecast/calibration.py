@@ -1,55 +1,109 @@
 """How forecasts have compared with what came: what makes "nine times in ten" true.
 
 A forecast is one number, made with the likeliest durations. What is said of it comes from the quotients of
-past waits and their forecasts, of forecasts of the same magnitude: their median and their ninth decile
-(split conformal prediction: Vovk, Gammerman, Shafer 2005). Before enough is known, quotients that were
-seen on recorded workloads stand in.
+past waits and their forecasts, of the same magnitude (powers of four) where enough are known: their
+median and their ninth decile (split conformal prediction: Vovk, Gammerman, Shafer 2005). Before that, a
+wide margin stands in.
+
+A job that still waits though it was to have started says something too: its quotient is at least what it
+has come to. Without those, a queue that slows down would be learnt of only when it is over.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Sequence
 
 KEPT = 200  # per magnitude; older ones say less about today
+OPEN_MAX = 1_000  # forecasts that are waited for
 ENOUGH = 20
 LEAST_MS = 1_000
 FIRST_MEDIAN, FIRST_LATE = 1.0, 2.5
 
 
-class Calibration:
-    """Quotients of actual and forecast waits, by the magnitude of the forecast (powers of four)."""
+class _Quotients:
+    """The newest ones, and the same in order."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, deque[float]] = {}
-        self._sorted: dict[int, list[float]] = {}
+        self.ordered: list[float] = []
+        self._kept: deque[float] = deque()
 
-    def learn(self, forecast_ms: int, actual_ms: int) -> None:
-        """Takes over how one forecast has come out."""
-        key = _magnitude(forecast_ms)
-        quotient = max(actual_ms, LEAST_MS) / max(forecast_ms, LEAST_MS)
-        kept = self._kept.setdefault(key, deque())
-        ordered = self._sorted.setdefault(key, [])
-        kept.append(quotient)
-        insort(ordered, quotient)
-        if len(kept) > KEPT:
-            del ordered[bisect_left(ordered, kept.popleft())]
+    def add(self, quotient: float) -> None:
+        """Takes one more; the oldest goes when there are too many."""
+        self._kept.append(quotient)
+        insort(self.ordered, quotient)
+        if len(self._kept) > KEPT:
+            del self.ordered[bisect_left(self.ordered, self._kept.popleft())]
 
-    def median_ms(self, forecast_ms: int) -> int:
-        """The wait that is as likely to be shorter as to be longer."""
-        return round(forecast_ms * self._quantile(forecast_ms, 0.5, first=FIRST_MEDIAN))
 
-    def late_ms(self, forecast_ms: int) -> int:
-        """The wait that is exceeded once in ten times."""
-        late = round(forecast_ms * self._quantile(forecast_ms, 0.9, first=FIRST_LATE))
-        return max(late, self.median_ms(forecast_ms))
+class Calibration:
+    """Forecasts of single jobs and what came of them, by magnitude and all together."""
 
-    def _quantile(self, forecast_ms: int, part: float, *, first: float) -> float:
-        ordered = self._sorted.get(_magnitude(forecast_ms), ())
-        if len(ordered) < ENOUGH:
-            return first
-        # the next higher one: (n + 1) x part, as split conformal prediction has it
-        return ordered[min(len(ordered) - 1, int((len(ordered) + 1) * part))]
+    def __init__(self) -> None:
+        self._all = _Quotients()
+        self._of: dict[int, _Quotients] = {}
+        self._open: dict[str, tuple[int, int]] = {}  # job → (when it was told, the forecast wait)
+        self._memo: dict[int, tuple[float, float]] = {}  # by magnitude, at one time
+        self._memo_ms = -1
+
+    def tell(self, job_id: str, now_ms: int, *, wait_ms: int) -> None:
+        """A job was forecast to start so much later; the first forecast of a job is the one that counts."""
+        if len(self._open) < OPEN_MAX:
+            self._open.setdefault(job_id, (now_ms, wait_ms))
+
+    def start(self, job_id: str, now_ms: int) -> None:
+        """A job has started."""
+        told = self._open.pop(job_id, None)
+        if told is None:
+            return
+        self._memo_ms = -1
+        quotient = _quotient(now_ms - told[0], told[1])
+        self._all.add(quotient)
+        self._of.setdefault(_magnitude(told[1]), _Quotients()).add(quotient)
+
+    def forget(self, job_id: str) -> None:
+        """A job will not start, or not for having been waited for."""
+        if self._open.pop(job_id, None):
+            self._memo_ms = -1
+
+    def range_ms(self, wait_ms: int, now_ms: int) -> tuple[int, int]:
+        """(the wait that is as likely longer as shorter, the one that is exceeded once in ten times)."""
+        if self._memo_ms != now_ms:
+            self._memo_ms = now_ms
+            self._memo.clear()
+        magnitude = _magnitude(wait_ms)
+        factors = self._memo.get(magnitude)
+        if factors is None:
+            factors = self._memo[magnitude] = self._factors(magnitude, now_ms)
+        return round(wait_ms * factors[0]), round(wait_ms * factors[1])
+
+    def _factors(self, magnitude: int, now_ms: int) -> tuple[float, float]:
+        known = self._known(magnitude, now_ms)
+        if len(known) < ENOUGH:
+            return FIRST_MEDIAN, FIRST_LATE
+        return _quantile(known, 0.5), _quantile(known, 0.9)
+
+    def _known(self, magnitude: int, now_ms: int) -> Sequence[float]:
+        late = [
+            (_magnitude(forecast_ms), quotient)
+            for told_ms, forecast_ms in self._open.values()
+            if (quotient := _quotient(now_ms - told_ms, forecast_ms)) > 1
+        ]
+        own = list(self._of[magnitude].ordered) if magnitude in self._of else []
+        own += [quotient for one, quotient in late if one == magnitude]
+        if len(own) < ENOUGH:
+            own = self._all.ordered + [quotient for _, quotient in late]
+        return sorted(own)
+
+
+def _quotient(actual_ms: int, forecast_ms: int) -> float:
+    return max(actual_ms, LEAST_MS) / max(forecast_ms, LEAST_MS)
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    # the next higher one: (n + 1) x part, as split conformal prediction has it
+    return ordered[min(len(ordered) - 1, int((len(ordered) + 1) * part))]
 
 
 def _magnitude(forecast_ms: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -25,7 +24,6 @@ LIMIT_S = 2.0
 MOST_SOONER = 8
 WORTH_MS = 60_000
 WORTH_PART = 0.9  # of the wait as it is; a change that saves less is not worth telling
-NOTED_MAX = 20_000
 
 
 class Replica:
@@ -34,27 +32,25 @@ class Replica:
     def __init__(self, settings: CoreSettings) -> None:
         self.core = Core(settings_for(settings))
         self.calibration = Calibration()
-        self._noted: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._foreseen: dict[str, int] = {}  # by the newest look at all jobs, uncorrected
 
     def feed(self, events: Iterable[Changed | Retired]) -> None:
         """Takes over what has changed."""
         for event in events:
             self.core.state.apply(event)
-            if isinstance(event, Changed) and event.cause is Reason.PLACED:
-                self._learn(event)
+            if isinstance(event, Retired):
+                self.calibration.forget(event.id)
+            elif isinstance(event.record, Job) and event.record.status is not JobStatus.QUEUED:
+                self._learn(event.record, event)
 
     def note(self, foreseen: Foreseen, now_ms: int) -> Foreseen:
         """Remembers what was foretold, to learn from what comes, and corrects it by what was learnt."""
-        corrected = {}
         self._foreseen = foreseen.starts_ms
+        corrected = {}
         for job_id, at_ms in foreseen.starts_ms.items():
             wait_ms = at_ms - now_ms
-            if job_id not in self._noted:
-                self._noted[job_id] = (now_ms, wait_ms)
-            corrected[job_id] = now_ms + self.calibration.median_ms(wait_ms)
-        while len(self._noted) > NOTED_MAX:
-            self._noted.popitem(last=False)
+            self.calibration.tell(job_id, now_ms, wait_ms=wait_ms)
+            corrected[job_id] = now_ms + self.calibration.range_ms(wait_ms, now_ms)[0]
         return Foreseen(corrected)
 
     def foresee(self, now_ms: int) -> Foreseen:
@@ -85,19 +81,21 @@ class Replica:
             if changed is not None and _is_worth(changed, wait_ms)
         ]
         found.sort(key=lambda one: one.wait_ms)
+        range_ms: tuple[int | None, int | None] = (None, None)
+        if wait_ms is not None:
+            range_ms = self.calibration.range_ms(wait_ms, now_ms)
         return Explained(
             explanation=explanation,
-            wait_p50_ms=None if wait_ms is None else self.calibration.median_ms(wait_ms),
-            wait_p90_ms=None if wait_ms is None else self.calibration.late_ms(wait_ms),
+            wait_p50_ms=range_ms[0],
+            wait_p90_ms=range_ms[1],
             sooner=tuple(found[:MOST_SOONER]),
         )
 
-    def _learn(self, event: Changed) -> None:
-        record = event.record
-        noted = self._noted.pop(record.job_id, None) if isinstance(record, Job) else None
-        if noted is not None:
-            made_ms, wait_ms = noted
-            self.calibration.learn(wait_ms, event.at_ms - made_ms)
+    def _learn(self, job: Job, event: Changed) -> None:
+        if event.cause is Reason.PLACED:
+            self.calibration.start(job.job_id, event.at_ms)
+        elif job.status in (JobStatus.PAUSED, JobStatus.PENDING):
+            self.calibration.forget(job.job_id)
 
 
 def _wait_ms(forecast: Forecast, job: Job, change: Change | None) -> int | None:
