@@ -15,7 +15,7 @@ import grpc
 
 from gateway import metrics as counters
 from gateway import tickets as stream_tickets
-from gateway.auth import ApiKeys, Authenticator, Identity, require, resolver
+from gateway.auth import ApiKeys, Authenticator, Identity, Standing, require, resolver
 from gateway.catalog import BadCatalog, Catalog
 from gateway.codes import Code
 from gateway.copies import Copies
@@ -255,14 +255,21 @@ def create_app(
         method = catalog.authenticator()
         if method is None:
             raise BadCatalog("no method is marked `authenticates`, and no authenticator is given")
-        authenticator = ApiKeys(resolver(upstream, method), away_s=AWAY_S if copies else 0.0)
-        if tokens is not None:
-            authenticator = Credentials(authenticator, tokens)
+        keys = ApiKeys(resolver(upstream, method), away_s=AWAY_S if copies else 0.0)
+        authenticator = keys if tokens is None else Credentials(keys, tokens)
     limits = limits or Limits()
     places = Places(total=limits.streams, per_user=limits.user_streams)
     return Gateway(
         catalog,
-        Services(upstream, Metrics(), limits, places, copies=copies, exchange=exchange),
+        Services(
+            upstream,
+            Metrics(),
+            limits,
+            places,
+            copies=copies,
+            exchange=exchange,
+            standing=authenticator if isinstance(authenticator, Standing) else None,
+        ),
         authenticator=authenticator,
         limiter=limiter,
         prefix="/" + prefix.strip("/") if prefix.strip("/") else "",

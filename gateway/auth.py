@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grpc
 import structlog
@@ -90,6 +90,15 @@ class Authenticator(Protocol):
         ...
 
 
+@runtime_checkable
+class Standing(Protocol):
+    """What an Authenticator may have besides: a way to tell that a caller is one no more."""
+
+    async def stands(self, identity: Identity) -> bool:
+        """Whether a caller of before may go on reading; asked every few seconds of open streams."""
+        ...
+
+
 def require(identity: Identity, any_of: frozenset[str]) -> None:
     """Lets a caller pass who holds one of the permissions, or where none is asked for.
 
@@ -134,18 +143,33 @@ class ApiKeys:
             raise unauthenticated()
         digest = hashlib.sha256(key).hexdigest()
         known = self._known.get(digest)
+        try:
+            return await self._resolved(digest)
+        except grpc.RpcError:
+            if known is None or self._clock() >= known[0] + self._away_s:
+                raise
+            return replace(known[1], confirmed=False)
+
+    async def _resolved(self, digest: str) -> Identity:
+        """The owner of a key, as of the last `ttl_s`."""
+        known = self._known.get(digest)
         if known is not None and self._clock() < known[0]:
             return known[1]
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.ensure_future(self._ask(digest))
+        # Shielded: one caller who leaves must not take the answer from the others.
+        return await asyncio.shield(asking)
+
+    async def stands(self, identity: Identity) -> bool:
+        """See Standing. A coordinator that is out of reach has taken nothing back."""
         try:
-            # Shielded: one caller who leaves must not take the answer from the others.
-            return await asyncio.shield(asking)
+            await self._resolved(identity.key_sha256)
+        except Failure as failure:
+            return failure.http_status != 401
         except grpc.RpcError:
-            if known is None or self._clock() >= known[0] + self._away_s:
-                raise
-            return replace(known[1], confirmed=False)
+            return True
+        return True
 
     async def _ask(self, digest: str) -> Identity:
         asked_at = self._clock()

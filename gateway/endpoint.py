@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ import grpc
 import msgspec
 import structlog
 
-from gateway.auth import Identity
+from gateway.auth import Identity, Standing
 from gateway.bind import Binder
 from gateway.chunks import batch_printer
 from gateway.codes import Code
@@ -66,6 +67,8 @@ class Services:
     """Of what was read, for while the coordinator is away."""
     exchange: Exchange | None = None
     """For tokens of the services behind the coordinator."""
+    standing: Standing | None = None
+    """Who tells that a caller is one no more, where somebody does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ class Endpoint:
             with self._services.places.place(asked.identity):
                 source = self._source(request, asked.identity, metadata=metadata)
                 try:
-                    await self._stream(source, receive=asked.receive, send=asked.send)
+                    await self._stream(source, asked)
                 finally:
                     source.close()
             return
@@ -199,12 +202,23 @@ class Endpoint:
             key = (identity.tenant_id, granted, self.method.rpc_path, anywhere)
         return Source(start, self._print_batch, hubs=self._services.hubs, key=key)
 
-    async def _stream(self, source: Source, *, receive: Receive, send: Send) -> None:
-        limits, streams = self._services.limits, self._services.places.open
+    async def _stands(self, identity: Identity) -> bool:
+        if identity.ends_at and time.time() >= identity.ends_at:
+            return False
+        standing = self._services.standing
+        try:
+            return standing is None or await standing.stands(identity)
+        except Exception:
+            log.exception("caller_not_confirmed", route=self.label)
+            return False
+
+    async def _stream(self, source: Source, asked: Asked) -> None:
+        limits, streams, send = self._services.limits, self._services.places.open, asked.send
         stream = Stream(
             source,
-            receive=receive,
+            receive=asked.receive,
             send=send,
+            stands=partial(self._stands, asked.identity),
             heartbeat_s=limits.heartbeat_s,
             send_timeout_s=limits.send_timeout_s,
         )

@@ -4,13 +4,15 @@ Theory of operation. Each upstream message carries a batch of events; a batch is
 written in few, large writes. The next one is read only when the last write was taken, so a slow
 reader slows its own call down (HTTP/2 flow control) and holds no memory here; the coordinator tells
 it of dropped events by a `gap`. Readers of one stream share a call where they can (gateway.sharing).
-Three coroutines serve one stream: the relay, the heartbeat, and a watch for the reader's going away.
+Four coroutines serve one stream: the relay, the heartbeat, a watch for the reader's going away, and a
+guard that looks whether the reader still may.
 Whichever ends the stream first says why, and lets go of the call.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import grpc
 
@@ -21,6 +23,8 @@ from gateway.upstream import disconnected
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": alive\n\n"
 BROKEN = b'event: error\ndata: {"error": "stream ended"}\n\n'
+
+CONFIRM_S = 2.0
 
 OPEN_KEY, OPEN_VALUE = "x-stream", "open"
 
@@ -42,8 +46,10 @@ class Stream:
         send: Send,
         heartbeat_s: float,
         send_timeout_s: float,
+        stands: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Takes what is to be read; `run` relays it."""
+        """Takes what is to be read, and how to learn whether its reader still may; `run` relays it."""
+        self._stands = stands
         self.sent_events = 0
         self._source = source
         self._receive, self._send = receive, send
@@ -77,7 +83,9 @@ class Stream:
     async def run(self) -> None:
         """Relays until the stream ends on either side. The answer begins here."""
         await self._send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
-        aides = [asyncio.ensure_future(self._beat()), asyncio.ensure_future(self._watch())]
+        aides = [
+            asyncio.ensure_future(aide) for aide in (self._beat(), self._watch(), self._guard())
+        ]
         try:
             await self._write(RETRY)
             if not await self._relay():
@@ -145,6 +153,14 @@ class Stream:
             try:
                 await self._write(HEARTBEAT)
             except TimeoutError:
+                self.stop()
+                return
+
+    async def _guard(self) -> None:
+        """Ends the stream of one whose credential was revoked, or has ended."""
+        while True:
+            await asyncio.sleep(CONFIRM_S)
+            if not await self._stands():
                 self.stop()
                 return
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.auth import PREFIX as KEY_PREFIX
-from gateway.auth import Authenticator, Headers, Identity, bearer, unauthenticated
+from gateway.auth import ApiKeys, Headers, Identity, bearer, unauthenticated
 from gateway.codes import Code
 from gateway.status import Failure
 from scaimind.service.roles import BadToken, KeysOutOfReach
@@ -16,7 +16,7 @@ from scaimind.service.tokens import Tokens
 class Credentials:
     """Tells callers by what they present: an API key, or a token."""
 
-    def __init__(self, keys: Authenticator, tokens: Tokens) -> None:
+    def __init__(self, keys: ApiKeys, tokens: Tokens) -> None:
         """Takes who knows API keys, and who knows tokens."""
         self._keys, self._tokens = keys, tokens
 
@@ -26,6 +26,10 @@ class Credentials:
         if credential.startswith(KEY_PREFIX):
             return await self._keys.identify(scope, headers)
         return await self._of_token(credential)
+
+    async def stands(self, identity: Identity) -> bool:
+        """See Standing. A token ends by its own time, which whoever asks looks at."""
+        return not identity.key_sha256 or await self._keys.stands(identity)
 
     async def _of_token(self, token: bytes) -> Identity:
         try:

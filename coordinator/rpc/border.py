@@ -159,6 +159,7 @@ class _Border:
             async with aclosing(self._function(self._checked(request, call), call)) as responses:
                 async for response in responses:
                     self._gate()
+                    self._authenticator.confirm(call.identity)
                     if not opened:
                         await context.send_initial_metadata(OPEN)
                         opened = True
@@ -223,6 +224,7 @@ class _Border:
         self, requests: AsyncIterator[_Request], call: Call
     ) -> AsyncIterator[Message]:
         async for request in requests:
+            self._authenticator.confirm(call.identity)
             yield self._checked(request, call)
 
     async def _abort(self, context: Any, error: BaseException, request_id: str) -> None:

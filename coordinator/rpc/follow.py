@@ -102,6 +102,7 @@ class FollowMethods:
                 if not follow:
                     return
                 await news.wait(LOOK_AGAIN_S)
+                yield None  # the border looks whether the caller may still listen
 
     async def StreamJobMetrics(
         self, request: api.StreamJobMetricsRequest, call: Call
@@ -130,7 +131,8 @@ class FollowMethods:
                     yield stream_pb2.StreamJobMetricsResponse(events=[event])
                     return
                 wait_s = next_s - loop.time()
-                await news.wait(wait_s if wait_s > 0 else LOOK_AGAIN_S)
+                await news.wait(min(wait_s, LOOK_AGAIN_S) if wait_s > 0 else LOOK_AGAIN_S)
+                yield None
 
     def _after(self, after: str, cursors: Cursors) -> int:
         position = cursors.read(after) if after else 0

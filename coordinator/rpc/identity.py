@@ -140,6 +140,18 @@ class Authenticator:
         self._identities[key_sha256] = key, identity
         return identity
 
+    def confirm(self, identity: Identity) -> None:
+        """Looks whether a caller of before may still be answered.
+
+        Raises:
+            Refusal: AUTH_TOKEN_INVALID, where the credential was revoked or has ended since.
+        """
+        now_ms = self._clock.now_ms()
+        key = self._view.keys.get(identity.key_id) if identity.key_id else None
+        gone = bool(identity.key_id) and (key is None or not key_is_valid(key, now_ms))
+        if gone or (identity.ends_at_ms and now_ms >= identity.ends_at_ms):
+            raise _invalid()
+
     def _agent(self, token: str) -> Identity:
         node_id = token.removeprefix(NODE_PREFIX).rpartition(".")[0]
         key = self._view.keys.get(node_key_id(node_id))
