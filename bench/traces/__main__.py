@@ -18,9 +18,14 @@ from bench.traces.eta import ForetoldReplay
 from bench.traces.figures import figures
 from bench.traces.replay import Costs, Tally
 from bench.traces.workload import Workload, read
+from coordinator.core.records import Order, Queue
 
-POLICIES = ("priority_fifo",)
-RECOMMENDED = "priority_fifo"
+POLICIES = {
+    "priority_fifo": Queue(name="default"),
+    "shortest": Queue(name="default", order=Order.SHORTEST),
+    "shortest_preempting": Queue(name="default", order=Order.SHORTEST, preempts=True),
+}
+RECOMMENDED = "shortest_preempting"
 
 
 def main() -> int:
@@ -38,7 +43,9 @@ def main() -> int:
     )
     given = args.expected_durations == "given"
     gc.disable()  # nothing here is a cycle, and there is much of it
-    replay = ForetoldReplay(workload, costs=costs, given=given, samples=args.eta_samples)
+    replay = ForetoldReplay(
+        workload, queue=POLICIES[args.policy], costs=costs, given=given, samples=args.eta_samples
+    )
     tally = replay.run()
     found: dict[str, object] = {
         "policy": args.policy,

@@ -15,6 +15,7 @@ from bench.traces.replay import Costs, Replay, Tally, Work
 from bench.traces.workload import TraceJob, Workload
 from coordinator.core.core import Core
 from coordinator.core.forecast import Forecast, Limits
+from coordinator.core.records import Queue
 from coordinator.forecast.apart import apart
 from coordinator.forecast.calibration import Calibration
 
@@ -54,8 +55,10 @@ class _Asked:
 class ForetoldReplay(Replay):
     """A replay in which some of the jobs are told when they will start."""
 
-    def __init__(self, workload: Workload, *, costs: Costs, given: bool, samples: int) -> None:
-        super().__init__(workload, costs=costs, given=given)
+    def __init__(
+        self, workload: Workload, *, queue: Queue, costs: Costs, given: bool, samples: int
+    ) -> None:
+        super().__init__(workload, queue=queue, costs=costs, given=given)
         self.coverage = Coverage()
         self._calibration = Calibration()
         self._asked = _Asked()

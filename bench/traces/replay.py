@@ -18,6 +18,7 @@ from coordinator.core.commands import (
     Caller,
     Command,
     ObservedLease,
+    PutQueue,
     Recover,
     SubmitJob,
     SyncNode,
@@ -25,7 +26,7 @@ from coordinator.core.commands import (
 )
 from coordinator.core.core import Core
 from coordinator.core.decision import Decision, Rejected
-from coordinator.core.records import Checkpoint, Lease, LeaseAction, LeaseState, Policy
+from coordinator.core.records import Checkpoint, Lease, LeaseAction, LeaseState, Policy, Queue
 from coordinator.core.settings import CoreSettings
 
 ZERO_MS = 1_600_000_000_000  # the trace's zero on the core's clock
@@ -74,12 +75,9 @@ class Tally:
 class Replay:
     """One workload, one core, one pass through time."""
 
-    def __init__(
-        self, workload: Workload, *, costs: Costs, given: bool, settings: CoreSettings | None = None
-    ) -> None:
-        self.core = Core(
-            settings or CoreSettings(unreachable_after_ms=AGES_MS, replace_after_ms=2 * AGES_MS)
-        )
+    def __init__(self, workload: Workload, *, queue: Queue, costs: Costs, given: bool) -> None:
+        self.core = Core(CoreSettings(unreachable_after_ms=AGES_MS, replace_after_ms=2 * AGES_MS))
+        self._queue = queue
         self.tally = Tally()
         self._workload = workload
         self._costs = costs
@@ -94,6 +92,7 @@ class Replay:
         """Plays everything to its end."""
         began = time.perf_counter()
         self._step(Recover(epoch=1))
+        self._step(PutQueue(caller=Caller(tenant_id=CALLER, user_id=CALLER), queue=self._queue))
         for node_id in self._workload.nodes:
             self._report(node_id)
         coming = iter(self._workload.jobs)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from coordinator.core.estimate import kins_of, learn
 from coordinator.core.invariants import ensure
 from coordinator.core.placement import Placement, node_share
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
+    FINAL,
     Attempt,
     Failure,
     Job,
@@ -26,6 +28,7 @@ from coordinator.core.records import (
     StopCause,
 )
 from coordinator.core.retry import NODE_LOST, Backoff, ended_well, judge
+from coordinator.core.tables import next_status
 from coordinator.core.turn import Turn
 
 DEPENDENCY_FAILURE = "CONFIG"
@@ -174,6 +177,30 @@ def fail_dependency(turn: Turn, job: Job, *, needed_id: str, status: str) -> Job
     return turn.move(job, Reason.DEPENDENCY_FAILED, message=text, failure=failure)
 
 
+def kept_ms(job: Job, now_ms: int) -> int:
+    """How far the job has come, by what is proven: the end of an attempt may throw it back."""
+    attempt = job.attempt
+    if attempt is None or not attempt.started_at_ms:
+        return job.served_ms
+    newest_ms = max(
+        (x.created_at_ms for x in job.checkpoints if x.attempt == attempt.number), default=0
+    )
+    return job.served_ms + max(0, min(newest_ms, now_ms) - attempt.started_at_ms)
+
+
+def remember_run(turn: Turn, job: Job, *, to_ms: int, over: bool) -> None:
+    """Adds to what is known of the job's kin that it went on until the age `to_ms`, and ended or not."""
+    if job.attempt is None or not job.attempt.started_at_ms:
+        return
+    estimates = turn.state.estimates
+    for kin in kins_of(job):
+        if kin not in estimates.known and len(estimates.known) >= turn.state.settings.max_histories:
+            turn.retire(Kind.HISTORY, estimates.stalest())
+        known = estimates.history(kin)
+        history = learn(known, from_ms=job.served_ms, to_ms=to_ms, ended=over, now_ms=turn.now_ms)
+        turn.put(history, Reason.LEARNT)
+
+
 _REASON_OF_STOP = {
     StopCause.DRAINED: Reason.NODE_DRAINED,
     StopCause.PAUSED: Reason.PAUSED_BY_USER,
@@ -229,6 +256,11 @@ def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff
         "failures_count": job.failures_count + verdict.counts,
         "message": verdict.failure.message if verdict.failure else "",
     }
+    changes["served_ms"] = served_ms = kept_ms(job, turn.now_ms)
+    over = next_status(job.status, verdict.cause) in FINAL
+    remember_run(
+        turn, job, to_ms=turn.state.age_ms(job, turn.now_ms) if over else served_ms, over=over
+    )
     if verdict.delay_ms:
         changes["not_before_ms"] = turn.now_ms + verdict.delay_ms
     if verdict.cause is Reason.FINISHED:

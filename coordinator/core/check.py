@@ -5,8 +5,9 @@ from __future__ import annotations
 from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
+from coordinator.core.order import turn_of
 from coordinator.core.records import Job, JobStatus, LeaseAction, StopCause, node_key_id
-from coordinator.core.state import ClusterState, is_told
+from coordinator.core.state import ClusterState, is_eligible, is_told, may_be_preempted
 from coordinator.core.tables import RUNNING
 
 
@@ -17,6 +18,7 @@ def check_invariants(state: ClusterState) -> None:
     for job in state.jobs.values():
         _check_job(state, job)
     _check_queue(state)
+    _check_room(state)
     _check_capacity(state)
     _check_deadlines(state)
     for key in state.keys.values():
@@ -99,11 +101,7 @@ def _check_job(state: ClusterState, job: Job) -> None:
 
 
 def _check_queue(state: ClusterState) -> None:
-    waiting = {
-        job.job_id: job
-        for job in state.jobs.values()
-        if job.status is JobStatus.QUEUED and not job.not_before_ms
-    }
+    waiting = {job.job_id: job for job in state.jobs.values() if is_eligible(job)}
     queue = state.queue
     ensure(set(waiting) == set(queue.group_of), "the queue has every waiting job once")
     ensure(
@@ -114,11 +112,44 @@ def _check_queue(state: ClusterState) -> None:
         ensure(
             group.demand == waiting[job_id].demand, "a job is in the group of its demand", job_id
         )
+        job = waiting[job_id]
+        ensure(group.queue_name == job.queue_name, "and of its queue", job_id)
+        turn = turn_of(job, state.queue_of(job))
+        ensure(group.turns[job_id] == turn, "a turn stays as it is", job_id)
     blocked = {group.serial for group in queue.blocked()}
     ensure(
         len(blocked) + len(queue.ready) == len(queue.groups) and not blocked & set(queue.ready),
         "a group is ready or set aside",
     )
+
+
+def _check_room(state: ClusterState) -> None:
+    kept: dict[tuple[str, str], str] = {}
+    for job in state.jobs.values():
+        for share in job.room:
+            ensure(
+                job.status is JobStatus.QUEUED, "only for who waits is room set aside", job.job_id
+            )
+            found = state.kept.get(share.node_id, {}).get(job.job_id)
+            ensure(found == share, "what is set aside is indexed", job.job_id)
+            for device_id in share.device_ids:
+                key = share.node_id, device_id
+                ensure(key not in kept, "a device is set aside once", key, kept.get(key))
+                kept[key] = job.job_id
+        filed = job.job_id in state.running.filed
+        ensure(filed == may_be_preempted(job), "what may be preempted is filed", job.job_id)
+    count = sum(len(jobs) for jobs in state.kept.values())
+    shares = sum(len(job.room) for job in state.jobs.values())
+    ensure(count == shares, "nothing else is set aside", count, shares)
+    for lease in state.leases.values():
+        if not lease.is_ended and lease.action is LeaseAction.RUN:
+            for device_id in lease.device_ids:
+                waits = kept.get((lease.node_id, device_id))
+                job = state.jobs[lease.job_id]
+                asked = job.attempt is not None and job.attempt.ask is not None
+                ensure(
+                    waits is None or asked, "only what stops is set aside", lease.lease_id, waits
+                )
 
 
 def _check_capacity(state: ClusterState) -> None:

@@ -55,8 +55,8 @@ def retry(turn: Turn, command: RetryJob, *, settings: CoreSettings) -> Reply | R
 def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
     demand = command.demand or parent.demand
     policy = command.policy or parent.policy
-    group = turn.state.queue.groups.get(demand)
-    return Job(
+    group = turn.state.queue.groups.get((parent.queue_name, demand))
+    child = Job(
         job_id=command.new_job_id,
         sequence=turn.state.last_sequence + 1,
         lineage_id=parent.lineage_id,
@@ -77,3 +77,4 @@ def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )
+    return turn.born(child)

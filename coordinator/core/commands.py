@@ -18,6 +18,7 @@ from coordinator.core.records import (
     OnTimeout,
     Pairs,
     Policy,
+    Queue,
 )
 
 
@@ -190,6 +191,14 @@ class PutKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutQueue:
+    """Set how a queue is ordered and what it may take, new or changed."""
+
+    caller: Caller
+    queue: Queue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time has passed: look at deadlines."""
 
@@ -220,6 +229,7 @@ Command = (
     | JoinNode
     | SyncNode
     | PutKey
+    | PutQueue
     | Tick
     | Renew
     | Recover

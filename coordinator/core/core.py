@@ -24,6 +24,7 @@ from coordinator.core.commands import (
     PauseJob,
     PreemptJob,
     PutKey,
+    PutQueue,
     Recover,
     RemoveNode,
     Renew,
@@ -79,17 +80,19 @@ class Core:
 
     def schedule(self, now_ms: int) -> Decision:
         """Places waiting jobs, where anything has changed that could let one fit."""
-        if not self.state.queue.ready:
+        if not self._has_to_look(now_ms):
             return NOTHING
         turn = Turn(self.state, now_ms, epoch=self._epoch)
-        schedule(turn, self.settings.max_placements_per_pass)
+        schedule(turn, self.settings)
         return turn.decision()
 
     def next_deadline_ms(self) -> int | None:
         """When Tick is due; 0 for at once, because a placement pass was cut short."""
-        if self.state.queue.ready:
+        queue = self.state.queue
+        if queue.ready or queue.touched:
             return 0
-        return self.state.deadlines.next_ms()
+        found = (self.state.deadlines.next_ms(), self.state.next_change_ms())
+        return min((at_ms for at_ms in found if at_ms is not None), default=None)
 
     def check_invariants(self) -> None:
         """Checks everything that must hold. Raises InvariantViolation."""
@@ -98,6 +101,11 @@ class Core:
     def digest(self) -> str:
         """Of the durable state; stable across processes."""
         return self.state.digest()
+
+    def _has_to_look(self, now_ms: int) -> bool:
+        change_ms = self.state.next_change_ms()
+        queue = self.state.queue
+        return bool(queue.ready or queue.touched or (change_ms and change_ms <= now_ms))
 
     def _load(self, record: Record) -> None:
         self.state.apply(Changed(record=record, cause=Reason.ACCEPTED, actor=CORE, at_ms=0))
@@ -131,6 +139,9 @@ class Core:
             case PutKey():
                 turn.put(command.key, Reason.KEY_CHANGED)
                 return Reply(key=command.key)
+            case PutQueue():
+                turn.put(command.queue, Reason.QUEUE_CHANGED)
+                return Reply(queue=command.queue)
             case Tick():
                 tick(turn, self.settings)
                 return Reply()

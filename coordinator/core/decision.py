@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, Key, Kind, Node, Outcome, Record
+from coordinator.core.records import Job, Key, Kind, Node, Outcome, Queue, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ class Reply:
     job: Job | None = None
     node: Node | None = None
     key: Key | None = None
+    queue: Queue | None = None
     outcomes: tuple[Outcome, ...] = ()  # of a batch, in its order
     replayed: bool = False
     superseded: bool = False  # SyncNode: a newer agent has taken the node over

@@ -1,9 +1,10 @@
 """The waiting jobs, grouped by what they ask for.
 
-Theory of operation. Jobs of equal demand form a group; a group's jobs stand by priority (10 first), then
-by age. Where the first of a group finds no room the others will not either, so the group is set aside
-and costs nothing until devices appear that it accepts, in the number that it needs. A submit onto
-100,000 queued jobs and a full cluster is then one push to one heap.
+Theory of operation. Jobs of one queue and of equal demand form a group; a group's jobs stand by their
+turn (see order.py). Where the first of a group finds no room the others will not either, so the group is
+set aside and costs nothing until devices appear that it accepts, in the number that it needs, or until
+its first job may take those of others. A submit onto 100,000 queued jobs and a full cluster is then one
+push to one heap.
 
 Which groups are set aside is a memo, not state: forgetting it changes no decision, only its cost.
 """
@@ -12,35 +13,31 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 
-from coordinator.core.records import Demand, Job
+from coordinator.core.order import Turn, turn_of
+from coordinator.core.records import Demand, Job, Queue
 
-Turn = tuple[int, int, str]  # (-priority, sequence, job id): the order of placement
 _SLACK = 64
-
-
-def turn_of(job: Job) -> Turn:
-    """When it is the job's turn among waiting ones; the least comes first."""
-    return (-job.priority, job.sequence, job.job_id)
+Like = tuple[str, Demand]  # name of the queue, and what is asked for
 
 
 class Group:
-    """Waiting jobs of one demand."""
+    """Waiting jobs of one queue and one demand."""
 
-    __slots__ = ("blocked_as", "demand", "heap", "serial", "turns")
+    __slots__ = ("blocked_as", "demand", "heap", "queue_name", "serial", "turns")
 
-    def __init__(self, demand: Demand, serial: int) -> None:
+    def __init__(self, queue_name: str, demand: Demand, *, serial: int) -> None:
+        self.queue_name = queue_name
         self.demand = demand
         self.serial = serial
         self.heap: list[Turn] = []
         self.turns: dict[str, Turn] = {}  # of the jobs that really wait; the heap may hold more
         self.blocked_as: tuple[int, int] | None = None
 
-    def add(self, job: Job) -> None:
-        turn = turn_of(job)
-        self.turns[job.job_id] = turn
+    def add(self, turn: Turn) -> None:
+        self.turns[turn[-1]] = turn
         heapq.heappush(self.heap, turn)
 
     def remove(self, job_id: str) -> None:
@@ -50,18 +47,20 @@ class Group:
 
     def first(self) -> Turn:
         """The turn of the job that is next; the group has one."""
-        while self.turns.get(self.heap[0][2]) != self.heap[0]:
+        while self.turns.get(self.heap[0][-1]) != self.heap[0]:
             heapq.heappop(self.heap)
         return self.heap[0]
 
 
-class Queue:
+class Waiting:
     """All jobs that may be placed now."""
 
     def __init__(self) -> None:
-        self.groups: dict[Demand, Group] = {}
+        self.groups: dict[Like, Group] = {}
         self.group_of: dict[str, Group] = {}
         self.ready: dict[int, Group] = {}  # by serial: not known to find no room
+        self.touched: dict[str, None] = {}  # jobs with devices set aside, of which one has changed
+        self._of_queue: dict[str, dict[int, Group]] = {}  # by serial
         self._blocked: dict[str, list[tuple[int, int]]] = {}  # by type: (device count, serial)
         self._by_serial: dict[int, Group] = {}
         self._serials = count(1)
@@ -69,14 +68,20 @@ class Queue:
     def __len__(self) -> int:
         return len(self.group_of)
 
-    def add(self, job: Job) -> None:
+    def add(self, job: Job, queue: Queue) -> None:
         """Lets a job wait."""
-        group = self.groups.get(job.demand)
+        like = job.queue_name, job.demand
+        group = self.groups.get(like)
         if group is None:
-            group = self.groups[job.demand] = Group(job.demand, next(self._serials))
+            group = self.groups[like] = Group(*like, serial=next(self._serials))
             self._by_serial[group.serial] = group
+            self._of_queue.setdefault(job.queue_name, {})[group.serial] = group
             self.ready[group.serial] = group
-        group.add(job)
+        turn = turn_of(job, queue)
+        if queue.preempts and group.blocked_as is not None and turn < group.first():
+            self._unblock(group)
+            self.ready[group.serial] = group
+        group.add(turn)
         self.group_of[job.job_id] = group
 
     def remove(self, job_id: str) -> None:
@@ -86,8 +91,11 @@ class Queue:
         if not group.turns:
             self._unblock(group)
             self.ready.pop(group.serial, None)
-            del self.groups[group.demand]
+            del self.groups[group.queue_name, group.demand]
             del self._by_serial[group.serial]
+            del self._of_queue[group.queue_name][group.serial]
+            if not self._of_queue[group.queue_name]:
+                del self._of_queue[group.queue_name]
 
     def set_aside(self, group: Group) -> None:
         """Remembers that the group finds no room."""
@@ -108,6 +116,26 @@ class Queue:
                 group.blocked_as = None
                 self.ready[serial] = group
             del blocked[:end]
+
+    def try_again(self, groups: Iterable[Group]) -> None:
+        """Lets groups that were set aside be looked at in the next pass."""
+        for group in groups:
+            self._unblock(group)
+            self.ready[group.serial] = group
+
+    def touch(self, job_ids: Iterable[str]) -> None:
+        """Something has changed of the devices that are set aside for jobs."""
+        self.touched.update(dict.fromkeys(job_ids))
+
+    def take_touched(self) -> list[str]:
+        """Those jobs, once."""
+        found = [*self.touched]
+        self.touched.clear()
+        return found
+
+    def groups_of(self, queue_name: str) -> list[Group]:
+        """The groups of a queue."""
+        return list(self._of_queue.get(queue_name, {}).values())
 
     def blocked(self) -> Iterator[Group]:
         """The groups that are set aside."""

@@ -53,6 +53,8 @@ class Reason(StrEnum):
     RESUMED = "RESUMED"
     PREEMPTED = "PREEMPTED"
     REQUEUED = "REQUEUED"
+    ROOM_SET_ASIDE = "ROOM_SET_ASIDE"
+    ROOM_LOST = "ROOM_LOST"
     FINISHED = "FINISHED"
     CANCELLED_BY_USER = "CANCELLED_BY_USER"
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
@@ -88,6 +90,8 @@ class Reason(StrEnum):
     REPLACEMENT_FROZEN = "REPLACEMENT_FROZEN"
     REMEMBERED = "REMEMBERED"
     KEY_CHANGED = "KEY_CHANGED"
+    QUEUE_CHANGED = "QUEUE_CHANGED"
+    LEARNT = "LEARNT"
 
 
 class Row(NamedTuple):
@@ -172,8 +176,18 @@ TABLE: dict[Reason, Row] = {
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."
     ),
     Reason.RESUMED: Row("", False, "A user resumed it; it waits for devices."),
-    Reason.PREEMPTED: Row("", False, "Its devices were taken for a job of higher priority."),
+    Reason.PREEMPTED: Row(
+        "", False, "Its devices were taken for a job whose turn is before its own."
+    ),
     Reason.REQUEUED: Row("", False, "It was preempted and waits for devices again."),
+    Reason.ROOM_SET_ASIDE: Row(
+        "",
+        False,
+        "Others are being preempted to make room for it; devices are set aside meanwhile.",
+    ),
+    Reason.ROOM_LOST: Row(
+        "", False, "What was set aside for it went out of use before it was free; it waits again."
+    ),
     Reason.FINISHED: Row("", False, "Every rank ended well."),
     Reason.CANCELLED_BY_USER: Row("", False, "A user cancelled it."),
     Reason.DEPENDENCY_FAILED: Row("", False, "A job that it depends on failed or was cancelled."),
@@ -224,4 +238,8 @@ TABLE: dict[Reason, Row] = {
     Reason.MACHINE_BUSY: Row("", False, "The node's CPU, memory or disk are in use."),
     Reason.REMEMBERED: Row("", False, "The answer to a request id is kept for 24 hours."),
     Reason.KEY_CHANGED: Row("", False, "A key was made or revoked."),
+    Reason.QUEUE_CHANGED: Row(
+        "", False, "An admin set how a queue is ordered and what it may take."
+    ),
+    Reason.LEARNT: Row("", False, "How long a job ran was added to what is known of its kin."),
 }

@@ -26,6 +26,8 @@ class Kind(StrEnum):
     KEY = "key"
     REQUEST = "request"
     DOCUMENT = "document"
+    QUEUE = "queue"
+    HISTORY = "history"
 
 
 class JobStatus(StrEnum):
@@ -162,6 +164,7 @@ class Attempt:
     stop: StopCause | None = None  # why it is being stopped; None while it may run
     ask: Ask | None = None  # it is to be stopped, but for a checkpoint; None once it is stopped
     hold: bool = False  # wherever it would be queued again, it becomes PAUSED
+    makes_room_for: str = ""  # the job for which it is preempted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +214,10 @@ class Job:
     message: str = ""
     attempt: Attempt | None = None  # the newest
     failures_count: int = 0  # of the job's own making; held against max_retries
+    served_ms: int = 0  # progress of attempts that have ended, as far as it was kept
+    work_ms: int = 0  # device-milliseconds expected to be left when it began to wait
+    room: tuple[Share, ...] = ()  # set aside for it, while others are preempted to make room
+    preempted_at_ms: tuple[int, ...] = ()  # the newest times, oldest first; at most so many
     not_before_ms: int = 0  # a QUEUED job waits until then after a failure; 0 is no wait
     checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first
     resume_checkpoint_id: str = (
@@ -417,4 +424,53 @@ class Document:
         return self.job_id
 
 
-Record = Job | Lease | Node | Key | Request | Document
+class Order(StrEnum):
+    """Whose turn it is among the jobs of a queue that have the same priority."""
+
+    PRIORITY_FIFO = "PRIORITY_FIFO"  # the oldest
+    FAIR = "FAIR"  # the oldest of the user who uses least
+    SHORTEST = "SHORTEST"  # the one with the fewest device-seconds left, as expected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """How the jobs of one queue are ordered, and what they may take; written by an admin."""
+
+    kind: ClassVar[Kind] = Kind.QUEUE
+
+    name: str
+    order: Order = Order.PRIORITY_FIFO
+    preempts: bool = (
+        False  # whether jobs whose turn is before that of running ones take their devices
+    )
+    # in SHORTEST: a job that has waited for t stands where one with t times this much less to do
+    # stands, in thousandths of a device
+    aging_permille: int = 20
+    updated_at_ms: int = 0
+    version: int = 1
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How long jobs of one kin have run: per step of running time, how many reached it, and ended in it.
+
+    Steps are those of `estimate.BOUNDS_MS`; a tuple may be shorter than they are many.
+    """
+
+    kind: ClassVar[Kind] = Kind.HISTORY
+
+    kin: str
+    reached: tuple[int, ...] = ()
+    ended: tuple[int, ...] = ()
+    updated_at_ms: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.kin
+
+
+Record = Job | Lease | Node | Key | Request | Document | Queue | History

@@ -21,6 +21,9 @@ class CoreSettings:
     max_checkpoints: int = 1_000  # per job; beyond it the oldest leaves the record
     max_placements_per_pass: int = 1_000  # jobs or groups looked at; the rest waits for the next
     max_deadlines_per_tick: int = 1_000
+    max_histories: int = 20_000  # kins whose running times are known; beyond it the stalest goes
+    min_run_ms: int = 300_000  # of an attempt until it may be preempted; doubles with each today
+    max_preemptions_per_day: int = 12  # of one job, by the scheduler
     backoff: Backoff = field(default_factory=Backoff)
 
     def __post_init__(self) -> None:

@@ -1,24 +1,29 @@
 """What the coordinator believes: the live records, and indexes that follow from them.
 
 Rules of this file: `apply` is the only thing that changes a ClusterState, live and in recovery alike;
-it decides nothing. Everything but the six tables of records can be computed from them, in whatever order
-they were loaded. The one method beside it, `set_aside`, keeps a memo that no decision depends on.
+it decides nothing. Everything but the tables of records can be computed from them, in whatever order
+they were loaded. Beside it, `set_aside` keeps a memo that no decision depends on, and `advance` brings
+what follows from records and the time up to the time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from coordinator.core.capacity import Capacity, Room, pools_of
 from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.deadlines import Deadlines, Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
+from coordinator.core.estimate import Estimates
 from coordinator.core.invariants import ensure
-from coordinator.core.queue import Group, Queue
+from coordinator.core.order import least_level, level_of
+from coordinator.core.placement import NodeShare, Placement, node_share, place
+from coordinator.core.queue import Group, Waiting
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Document,
+    History,
     Job,
     JobStatus,
     Key,
@@ -26,11 +31,18 @@ from coordinator.core.records import (
     Lease,
     Node,
     OnUnreachable,
+    Order,
+    Queue,
     Record,
     Request,
+    Share,
 )
+from coordinator.core.running import Filed, Running
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import RUNNING
+
+DAY_MS = 86_400_000
+MOST_DOUBLINGS = 6
 
 
 class ClusterState:
@@ -42,6 +54,8 @@ class ClusterState:
         self.nodes: dict[str, Node] = {}
         self.keys: dict[str, Key] = {}
         self.requests: dict[str, Request] = {}
+        self.queues: dict[str, Queue] = {}  # that an admin has set; others are as by default
+        self.estimates = Estimates()  # holds the histories
         self.heard: dict[str, Heard] = {}
         self.last_sequence = 0
         self.leases_of_node: dict[str, dict[str, None]] = {}
@@ -49,10 +63,12 @@ class ClusterState:
         self.dependents: dict[str, dict[str, None]] = {}  # job → jobs that name it and have not run
         self.free = Capacity()  # what may be given to jobs now
         self.total = Capacity()  # everything that known nodes offer
-        self.queue = Queue()
+        self.queue = Waiting()
+        self.running = Running()  # what may be preempted
+        self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
         self.contacts = Contacts()
         self.deadlines = Deadlines()
-        self._settings = settings
+        self.settings = settings
 
     def apply(self, event: Event) -> None:
         """Takes over one fact."""
@@ -68,6 +84,50 @@ class ClusterState:
         """Remembers that a group of waiting jobs finds no room, until devices appear for it."""
         self.queue.set_aside(group)
 
+    def advance(self, now_ms: int) -> None:
+        """Brings the index of running attempts up to the time."""
+        for job_id in self.running.due(now_ms):
+            self._file(self.jobs[job_id], now_ms)
+
+    def next_change_ms(self) -> int | None:
+        """When `advance` would change what those who wait may take; None for never."""
+        return self.running.next_ms() if len(self.queue) else None
+
+    def queue_of(self, job: Job) -> Queue:
+        """The queue of a job, as it is set or by default."""
+        return self.queues.get(job.queue_name) or Queue(name=job.queue_name)
+
+    def age_ms(self, job: Job, now_ms: int) -> int:
+        """For how long the job has run and got on, until now."""
+        attempt = job.attempt
+        if attempt is None or not attempt.started_at_ms or attempt.ended_at_ms:
+            return job.served_ms
+        return job.served_ms + max(0, now_ms - attempt.started_at_ms)
+
+    def work_ms(self, job: Job, *, now_ms: int) -> int:
+        """Device-milliseconds that the job has still to do, as expected."""
+        return job.demand.device_count * self.estimates.left_ms(job, self.age_ms(job, now_ms))
+
+    def mature_at_ms(self, job: Job) -> int:
+        """From when on the job's attempt may be preempted: its minimum run time, after each
+        preemption within a day twice as long."""
+        attempt = job.attempt
+        assert attempt is not None
+        since_ms = attempt.started_at_ms or attempt.granted_at_ms
+        today = sum(since_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
+        return since_ms + (self.settings.min_run_ms << min(today, MOST_DOUBLINGS))
+
+    def place_without(self, job: Job, leases: dict[str, set[str]]) -> Placement | None:
+        """Where the job would fit if some leases, by node, had ended."""
+        before = {node_id: self.free.rooms.get(node_id) for node_id in leases}
+        try:
+            for node_id, lease_ids in leases.items():
+                self.free.put(node_id, self.free_room(node_id, without=lease_ids))
+            return place(self.free, job.demand)
+        finally:
+            for node_id, room in before.items():
+                self.free.put(node_id, room)
+
     def leases_on(self, node_id: str) -> list[Lease]:
         """The node's live leases, by id."""
         return [self.leases[key] for key in sorted(self.leases_of_node.get(node_id, ()))]
@@ -81,13 +141,15 @@ class ClusterState:
     def fence_after_ms(self, job: Job) -> int:
         """Silence after which an agent stops leases of the job by itself; 0 is never."""
         replaces = job.policy.on_unreachable is OnUnreachable.REPLACE
-        return self._settings.fence_after_ms if replaces else 0
+        return self.settings.fence_after_ms if replaces else 0
 
     def records(self) -> Iterator[Record]:
         """All durable records, by kind and id."""
-        for table in (self.jobs, self.keys, self.leases, self.nodes, self.requests):
+        for table in (self.jobs, self.keys, self.leases, self.nodes, self.requests, self.queues):
             for id in sorted(table):
                 yield table[id]
+        for kin in sorted(self.estimates.known):
+            yield self.estimates.history(kin)
 
     def digest(self) -> str:
         """Of the durable records; equal states have equal digests, in every process."""
@@ -99,7 +161,7 @@ class ClusterState:
     def _put(self, record: Record, at_ms: int) -> None:
         match record:
             case Job():
-                self._put_job(record)
+                self._put_job(record, at_ms)
             case Lease():
                 self._put_lease(record)
             case Node():
@@ -109,6 +171,10 @@ class ClusterState:
             case Request():
                 self.requests[record.id] = record
                 self.deadlines.set(Due.FORGET, record.id, at_ms=record.expires_at_ms)
+            case Queue():
+                self._put_queue(record)
+            case History():
+                self.estimates.put(record)
             case Document():
                 pass  # only the store keeps documents
 
@@ -133,23 +199,80 @@ class ClusterState:
             case Kind.REQUEST:
                 del self.requests[event.id]
                 self.deadlines.set(Due.FORGET, event.id, at_ms=0)
+            case Kind.QUEUE:
+                del self.queues[event.id]
+            case Kind.HISTORY:
+                self.estimates.drop(event.id)
             case Kind.DOCUMENT:
                 pass
 
-    def _put_job(self, job: Job) -> None:
+    def _put_queue(self, queue: Queue) -> None:
+        self.queues[queue.name] = queue
+        for group in self.queue.groups_of(queue.name):
+            for job_id in [*group.turns]:
+                self.queue.remove(job_id)
+                self.queue.add(self.jobs[job_id], queue)
+
+    def _put_job(self, job: Job, at_ms: int) -> None:
         before = self.jobs.get(job.job_id)
         self.jobs[job.job_id] = job
         self.last_sequence = max(self.last_sequence, job.sequence)
-        eligible = job.status is JobStatus.QUEUED and not job.not_before_ms
+        room = before.room if before else ()
+        if room != job.room:
+            self._keep(job, room)
+        eligible = is_eligible(job)
         if eligible != (job.job_id in self.queue.group_of):
             if eligible:
-                self.queue.add(job)
+                self.queue.add(job, self.queue_of(job))
             else:
                 self.queue.remove(job.job_id)
+        self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):
             self._index_dependencies(job, add=not was_told)
         self._set_job_deadlines(job)
+
+    def _keep(self, job: Job, before: tuple[Share, ...]) -> None:
+        """Sets devices aside for a job, instead of those that were before."""
+        for share in before:
+            on_node = self.kept[share.node_id]
+            del on_node[job.job_id]
+            if not on_node:
+                del self.kept[share.node_id]
+        for share in job.room:
+            self.kept.setdefault(share.node_id, {})[job.job_id] = share
+        if job.status is not JobStatus.SCHEDULING:  # else it is granted: its leases come next
+            for share in (*before, *job.room):
+                self._refresh(share.node_id)
+
+    def _put_attempt(self, before: Job | None, job: Job, *, at_ms: int) -> None:
+        """Files the attempt that may be preempted."""
+        if not may_be_preempted(job):
+            self.running.remove(job.job_id)
+        elif job.job_id not in self.running.filed or before is None or _looks_else(before, job):
+            self._file(job, at_ms)
+
+    def _file(self, job: Job, at_ms: int) -> None:
+        rank = job.queue_name, job.priority
+        mature_ms = self.mature_at_ms(job)
+        if at_ms < mature_ms:
+            self.running.put(job.job_id, Filed(rank, None, mature_ms))
+            return
+        level = level_of(self.work_ms(job, now_ms=at_ms))
+        steady_ms = self.estimates.steady_ms(job, self.age_ms(job, at_ms))
+        self.running.put(job.job_id, Filed(rank, level, at_ms + steady_ms))
+        if self.queue_of(job).preempts:
+            groups = self.queue.groups_of(job.queue_name)
+            self.queue.try_again(
+                [g for g in groups if g.blocked_as and self._takes(g, job, level=level)]
+            )
+
+    def _takes(self, group: Group, job: Job, *, level: int) -> bool:
+        """Whether the first of a group may take what a running job of this level holds."""
+        first = self.jobs[group.first()[-1]]
+        if first.priority != job.priority:
+            return first.priority > job.priority
+        return self.queue_of(job).order is Order.SHORTEST and least_level(first) <= level
 
     def _index_dependencies(self, job: Job, *, add: bool) -> None:
         for needed in dict.fromkeys(job.policy.depends_on):
@@ -230,11 +353,11 @@ class ClusterState:
     def _hear(self, event: Heard) -> None:
         self.heard[event.node_id] = event
         # a leader that starts, or was held up, gives everyone time to be heard
-        grace_ms = self._settings.recovery_grace_ms if event.renewed else 0
+        grace_ms = self.settings.recovery_grace_ms if event.renewed else 0
         if self.nodes[event.node_id].unreachable_since_ms:
             self._arm_fence(event.node_id, event.at_ms + grace_ms)
             return
-        at_ms = event.at_ms + self._settings.unreachable_after_ms + grace_ms
+        at_ms = event.at_ms + self.settings.unreachable_after_ms + grace_ms
         self.deadlines.set(Due.SILENCE, event.node_id, at_ms=at_ms)
 
     def _note_contact(self, node_id: str, at_ms: int) -> None:
@@ -252,12 +375,14 @@ class ClusterState:
         node = self.nodes.get(node_id)
         due_ms = 0
         if node is not None and is_missing(node) and not self.contacts.frozen:
-            left_ms = self._settings.replace_after_ms - self._settings.unreachable_after_ms
+            left_ms = self.settings.replace_after_ms - self.settings.unreachable_after_ms
             due_ms = max(node.unreachable_since_ms, at_ms) + left_ms
         self.deadlines.set(Due.FENCED, node_id, at_ms=due_ms)
 
     def _refresh(self, node_id: str) -> None:
         """Files anew what the node has free, and tries again who waits for it."""
+        if node_id in self.kept:
+            self.queue.touch(self.kept[node_id])
         before = self.free.rooms.get(node_id)
         after = self.free_room(node_id)
         if after == before:
@@ -269,24 +394,58 @@ class ClusterState:
             free = self.free.devices_by_type[device_class.type]
             self.queue.devices_appeared(device_class.type, free)
 
-    def free_room(self, node_id: str) -> Room | None:
-        """What the node could give to jobs now, computed from the records; None for nothing."""
+    def free_room(self, node_id: str, *, without: Container[str] = ()) -> Room | None:
+        """What the node could give to jobs now, computed from the records; None for nothing.
+
+        `without` names leases that are taken to have ended.
+        """
         node = self.nodes.get(node_id)
         if node is None or node.drain or node.unreachable_since_ms:
             return None
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
-        holding = [lease for lease in held if not lease.is_ended]
+        holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
         taken = {device_id for lease in holding for device_id in lease.device_ids}
+        kept = self.kept.get(node_id, {})
+        taken.update(device_id for share in kept.values() for device_id in share.device_ids)
+        parts: list[Lease | NodeShare] = [*holding]
+        parts += [self._kept_part(job_id, share) for job_id, share in kept.items()]
         devices = [d for d in node.offer.devices if d.healthy and d.device_id not in taken]
         if not devices:
             return None
         return Room(
             labels=node.offer.labels,
             pools=pools_of(devices),
-            cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in holding),
-            memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in holding),
-            disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in holding),
+            cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in parts),
+            memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in parts),
+            disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in parts),
         )
+
+    def _kept_part(self, job_id: str, share: Share) -> NodeShare:
+        demand = self.jobs[job_id].demand
+        return node_share(demand, len(share.device_ids) // demand.devices_per_rank)
+
+
+def is_eligible(job: Job) -> bool:
+    """Whether a job is among those to be placed."""
+    return job.status is JobStatus.QUEUED and not job.not_before_ms and not job.room
+
+
+def may_be_preempted(job: Job) -> bool:
+    """Whether a job runs and nobody has asked for its end."""
+    attempt = job.attempt
+    runs = job.status in RUNNING and attempt is not None
+    return runs and job.policy.preemptible and not (attempt and (attempt.stop or attempt.ask))
+
+
+def _looks_else(before: Job, job: Job) -> bool:
+    """Whether the attempt is to be filed elsewhere."""
+    old, new = before.attempt, job.attempt
+    assert new is not None
+    return (
+        old is None
+        or (old.number, old.started_at_ms) != (new.number, new.started_at_ms)
+        or (before.queue_name, before.priority) != (job.queue_name, job.priority)
+    )
 
 
 def is_told(job: Job) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.attempts import fail_dependency, settle, stop_leases
+from coordinator.core.attempts import fail_dependency, remember_run, settle, stop_leases
 from coordinator.core.commands import CancelJob, SubmitJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.invariants import ensure
@@ -52,6 +52,7 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
         return wrong_status(job, "cancelled")
     attempt = job.attempt
     if attempt is not None and not attempt.ended_at_ms:
+        remember_run(turn, job, to_ms=turn.state.age_ms(job, turn.now_ms), over=True)
         attempt = replace(attempt, stop=StopCause.CANCELLED, ask=None, hold=False)
     job = turn.move(
         job, Reason.CANCELLED_BY_USER, message=command.reason, attempt=attempt, not_before_ms=0
@@ -131,7 +132,11 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_DEPENDENCIES
     elif command.policy.start_after_ms > turn.now_ms:
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_START_TIME
-    group = turn.state.queue.groups.get(command.demand)
+    return turn.born(_job(turn, command, status=status, reason=reason))
+
+
+def _job(turn: Turn, command: SubmitJob, *, status: JobStatus, reason: Reason) -> Job:
+    group = turn.state.queue.groups.get((command.queue_name, command.demand))
     return Job(
         job_id=command.job_id,
         sequence=turn.state.last_sequence + 1,

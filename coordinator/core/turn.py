@@ -23,7 +23,7 @@ from coordinator.core.decision import (
 )
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
-from coordinator.core.records import FINAL, Job, Kind, Lease, Node, Record
+from coordinator.core.records import FINAL, Job, JobStatus, Kind, Lease, Node, Record
 from coordinator.core.state import ClusterState
 from coordinator.core.tables import check_node, next_status
 
@@ -75,11 +75,19 @@ class Turn:
             self.finished.append(job.job_id)
         return self.edit(job, cause, **changes)
 
+    def born(self, job: Job) -> Job:
+        """A new job, with its place among those that wait."""
+        return replace(job, work_ms=self.state.work_ms(job, now_ms=self.now_ms))
+
     def edit(self, job: Job, cause: Reason, **changes: Any) -> Job:
         """Changes a job; its status stays, unless `move` says otherwise."""
         ensure(not job.is_final, "a final job never changes", job.job_id)
         ensure(self.state.jobs.get(job.job_id) is job, "the job is the newest one", job.job_id)
         after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
+        if after.status is not JobStatus.QUEUED:
+            after = replace(after, room=()) if after.room else after
+        elif job.status is not JobStatus.QUEUED:
+            after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
         self.put(after, cause)
         return after
 

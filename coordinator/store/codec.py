@@ -13,7 +13,18 @@ from typing import Any
 
 import msgspec
 
-from coordinator.core.records import Document, Job, Key, Kind, Lease, Node, Record, Request
+from coordinator.core.records import (
+    Document,
+    History,
+    Job,
+    Key,
+    Kind,
+    Lease,
+    Node,
+    Queue,
+    Record,
+    Request,
+)
 
 Tree = dict[str, Any]
 Step = Callable[[Tree], Tree]
@@ -26,6 +37,8 @@ STEPS: Mapping[Kind, tuple[Step, ...]] = {
     Kind.NODE: (),
     Kind.KEY: (),
     Kind.REQUEST: (),
+    Kind.QUEUE: (),
+    Kind.HISTORY: (),
 }
 
 TYPES: Mapping[Kind, type[Record]] = {
@@ -34,6 +47,8 @@ TYPES: Mapping[Kind, type[Record]] = {
     Kind.NODE: Node,
     Kind.KEY: Key,
     Kind.REQUEST: Request,
+    Kind.QUEUE: Queue,
+    Kind.HISTORY: History,
 }
 
 

@@ -7,16 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.core.decision import Changed, Retired
-from coordinator.core.records import Document, Job, Key, Kind, Lease, Node, Record, Request
+from coordinator.core.records import (
+    Document,
+    History,
+    Job,
+    Key,
+    Kind,
+    Lease,
+    Node,
+    Queue,
+    Record,
+    Request,
+)
 from coordinator.store.protocol import JobFilter, StoredEvent
 
-# Requests and documents are bookkeeping beside a job; the job's own line tells the same.
-AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY})
+# Requests, documents and histories are bookkeeping beside a job; the job's own line tells the same.
+AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY, Kind.QUEUE})
 
 EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
 
 # What `load` answers before the jobs, in this order; leases come after: each may refer to those before.
-BEFORE_JOBS: tuple[Kind, ...] = (Kind.NODE, Kind.KEY, Kind.REQUEST)
+BEFORE_JOBS: tuple[Kind, ...] = (
+    Kind.QUEUE,
+    Kind.HISTORY,
+    Kind.NODE,
+    Kind.KEY,
+    Kind.REQUEST,
+)
 
 ORDERS: Mapping[str, Callable[[Job], str | int]] = {
     "created_at": lambda job: job.created_at_ms,
@@ -31,7 +48,7 @@ ALL: Label = ("", "")  # every job has it
 # No label of a user's may have these names: theirs are not empty, and hold no "=".
 QUEUE, PARENT = "=queue", "=parent"
 
-Small = Lease | Node | Key | Request  # records that are deleted when they retire
+Small = Lease | Node | Key | Request | Queue | History  # records that are deleted when they retire
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from coordinator.core.decision import (
     Rejected,
     Reply,
 )
-from coordinator.core.records import Job, Key, Lease, Node, Record, Request
+from coordinator.core.records import History, Job, Key, Lease, Node, Queue, Record, Request
 from coordinator.core.tables import contact, duty
 
 
@@ -67,6 +67,11 @@ def show_record(record: Record, now_ms: int) -> str:
             return f"key {record.key_id}"
         case Request():
             return f"request {record.id}"
+        case Queue():
+            words = [f"queue {record.name} v{record.version} {record.order}"]
+            return " ".join(words + ["preempts"] * record.preempts)
+        case History():
+            return f"history {record.kin} {sum(record.ended)}/{max(record.reached, default=0)}"
     return f"document {record.job_id}"
 
 
@@ -81,6 +86,11 @@ def _show_job(job: Job, now_ms: int) -> str:
             words.append(f"ask={job.attempt.ask.cause}/{left_s:g}s/{job.attempt.ask.on_timeout}")
         if job.attempt.hold:
             words.append("hold")
+    if job.attempt is not None and job.attempt.makes_room_for:
+        words.append(f"for={job.attempt.makes_room_for}")
+    if job.room:
+        found = "+".join(devices_of(x.node_id, x.device_ids) for x in job.room)
+        words.append(f"room={found}")
     if job.parent_job_id:
         words.append(f"parent={job.parent_job_id} lineage={job.lineage_id}")
     if job.failures_count:
@@ -102,7 +112,9 @@ def _show_job(job: Job, now_ms: int) -> str:
 
 
 def _show_lease(lease: Lease) -> str:
-    words = [f"lease {lease.lease_id}@{lease.epoch} on {_devices(lease)}"]
+    words = [
+        f"lease {lease.lease_id}@{lease.epoch} on {devices_of(lease.node_id, lease.device_ids)}"
+    ]
     words.append(f"ranks={lease.first_rank}+{lease.local_world_size}")
     words.append(f"{lease.action}/{lease.state.name}")
     if lease.fenced_at_ms:
@@ -117,14 +129,14 @@ def _show_lease(lease: Lease) -> str:
     return " ".join(words)
 
 
-def _devices(lease: Lease) -> str:
+def devices_of(node_id: str, device_ids: tuple[str, ...]) -> str:
     """`n1[0-3,6]` of device ids `n1-0` and so on."""
-    numbers = sorted(int(device_id.rsplit("-", 1)[1]) for device_id in lease.device_ids)
+    numbers = sorted(int(device_id.rsplit("-", 1)[1]) for device_id in device_ids)
     parts = []
     for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
         found = [number for _, number in run]
         parts.append(str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}")
-    return f"{lease.node_id}[{','.join(parts)}]"
+    return f"{node_id}[{','.join(parts)}]"
 
 
 def _show_node(node: Node) -> str:

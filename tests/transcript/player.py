@@ -7,14 +7,17 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model
                                                                     cp=STEP,… saved=N
                                                                     exit=N fail=CATEGORY epoch=N
-    submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS] …
+    submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
+                                                                    [queue=NAME] [expect=SECONDS] …
     join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
+    queue NAME [order=ORDER] [preempts] [aging=PERMILLE]
     renew            the coordinator was held up
     batch [atomic] JOB,… devices=N …    one command; the options are of each job
     pause JOB [nosave] [timeout=SECONDS] [else=KEEP_RUNNING|USE_LATEST|STOP]
     resume JOB [from=CHECKPOINT] | retry JOB CHILD [from=CHECKPOINT] [devices=N] | preempt JOB
-    tick SECONDS     time passes; a Tick is given whenever one is due
+    tick SECONDS [alive]    time passes; a Tick is given whenever one is due; with `alive` nobody
+                     falls silent meanwhile
     crash            the core is lost; another one loads what was stored
 
 Each command is a batch of its own: one step, then one placement pass.
@@ -36,6 +39,7 @@ from coordinator.core.commands import (
     PauseJob,
     PreemptJob,
     PutKey,
+    PutQueue,
     Recover,
     RemoveNode,
     Renew,
@@ -58,13 +62,16 @@ from coordinator.core.records import (
     Offer,
     OnTimeout,
     OnUnreachable,
+    Order,
     Pairs,
     Policy,
+    Queue,
 )
 from tests.sim.kept import RecordsKept
 from tests.sim.trace import show_decision
 
 START_MS = 1_000_000
+ALIVE_MS = 15_000
 GB = 10**9
 
 
@@ -105,7 +112,7 @@ class Player:
             case "sync":
                 self._do(self._sync(names[0], options))
             case "tick":
-                self._pass_time(round(float(names[0]) * 1000))
+                self._pass_time(round(float(names[0]) * 1000), alive="alive" in names)
             case "crash":
                 self._crash()
             case "retry":
@@ -125,8 +132,11 @@ class Player:
             assert self.core.digest() == before, "what notes no fact changes nothing"
         assert self.store.reload().digest() == self.core.digest(), "replay equals live"
 
-    def _pass_time(self, duration_ms: int) -> None:
+    def _pass_time(self, duration_ms: int, *, alive: bool) -> None:
         end_ms = self.now_ms + duration_ms
+        while alive and end_ms - self.now_ms > ALIVE_MS:
+            self.core.step(Renew(), self.now_ms)
+            self._pass_time(ALIVE_MS, alive=False)
         while (at_ms := self.core.next_deadline_ms()) is not None and at_ms <= end_ms:
             self.now_ms = max(self.now_ms, at_ms)
             self._do(Tick())
@@ -293,6 +303,14 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
             return EnableNode(caller=caller, node_id=names[0])
         case "remove":
             return RemoveNode(caller=caller, node_id=names[0])
+        case "queue":
+            queue = Queue(
+                name=names[0],
+                order=Order(options.get("order", "PRIORITY_FIFO")),
+                preempts="preempts" in names,
+                aging_permille=int(options.get("aging", 20)),
+            )
+            return PutQueue(caller=caller, queue=queue)
         case "renew":
             return Renew()
         case "key":
@@ -334,11 +352,13 @@ def _submit(
             preemptible="firm" not in options,
             requeue_on_preemption="once" not in options,
             max_runtime_ms=int(options.get("limit", 0)) * 1000,
+            expected_duration_ms=int(options.get("expect", 0)) * 1000,
             grace_ms=int(options.get("grace", 120)) * 1000,
             on_unreachable=OnUnreachable(options.get("unreachable", "KEEP")),
         ),
         document=b"{}",
         priority=int(options.get("prio", 5)),
+        queue_name=options.get("queue", "default"),
         validate_only=check,
         parent_job_id=options.get("parent", ""),
         finished_dependencies=_pairs(options.get("history", "")),

@@ -16,6 +16,7 @@ from coordinator.core.records import (
     Document,
     Drain,
     Failure,
+    History,
     Job,
     JobStatus,
     Key,
@@ -26,7 +27,9 @@ from coordinator.core.records import (
     Node,
     Offer,
     OnUnreachable,
+    Order,
     Policy,
+    Queue,
     Record,
     Request,
     Share,
@@ -206,6 +209,15 @@ FULL: dict[Kind, Record] = {
     ),
     Kind.NODE: _FULL_NODE,
     Kind.KEY: key(),
+    Kind.QUEUE: Queue(
+        name="nightly",
+        order=Order.SHORTEST,
+        preempts=True,
+        aging_permille=5,
+        updated_at_ms=1,
+        version=2,
+    ),
+    Kind.HISTORY: History(kin="name/acme/ada/train-#", reached=(3, 2), ended=(1,), updated_at_ms=1),
     Kind.REQUEST: request(job=_FULL_JOB, node=_FULL_NODE),
 }
 

@@ -10,7 +10,7 @@ from coordinator.core.commands import Recover, Tick
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.invariants import InvariantViolation
-from coordinator.core.queue import Queue
+from coordinator.core.queue import Waiting
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Checkpoint,
@@ -22,6 +22,7 @@ from coordinator.core.records import (
     LeaseState,
     Offer,
     Policy,
+    Queue,
 )
 from tests.unit.core.conftest import Bench, caller, offer
 
@@ -161,17 +162,17 @@ def test_the_check_finds_an_index_that_has_lost_a_lease(bench: Bench) -> None:
 
 
 def test_submits_and_cancels_in_turn_do_not_fill_the_heap() -> None:
-    queue = Queue()
+    queue, default = Waiting(), Queue(name="default")
     for number in range(2_000):
-        queue.add(waiting(0))
-        queue.add(waiting(number + 1))
+        queue.add(waiting(0), default)
+        queue.add(waiting(number + 1), default)
         queue.remove(f"j{number + 1}")
         queue.remove("j0")
-    queue.add(waiting(0))
+    queue.add(waiting(0), default)
     for number in range(2_000):
-        queue.add(waiting(number + 1))
+        queue.add(waiting(number + 1), default)
         queue.remove(f"j{number + 1}")
-    assert len(queue.groups[Demand(device_count=1)].heap) < 200
+    assert len(queue.groups["default", Demand(device_count=1)].heap) < 200
 
 
 def test_an_epoch_that_was_led_before_is_not_led_again(bench: Bench) -> None:

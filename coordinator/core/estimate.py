@@ -1,0 +1,164 @@
+"""How long a job will still run: given by whoever submits it, else learnt from those before it.
+
+Theory of operation. What is learnt is a hazard: of the jobs that ran for so long, which part ended in
+the next step. Steps grow by half each, from ten seconds to more than ten years. Counting who reached a step and
+who ended in it lets an attempt that was stopped count for as far as it came (the estimator of Kaplan and
+Meier), so long jobs are not forgotten because they have not ended.
+
+A job has three kins: jobs of its name by its user, jobs of its user, jobs of about its size; the sum of
+the last is all jobs. A kin of which little is known leans on the wider one: `LEANS_ON` observations
+are borrowed from it in each step.
+
+What SHORTEST orders by is the Gittins index, the best ratio of time spent to the chance of an end:
+    least over d of  E[min(remaining, d)] / P(remaining <= d)
+which is the remaining time itself where that is certain. A job that has outlived what it gave as its
+duration is taken to need as long again as it is late.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import groupby
+
+from coordinator.core.records import History, Job
+
+FIRST_MS = 10_000
+RATIO = 1.5
+STEPS = 44
+BOUNDS_MS = tuple(round(FIRST_MS * RATIO**k) for k in range(STEPS))
+WIDTHS_MS = tuple(high - low for low, high in zip((0, *BOUNDS_MS), BOUNDS_MS, strict=False))
+LEANS_ON = 4.0
+ENDS = (
+    0.2  # part that ends in a step where nothing is known: half of all before they are twice as old
+)
+MOST = 2_000  # observations that a kin keeps; then all of them count half
+LATE = 20  # a job that is late needs at least this part of what it gave
+NAME_LIMIT = 64
+
+
+@dataclass(slots=True)
+class Known:
+    """A history, and its two rows in full length."""
+
+    history: History
+    reached: list[int]
+    ended: list[int]
+
+
+def step_of(age_ms: int) -> int:
+    """The step in which a job of this age is."""
+    return min(STEPS - 1, bisect_right(BOUNDS_MS, age_ms))
+
+
+def kins_of(job: Job) -> tuple[str, str, str]:
+    """The kins of a job, widest first. A name counts without its numbers."""
+    size = job.demand.device_count.bit_length()
+    user = f"{job.tenant_id}/{job.user_id}"
+    runs = groupby(job.name, str.isdigit)
+    name = "".join("#" if numbers else "".join(text) for numbers, text in runs)[:NAME_LIMIT]
+    return f"size/{size}", f"user/{user}", f"name/{user}/{name}"
+
+
+class Estimates:
+    """What is known of running times, and the questions that it answers."""
+
+    def __init__(self) -> None:
+        self.known: dict[
+            str, Known
+        ] = {}  # by kin; the one that was not told of for longest is first
+        self._all = Known(History(kin=""), [0] * STEPS, [0] * STEPS)
+
+    def put(self, history: History) -> None:
+        """Takes over what is known of a kin."""
+        self.drop(history.kin)
+        new = Known(history, _full(history.reached), _full(history.ended))
+        self.known[history.kin] = new
+        self._count(new, sign=1)
+
+    def drop(self, kin: str) -> None:
+        """Forgets a kin."""
+        old = self.known.pop(kin, None)
+        if old is not None:
+            self._count(old, sign=-1)
+
+    def stalest(self) -> str:
+        """The kin that was not told of for longest."""
+        return next(iter(self.known))
+
+    def history(self, kin: str) -> History:
+        """What is known of a kin; empty where nothing is."""
+        known = self.known.get(kin)
+        return known.history if known else History(kin=kin)
+
+    def left_ms(self, job: Job, age_ms: int) -> int:
+        """By what to order a job that has run for `age_ms`: the index, or what it said."""
+        given_ms = job.policy.expected_duration_ms
+        return _given_left_ms(given_ms, age_ms) if given_ms else self._index_ms(job, age_ms)
+
+    def steady_ms(self, job: Job, age_ms: int) -> int:
+        """For how much longer `left_ms` stays about what it is, while the job runs."""
+        given_ms = job.policy.expected_duration_ms
+        if given_ms:
+            return max(_late_ms(given_ms), _given_left_ms(given_ms, age_ms) // 5)
+        step = step_of(age_ms)
+        return max(FIRST_MS, BOUNDS_MS[step] - age_ms)
+
+    def _index_ms(self, job: Job, age_ms: int) -> int:
+        rows = [
+            (known.reached, known.ended)
+            for kin in kins_of(job)
+            if (known := self.known.get(kin)) is not None
+        ]
+        rows.insert(0, (self._all.reached, self._all.ended))
+        spent, alive, best = 0.0, 1.0, float("inf")
+        for step in range(step_of(age_ms), STEPS):
+            ends = ENDS
+            for reached, ended in rows:
+                ends = (ended[step] + LEANS_ON * ends) / (reached[step] + LEANS_ON)
+            spent += alive * WIDTHS_MS[step] * (1 - ends / 2)
+            alive *= 1 - ends
+            if spent < best * (1 - alive):
+                best = spent / (1 - alive)
+            elif alive < 0.001 or spent > best:
+                break
+        return round(best)
+
+    def _count(self, known: Known, *, sign: int) -> None:
+        if known.history.kin.startswith("size/"):
+            for step in range(STEPS):
+                self._all.reached[step] += sign * known.reached[step]
+                self._all.ended[step] += sign * known.ended[step]
+
+
+def learn(history: History, *, from_ms: int, to_ms: int, ended: bool, now_ms: int) -> History:
+    """Adds a job that went on from one age to another, and ended there or was stopped."""
+    first, last = step_of(from_ms), step_of(to_ms)
+    reached, ended_in = _full(history.reached), _full(history.ended)
+    for step in range(first + bool(from_ms), last + 1):
+        reached[step] += 1
+    if ended:
+        ended_in[last] += 1
+    if reached[0] > MOST:
+        reached, ended_in = [x // 2 for x in reached], [x // 2 for x in ended_in]
+    return History(
+        kin=history.kin, reached=_short(reached), ended=_short(ended_in), updated_at_ms=now_ms
+    )
+
+
+def _given_left_ms(given_ms: int, age_ms: int) -> int:
+    late_ms = age_ms - given_ms
+    return max(-late_ms, _late_ms(given_ms) + max(0, late_ms))
+
+
+def _late_ms(given_ms: int) -> int:
+    return max(1_000, given_ms // LATE)
+
+
+def _full(row: tuple[int, ...]) -> list[int]:
+    return [*row[:STEPS], *[0] * (STEPS - len(row))]
+
+
+def _short(row: list[int]) -> tuple[int, ...]:
+    end = max((step + 1 for step, count in enumerate(row) if count), default=0)
+    return tuple(row[:end])

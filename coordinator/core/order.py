@@ -1,0 +1,45 @@
+"""Whose turn it is: the key of a waiting job, and when it may take devices from a running one.
+
+A key does not change while a job waits; the least comes first. Priority stands before everything, the
+order of acceptance breaks ties. SHORTEST adds the time of submission to what is left to do, so that a job
+is passed only by jobs which came within a time in proportion to its size: nothing starves.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+from coordinator.core.records import Job, Order, Queue
+
+Turn = tuple[int, int, int, str]  # (-priority, key, sequence, job id): the order of placement
+
+LEVEL_RATIO = 1.25
+BY_A_FACTOR = 1.3  # so much less must a job have to do to take the devices of another
+_LOG_RATIO = log(LEVEL_RATIO)
+
+
+def turn_of(job: Job, queue: Queue) -> Turn:
+    """When it is the job's turn among the waiting ones of its queue; the least comes first."""
+    return (-job.priority, key_of(job, queue, work_ms=job.work_ms), job.sequence, job.job_id)
+
+
+def key_of(job: Job, queue: Queue, *, work_ms: int) -> int:
+    """Its place among jobs of its priority that are as old as its acceptance says."""
+    if queue.order is not Order.SHORTEST:
+        return 0
+    return work_ms + job.created_at_ms * queue.aging_permille // 1000
+
+
+def level_of(work_ms: int) -> int:
+    """Work in steps of a quarter."""
+    return int(log(max(1, work_ms)) / _LOG_RATIO)
+
+
+def work_at(level: int) -> int:
+    """The least work of a level, in device-milliseconds."""
+    return round(LEVEL_RATIO**level)
+
+
+def least_level(job: Job) -> int:
+    """The level from which on running jobs give way to a waiting one of their priority."""
+    return level_of(round(job.work_ms * BY_A_FACTOR)) + 1

@@ -1,0 +1,221 @@
+"""Taking devices from running attempts for a job whose turn is before theirs.
+
+Theory of operation. Who may be preempted: attempts of the same queue that the job's owner allows, of lower
+priority or, where the queue is ordered by SHORTEST, of the same priority with more to do by a factor;
+each for the first time after its minimum run time, and so many times a day at most. Of those a set is
+sought that makes the whole job fit, those with most to do first, and thinned out by what would be lost: the
+device-seconds since the last proven checkpoint. Nobody is preempted for a job that would not fit by it.
+
+The devices on which the job will run, those of the preempted and the free ones beside them, are set
+aside in the job's record until all of them are free. They survive a restart with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+from coordinator.core.attempts import grant
+from coordinator.core.order import key_of, least_level
+from coordinator.core.placement import Placement, Spot
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Job, Order, Queue, Share, StopCause
+from coordinator.core.saving import save_and_stop
+from coordinator.core.settings import CoreSettings
+from coordinator.core.state import DAY_MS, ClusterState
+from coordinator.core.turn import Turn
+
+LOOKS = 256  # attempts that are considered for one job
+SAVE_MS = (
+    60_000  # what a training that has proven a checkpoint loses at most: it will prove another
+)
+
+Victims = dict[str, Job]
+
+
+def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
+    """Preempts others for a job that finds no room; answers whether room will be made."""
+    queue = turn.state.queue_of(job)
+    if not queue.preempts:
+        return False
+    found = _plan(turn, job, queue=queue, settings=settings)
+    if found is None:
+        return False
+    placement, victims = found
+    text = f"devices are set aside while {len(victims)} others save and stop"
+    turn.edit(job, Reason.ROOM_SET_ASIDE, room=_shares(placement), message=text)
+    for victim in victims:
+        _preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
+    return True
+
+
+def take_room(turn: Turn, job: Job) -> None:
+    """Places a job on the devices that were set aside for it, once all are free."""
+    state = turn.state
+    if not job.room:
+        return
+    if not all(_is_sound(state, share) for share in job.room):
+        turn.edit(job, Reason.ROOM_LOST, room=(), message="")
+    elif not any(_is_held(state, share) for share in job.room):
+        unit = job.demand.devices_per_rank
+        placement = tuple(
+            Spot(x.node_id, x.device_type, x.device_ids, len(x.device_ids) // unit)
+            for x in job.room
+        )
+        grant(turn, job, placement=placement)
+
+
+def loss_ms(job: Job, now_ms: int) -> int:
+    """Device-milliseconds that are lost when the job's attempt is preempted now."""
+    attempt = job.attempt
+    assert attempt is not None
+    if not attempt.started_at_ms:
+        return 0
+    newest_ms = max(
+        (x.created_at_ms for x in job.checkpoints if x.attempt == attempt.number), default=0
+    )
+    since_ms = now_ms - max(attempt.started_at_ms, newest_ms)
+    if job.checkpoints:
+        since_ms = min(since_ms, SAVE_MS)
+    return job.demand.device_count * since_ms
+
+
+def _plan(
+    turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings
+) -> tuple[Placement, list[Job]] | None:
+    """Where the job will run, and who has to go for it."""
+    state = turn.state
+    chosen: Victims = {}
+    count = _Count(state, job)
+    candidates = _candidates(turn, job, queue=queue, settings=settings)
+    for victim in islice(candidates, LOOKS):
+        chosen[victim.job_id] = victim
+        count.add(victim)
+        if count.may_fit():
+            placement = state.place_without(job, _leases(state, chosen))
+            if placement is not None:
+                return _thinned(turn, job, chosen=chosen, placement=placement)
+    return None
+
+
+def _thinned(
+    turn: Turn, job: Job, *, chosen: Victims, placement: Placement
+) -> tuple[Placement, list[Job]]:
+    """Lets go who is not needed, the dearest first."""
+    state = turn.state
+    nodes = {spot.node_id for spot in placement}
+    left = {
+        key: one
+        for key, one in chosen.items()
+        if one.attempt and any(share.node_id in nodes for share in one.attempt.shares)
+    }
+    for key in sorted(left, key=lambda key: (-loss_ms(left[key], turn.now_ms), key)):
+        others = {other: one for other, one in left.items() if other != key}
+        found = state.place_without(job, _leases(state, others))
+        if found is not None:
+            left, placement = others, found
+    return placement, list(left.values())
+
+
+def _candidates(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> Iterator[Job]:
+    """Who may be preempted for the job: the lowest priority first, then those with most to do."""
+    state = turn.state
+    for priority in range(job.priority):
+        for job_id in state.running.worst((job.queue_name, priority), 0):
+            victim = state.jobs[job_id]
+            if not _is_spared(state, victim, now_ms=turn.now_ms, settings=settings):
+                yield victim
+    if queue.order is not Order.SHORTEST:
+        return
+    own_key = key_of(job, queue, work_ms=job.work_ms)
+    for job_id in state.running.worst((job.queue_name, job.priority), least_level(job)):
+        victim = state.jobs[job_id]
+        key = key_of(victim, queue, work_ms=state.work_ms(victim, now_ms=turn.now_ms))
+        spared = _is_spared(state, victim, now_ms=turn.now_ms, settings=settings)
+        if key > own_key and not spared:
+            yield victim
+
+
+def _is_spared(state: ClusterState, job: Job, *, now_ms: int, settings: CoreSettings) -> bool:
+    """Whether it was preempted often enough today, or nothing is won by it."""
+    assert job.attempt is not None
+    nodes = [state.nodes.get(share.node_id) for share in job.attempt.shares]
+    if not any(node and not node.drain and not node.unreachable_since_ms for node in nodes):
+        return True
+    today = sum(now_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
+    return today >= settings.max_preemptions_per_day
+
+
+def _preempt(turn: Turn, victim: Job, *, job: Job, most: int) -> None:
+    assert victim.attempt is not None
+    victim = turn.edit(
+        victim,
+        Reason.PREEMPTED,
+        attempt=replace(victim.attempt, makes_room_for=job.job_id),
+        preempted_at_ms=(*victim.preempted_at_ms, turn.now_ms)[-most:],
+    )
+    save_and_stop(turn, victim, cause=StopCause.PREEMPTED)
+
+
+class _Count:
+    """A quick no: counts devices that would be free, before a placement is sought."""
+
+    def __init__(self, state: ClusterState, job: Job) -> None:
+        self._state = state
+        self._demand = job.demand
+        self._per_node = job.demand.device_count // (
+            job.demand.node_count or job.demand.device_count
+        )
+        self._on_node: dict[str, int] = {}
+        self._left = job.demand.device_count - sum(state.free.devices_by_type.values())
+        self._nodes: set[str] = set()
+
+    def add(self, victim: Job) -> None:
+        assert victim.attempt is not None
+        for share in victim.attempt.shares:
+            count = len(share.device_ids)
+            self._left -= count
+            known = self._on_node.get(share.node_id)
+            if known is None:
+                room = self._state.free.rooms.get(share.node_id)
+                known = sum(len(ids) for _, ids in room.pools) if room else 0
+            self._on_node[share.node_id] = known + count
+            if known + count >= self._per_node:
+                self._nodes.add(share.node_id)
+
+    def may_fit(self) -> bool:
+        return self._left <= 0 and bool(self._nodes)
+
+
+def _leases(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
+    """The leases of the victims, by node."""
+    found: dict[str, set[str]] = {}
+    for victim in victims.values():
+        for lease in state.attempt_leases(victim):
+            found.setdefault(lease.node_id, set()).add(lease.lease_id)
+    return found
+
+
+def _shares(placement: Placement) -> tuple[Share, ...]:
+    return tuple(
+        Share(node_id=x.node_id, device_ids=x.device_ids, device_type=x.device_type)
+        for x in placement
+    )
+
+
+def _is_sound(state: ClusterState, share: Share) -> bool:
+    """Whether the node takes jobs and all of the devices are there and healthy."""
+    node = state.nodes.get(share.node_id)
+    if node is None or node.drain or node.unreachable_since_ms:
+        return False
+    healthy = {device.device_id for device in node.offer.devices if device.healthy}
+    return healthy.issuperset(share.device_ids)
+
+
+def _is_held(state: ClusterState, share: Share) -> bool:
+    wanted = set(share.device_ids)
+    return any(
+        not lease.is_ended and not wanted.isdisjoint(lease.device_ids)
+        for lease in state.leases_on(share.node_id)
+    )
