@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from coordinator.core.capacity import Capacity, Room, pools_of
+from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
-from coordinator.core.queue import turn_of
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, Device, Job, JobStatus, Node
 from coordinator.core.state import ClusterState
@@ -197,11 +197,12 @@ def _why_away(node: Node) -> str:
 
 def _ahead(state: ClusterState, job: Job) -> tuple[int, int]:
     """(jobs before it in its queue, those of them that could take devices that it accepts)."""
-    own = turn_of(job)
+    queue = state.queue_of(job)
+    own = turn_of(job, queue)
     ahead = rivals = 0
     for job_id in state.queue.group_of:
         other = state.jobs[job_id]
-        if other.queue_name != job.queue_name or turn_of(other) >= own:
+        if other.queue_name != job.queue_name or turn_of(other, queue) >= own:
             continue
         ahead += 1
         types = {job.demand.device_type, other.demand.device_type}

@@ -185,14 +185,14 @@ class ClusterMethods:
         """What waits, in the order in which it would start; other tenants' jobs are only counted."""
         known = self._view.queues.by_name
         if request.queue_name:
-            queues = {request.queue_name: known.get(request.queue_name, QueueFigures())}
+            queues = {request.queue_name: self._view.queues.of(request.queue_name)}
         else:
             queues = {name: one for name, one in known.items() if self._sees(one, call)}
         names = sorted(queues)[:QUEUES_MAX] or ["default"]
         limit = max(QUEUE_JOBS_LEAST, QUEUE_JOBS_MAX // len(names))
         return api.GetQueueResponse(
             queues=[
-                self._queue(name, queues.get(name, QueueFigures()), call, limit=limit)
+                self._queue(name, queues.get(name) or self._view.queues.of(name), call, limit=limit)
                 for name in names
             ],
             depth=sum(len(one.waiting) for one in queues.values()),

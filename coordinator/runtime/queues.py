@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain, islice
 
-from coordinator.core.queue import Turn, turn_of
-from coordinator.core.records import WAITING, Job
+from coordinator.core.order import Turn, turn_of
+from coordinator.core.records import WAITING, Job, Queue
 from coordinator.core.tables import ASIDE
 
 CHUNK = 512
@@ -71,9 +71,10 @@ class Turns:
 class QueueFigures:
     """One queue."""
 
-    __slots__ = ("by_tenant", "live", "running", "waiting")
+    __slots__ = ("by_tenant", "live", "order", "running", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, order: Queue) -> None:
+        self.order = order
         self.waiting = Turns()
         self.by_tenant: dict[str, Turns] = {}  # of those that wait
         self.running = 0  # jobs that hold devices
@@ -83,7 +84,7 @@ class QueueFigures:
         """Place among all that wait, and id, of the tenant's next jobs."""
         turns = list(islice(self.by_tenant.get(tenant_id, ()), limit))
         return [
-            (place, turn[2]) for place, turn in zip(self.waiting.places(turns), turns, strict=True)
+            (place, turn[-1]) for place, turn in zip(self.waiting.places(turns), turns, strict=True)
         ]
 
     def count(self, job: Job, sign: int) -> None:
@@ -96,7 +97,7 @@ class QueueFigures:
         if job.status in WAITING:
             mine = self.by_tenant.setdefault(job.tenant_id, Turns())
             for turns in (self.waiting, mine):
-                (turns.add if sign > 0 else turns.remove)(turn_of(job))
+                (turns.add if sign > 0 else turns.remove)(turn_of(job, self.order))
             if not mine:
                 del self.by_tenant[job.tenant_id]
         elif job.status not in ASIDE:
@@ -108,10 +109,30 @@ class Queues:
 
     def __init__(self) -> None:
         self.by_name: dict[str, QueueFigures] = {}
+        self._orders: dict[str, Queue] = {}
 
     def clear(self) -> None:
         """Forgets all."""
         self.by_name.clear()
+        self._orders.clear()
+
+    def of(self, name: str) -> QueueFigures:
+        """One queue; an empty one where nothing is in it."""
+        found = self.by_name.get(name)
+        return found or QueueFigures(self._orders.get(name) or Queue(name=name))
+
+    def put_order(self, order: Queue, jobs: Mapping[str, Job]) -> None:
+        """Orders a queue anew; `jobs` are all that live, by id."""
+        self._orders[order.name] = order
+        queue = self.by_name.get(order.name)
+        if queue is None:
+            return
+        waiting = [jobs[turn[-1]] for turn in queue.waiting]
+        for job in waiting:
+            queue.count(job, -1)
+        queue.order = order
+        for job in waiting:
+            queue.count(job, 1)
 
     def put(self, before: Job | None, after: Job | None) -> None:
         """Follows one job from how it stood to how it stands; None for not at all."""
@@ -120,11 +141,11 @@ class Queues:
         for job, sign in ((before, -1), (after, 1)):
             if job is None or job.is_final:
                 continue
-            queue = self.by_name.setdefault(job.queue_name, QueueFigures())
+            queue = self.by_name[job.queue_name] = self.of(job.queue_name)
             queue.count(job, sign)
             if not queue.live:
                 del self.by_name[job.queue_name]
 
 
 def _stands(job: Job) -> tuple[object, ...]:
-    return (job.queue_name, job.status, turn_of(job), job.tenant_id)
+    return (job.queue_name, job.status, job.priority, job.work_ms, job.tenant_id)

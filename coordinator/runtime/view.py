@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
-from coordinator.core.records import Job, Key, Kind, Lease, Node, Record
+from coordinator.core.records import Job, Key, Kind, Lease, Node, Queue, Record
 from coordinator.runtime.queues import Queues
 
 RECENT_FINAL_JOBS = 10_000
@@ -139,6 +139,8 @@ class View:
                 self._wake(Kind.JOB, record.job_id)
             case Lease():
                 self._put_lease(record)
+            case Queue():
+                self.queues.put_order(record, self.jobs)
             case Node():
                 self.nodes[record.node_id] = record
             case Key():

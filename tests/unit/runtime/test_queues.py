@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core.queue import turn_of
-from coordinator.core.records import WAITING, Job, JobStatus
+from coordinator.core.order import turn_of
+from coordinator.core.records import WAITING, Job, JobStatus, Order, Queue
 from coordinator.core.tables import ASIDE
 from coordinator.runtime import queues
 from coordinator.runtime.queues import Queues, Turns
@@ -23,6 +23,10 @@ jobs = st.builds(
     queue_name=st.sampled_from(["default", "night"]),
     status=st.sampled_from(list(JobStatus)),
     priority=st.integers(1, 3),
+    work_ms=st.integers(0, 3),
+)
+orders = st.builds(
+    Queue, name=st.sampled_from(["default", "night"]), order=st.sampled_from(list(Order))
 )
 
 
@@ -39,7 +43,7 @@ def short_chunks() -> object:
 def test_turns_stay_in_order_and_know_their_places(changes: list[tuple[int, bool]]) -> None:
     turns, expected = Turns(), set()
     for number, adds in changes:
-        turn = (number % 3, number, f"job_{number}")
+        turn = (number % 3, 0, number, f"job_{number}")
         if adds and turn not in expected:
             turns.add(turn)
             expected.add(turn)
@@ -52,20 +56,27 @@ def test_turns_stay_in_order_and_know_their_places(changes: list[tuple[int, bool
     assert turns.places(ordered) == list(range(1, len(ordered) + 1))
 
 
-@given(st.lists(jobs | NUMBERS))
-def test_queues_follow_every_change_of_a_job(changes: list[Job | int]) -> None:
-    followed, live = Queues(), dict[str, Job]()
+@given(st.lists(jobs | NUMBERS | orders))
+def test_queues_follow_every_change_of_a_job_and_of_their_order(
+    changes: list[Job | int | Queue],
+) -> None:
+    followed, live, order = Queues(), dict[str, Job](), dict[str, Queue]()
     for change in changes:
         if isinstance(change, Job):
             followed.put(live.get(change.job_id), change)
             live[change.job_id] = change
+        elif isinstance(change, Queue):
+            followed.put_order(change, live)
+            order[change.name] = change
         elif (gone := live.pop(f"job_{change:04d}", None)) is not None:
             followed.put(gone, None)
     open_jobs = [one for one in live.values() if not one.is_final]
     assert set(followed.by_name) == {one.queue_name for one in open_jobs}
     for name, queue in followed.by_name.items():
         mine = [one for one in open_jobs if one.queue_name == name]
-        waiting = sorted((one for one in mine if one.status in WAITING), key=turn_of)
+        by = order.get(name) or Queue(name=name)
+        open_here = [one for one in mine if one.status in WAITING]
+        waiting = sorted(open_here, key=lambda one: turn_of(one, by))
         assert queue.live == Counter(one.tenant_id for one in mine)
         assert queue.running == sum(
             one.status not in WAITING and one.status not in ASIDE for one in mine
