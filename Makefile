@@ -30,7 +30,7 @@ up: $(READY) ## Starts coordinator, gateway and a node agent here, until Ctrl-C
 	@$(BIN)/scaimind up
 
 test: $(READY) ## Runs the whole test suite
-	@$(BIN)/python tools/need.py $(NEEDED)
+	@$(BIN)/python tools/need.py $(NEEDED) chromium
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(READY) lint types ## Format, lint, types, imports, protos, unit, contract, 20 seeds
