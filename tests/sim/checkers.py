@@ -26,6 +26,7 @@ from tests.sim.kept import RecordsKept
 from tests.sim.people import People
 from tests.sim.plans import Plan
 from tests.sim.truth import Checker, Going, SimFailure, Truth
+from tests.sim.turns import is_for_another
 
 
 class NoDeviceTwice(Checker):
@@ -343,7 +344,7 @@ class StoppedForAReason(Checker):
             case StopCause.PAUSED:
                 return job.job_id in asked.pauses
             case StopCause.PREEMPTED:
-                return job.job_id in asked.preempts
+                return job.job_id in asked.preempts or is_for_another(job)
             case StopCause.DRAINED:
                 nodes = [share.node_id for share in job.attempt.shares]
                 return any(node_id in asked.emptied for node_id in nodes)

@@ -26,7 +26,13 @@ from tests.sim.truth import SimFailure, Truth
 
 Respond = Callable[[Reply | Rejected | None], None]
 BATCH = 16
-SETTINGS = CoreSettings(max_placements_per_pass=7, max_deadlines_per_tick=3)
+SETTINGS = CoreSettings(
+    max_placements_per_pass=7,
+    max_deadlines_per_tick=3,
+    max_histories=5,
+    min_run_ms=10_000,
+    max_preemptions_per_day=3,
+)
 
 BEFORE_WRITE = "crash before the write"
 BEFORE_FSYNC = "crash before the fsync"

@@ -14,6 +14,7 @@ from coordinator.core.commands import (
     EnableNode,
     PauseJob,
     PreemptJob,
+    PutQueue,
     RemoveNode,
     ResumeJob,
     RetryJob,
@@ -21,7 +22,7 @@ from coordinator.core.commands import (
 )
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
-from coordinator.core.records import OnTimeout
+from coordinator.core.records import OnTimeout, Order, Queue
 from tests.sim.clock import SECOND, Loop
 from tests.sim.coordinator import SimCoordinator
 from tests.sim.network import Network
@@ -31,6 +32,7 @@ from tests.sim.truth import SimFailure, Truth
 TENANT = "acme"
 PATIENCE_MS = 5 * SECOND
 TRIES = 40
+RETRIES_MOST = 4
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ class People:
     def retry(self, job_id: str) -> None:
         """Somebody retries a job that failed or was preempted."""
         asked = self._truth.asked.retries
+        if asked.get(job_id, 0) == RETRIES_MOST:
+            return  # a world has to come to rest some day
         asked[job_id] = asked.get(job_id, 0) + 1
         command = RetryJob(
             caller=self._caller("retry"), job_id=job_id, new_job_id="", document=b"{}"
@@ -125,6 +129,12 @@ class People:
         """Somebody takes a job's devices."""
         self._truth.asked.preempts.add(job_id)
         self._wish("preempt", PreemptJob(caller=self._caller("preempt"), job_id=job_id), job_id)
+
+    def set_queue(self, rng: Random) -> None:
+        """An operator says how the queue of all is ordered, and whether it preempts."""
+        order, preempts = rng.choice(list(Order)), rng.random() < 0.8
+        queue = Queue(name="default", order=order, preempts=preempts)
+        self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
 
     def drain(self, node_id: str, *, force: bool, deadline_ms: int = 0) -> None:
         """An operator drains a node."""

@@ -52,6 +52,7 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
             start_after_ms=0,
             preemptible=rng.random() < 0.8,
             requeue_on_preemption=rng.random() < 0.6,
+            expected_duration_ms=(0, 0, 5, 30, 90)[number % 5] * SECOND,
             max_runtime_ms=rng.choice((0, 0, 0, 20 * SECOND)),
             grace_ms=rng.choice((0, 1, 5, 30, 30)) * SECOND,
             on_unreachable=OnUnreachable.REPLACE if replaces else OnUnreachable.KEEP,

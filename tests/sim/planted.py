@@ -25,8 +25,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "devices are free once a stop is asked for": (
         Edit(
             "coordinator.core.state",
-            "if not lease.is_ended]",
-            'if lease.action == "RUN" and not lease.is_ended]',
+            "not lease.is_ended and lease.lease_id not in without",
+            'lease.action == "RUN" and not lease.is_ended',
         ),
         Edit("coordinator.core.state", "before.is_ended != lease.is_ended:", "True:"),
     ),
@@ -56,7 +56,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a silent node is given up at once": (
         Edit(
             "coordinator.core.state",
-            "left_ms = self._settings.replace_after_ms - self._settings.unreachable_after_ms",
+            "left_ms = self.settings.replace_after_ms - self.settings.unreachable_after_ms",
             "left_ms = 1",
         ),
     ),
@@ -69,7 +69,11 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.check", "lease.fence_after_ms > 0", "True"),
     ),
     "devices of a lease that was given up are free": (
-        Edit("coordinator.core.state", "if not lease.is_ended]", "if not lease.is_over]"),
+        Edit(
+            "coordinator.core.state",
+            "not lease.is_ended and lease.lease_id not in without",
+            "not lease.is_over",
+        ),
         Edit("coordinator.core.state", "before.is_ended != lease.is_ended:", "True:"),
         Edit(
             "coordinator.core.state",

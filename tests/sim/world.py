@@ -22,6 +22,7 @@ from tests.sim.situations import Situations
 from tests.sim.storm import Storm
 from tests.sim.swarm import Swarm, draw
 from tests.sim.truth import Checker, SimFailure, Truth
+from tests.sim.turns import RoomForOne
 
 REST_LIMIT_MS = 40 * MINUTE
 STORY_LINES = 60
@@ -112,6 +113,9 @@ class World:
             self.loop.after(rng.randint(0, 5000), node.start_agent)
         for plan in self.plans.values():
             self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
+        rng = self._rng("queues")
+        for _ in range(rng.choice((0, 0, 1, 2, 4))):
+            self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))
 
     def clone(self, index: int) -> None:
         """Starts a copy of a node's machine under the same name; it becomes the node."""
@@ -187,6 +191,7 @@ class World:
             checkers.FreedByEvidence(),
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
+            RoomForOne(),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),

@@ -1,0 +1,87 @@
+"""Properties of preemption by the scheduler: for whom, of whom, and what becomes of the devices."""
+
+from __future__ import annotations
+
+from coordinator.core.decision import Changed, Event
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Job, JobStatus, Lease, Queue, Record, StopCause
+from tests.sim.coordinator import SETTINGS
+from tests.sim.kept import RecordsKept
+from tests.sim.truth import Checker, SimFailure
+
+
+class RoomForOne(Checker):
+    """Devices that are set aside go to nobody else, and nobody is preempted without them."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._queues: dict[str, Queue] = {}
+        self._kept: dict[str, str] = {}  # device → job
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._jobs.clear()
+        self._queues.clear()
+        self._kept.clear()
+        for record in store.live.values():
+            self._take(record)
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed):
+            return
+        record = event.record
+        if isinstance(record, Lease) and event.cause is Reason.LEASE_GRANTED:
+            for device_id in record.device_ids:
+                waits = self._kept.get(device_id)
+                if waits is not None:
+                    text = f"{device_id} is set aside for {waits} and granted to {record.job_id}"
+                    raise SimFailure(text, record.job_id, waits)
+        if isinstance(record, Job) and event.cause is Reason.PREEMPTED:
+            self._check_victim(record, event.at_ms)
+        self._take(record)
+
+    def _check_victim(self, job: Job, at_ms: int) -> None:
+        attempt = job.attempt
+        if attempt is None or not attempt.makes_room_for or attempt.stop or attempt.ended_at_ms:
+            return
+        winner = self._jobs[attempt.makes_room_for]
+        queue = self._queues.get(job.queue_name)
+        since_ms = attempt.started_at_ms or attempt.granted_at_ms
+        held = {device_id for share in attempt.shares for device_id in share.device_ids}
+        wanted = {device_id for share in winner.room for device_id in share.device_ids}
+        wrong = (
+            queue is None
+            or not queue.preempts
+            or not job.policy.preemptible
+            or winner.status is not JobStatus.QUEUED
+            or winner.priority < job.priority
+            or held.isdisjoint(wanted)
+            or at_ms - since_ms < SETTINGS.min_run_ms
+            or len(job.preempted_at_ms) > SETTINGS.max_preemptions_per_day
+        )
+        if wrong:
+            raise SimFailure(f"{job.job_id} is preempted for {winner.job_id}", job.job_id)
+
+    def _take(self, record: Record) -> None:
+        if isinstance(record, Queue):
+            self._queues[record.name] = record
+        if not isinstance(record, Job):
+            return
+        before = self._jobs.get(record.job_id)
+        self._jobs[record.job_id] = record
+        for share in before.room if before is not None else ():
+            for device_id in share.device_ids:
+                self._kept.pop(device_id, None)
+        for share in record.room:
+            self._kept.update(dict.fromkeys(share.device_ids, record.job_id))
+
+    def settled(self) -> None:
+        if self._kept:
+            raise SimFailure(f"devices stay set aside: {self._kept}", *self._kept.values())
+
+
+def is_for_another(job: Job) -> bool:
+    """Whether the scheduler preempted the job's attempt."""
+    attempt = job.attempt
+    return (
+        attempt is not None and bool(attempt.makes_room_for) and attempt.stop is StopCause.PREEMPTED
+    )
