@@ -10,7 +10,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coordinator.core.reasons import Reason
 from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.batch import BatchMethods
@@ -21,6 +20,7 @@ from coordinator.rpc.documents import Documents
 from coordinator.rpc.evaluations import EvaluationMethods
 from coordinator.rpc.explain import ExplainMethods
 from coordinator.rpc.follow import FollowMethods
+from coordinator.rpc.gate import Gate
 from coordinator.rpc.identity import Authenticator
 from coordinator.rpc.intake import Intake
 from coordinator.rpc.jobs import JobMethods, JobReader
@@ -31,8 +31,7 @@ from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.forecaster import Forecaster
-from coordinator.runtime.leadership import RETRY_AFTER_S, Leadership
-from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
@@ -143,15 +142,7 @@ class Server:
         reader = JobReader(driver, store)
         tokens = PageTokens(parts.page_secret)
 
-        def gate() -> None:
-            parts.leadership.check()
-            if driver.view.epoch != parts.leadership.epoch:
-                # It leads, but knows no key, job or node yet: nobody may be told that there is none.
-                raise Refusal(
-                    Reason.NOT_LEADER,
-                    "this coordinator is still reading its state",
-                    retry_after_s=RETRY_AFTER_S,
-                )
+        gate = Gate(parts.leadership, driver.view)
 
         async def job_exists(job_id: str) -> bool:
             return driver.view.job(job_id) is not None or await store.job(job_id) is not None
