@@ -188,7 +188,7 @@ class _Page:
                 descending=self._where.descending,
             )
             return self._cut(entries, None, total=ordered.size, least=_is_least(ordered))
-        if narrowest.size <= SCANNED_MAX:
+        if narrowest.size < SCANNED_MAX:
             found = await self._look(narrowest.span, after=self._after, limit=self._limit + 1)
             return self._cut(found.entries, None, total=found.matched, least=False)
         found = await self._next(ordered.span)

@@ -19,7 +19,7 @@ from tests.contract.stores.samples import DOCUMENT, batch, job, lease, node, req
 from tests.contract.stores.test_reads import FILTERS, ORDERS
 
 TABLES = "jobs|job_labels|job_counts|records|documents|events|batches"
-SCANS = re.compile(rf"SCAN ({TABLES})\\b")
+SCANS = re.compile(rf"SCAN ({TABLES})\b")
 
 
 @pytest.fixture
