@@ -441,19 +441,21 @@ def create_key(
     permissions: Iterable[str | options_pb2.Permission.ValueType],
     user_id: str = "",
     expires_at: datetime | None = None,
+    request_id: str | None = None,
 ) -> Call[key_service_pb2.CreateKeyResponse]:
     """Makes an API key and shows it, this once. `permissions` as VIEW or `scaimind:view`."""
     request = key_service_pb2.CreateKeyRequest(
         tenant_id=tenant_id,
         user_id=user_id,
         permissions=[_permission(item) for item in permissions],
+        request_id=_id(request_id),
     )
     if expires_at is not None:
         moment = Timestamp()
         moment.FromDatetime(expires_at)
         request.expires_at.CopyFrom(moment)
     answer = key_service_pb2.CreateKeyResponse
-    return _keys("CreateKey", request, answer, repeatable=False)
+    return _keys("CreateKey", request, answer)
 
 
 def list_keys(tenant_id: str = "") -> Call[key_service_pb2.ListKeysResponse]:
@@ -462,9 +464,11 @@ def list_keys(tenant_id: str = "") -> Call[key_service_pb2.ListKeysResponse]:
     return _keys("ListKeys", request, key_service_pb2.ListKeysResponse)
 
 
-def revoke_key(key_id: str) -> Call[key_service_pb2.RevokeKeyResponse]:
+def revoke_key(
+    key_id: str, *, request_id: str | None = None
+) -> Call[key_service_pb2.RevokeKeyResponse]:
     """Revokes a key at once."""
-    request = key_service_pb2.RevokeKeyRequest(key_id=key_id)
+    request = key_service_pb2.RevokeKeyRequest(key_id=key_id, request_id=_id(request_id))
     return _keys("RevokeKey", request, key_service_pb2.RevokeKeyResponse)
 
 
