@@ -253,6 +253,23 @@ async def test_a_tenants_admin_has_a_say_in_the_keys_of_that_tenant_alone(house:
     await boss.call("RevokeKey", keys.RevokeKeyRequest(key_id=made.info.key_id))
 
 
+async def test_nobody_gives_a_permission_that_the_maker_does_not_have(house: House) -> None:
+    numbers = [options_pb2.Permission.Value(name) for name in ALL]
+    for tenant in ("acme", "local"):
+        for held in ALL:
+            maker = await house.caller(tenant, *sorted({"CLUSTER_ADMIN", held}))
+            for number in numbers:
+                name = options_pb2.Permission.Name(number)
+                request = key_service_pb2.CreateKeyRequest(tenant_id=tenant, permissions=[number])
+                if name in ("CLUSTER_ADMIN", held):
+                    made = await maker.call("CreateKey", request)
+                    assert list(made.info.permissions) == [number]
+                    continue
+                fault = await maker.refused("CreateKey", request)
+                assert fault.code is CODE.PERMISSION_DENIED, (tenant, held, name)
+                assert f"scaimind:{name.lower()}" in fault.text
+
+
 async def test_a_key_ends_by_itself(house: House) -> None:
     request = key_service_pb2.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
     now_ms = house.now.parts.clock.now_ms()
