@@ -29,13 +29,13 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[A]):
-    """One call: which method, with what, and what it answers with."""
+    """One call: which method, with what, and what it answers with. Any may be sent again: what changes
+    something carries a request id.
+    """
 
     method: MethodDescriptor
     request: Message
     answer: type[A]
-    repeatable: bool = True
-    """Whether it may be sent again when it is not known to have arrived."""
 
     @property
     def path(self) -> str:
@@ -82,9 +82,9 @@ def _coordinator(method: str, request: Message, answer: type[A]) -> Call[A]:
     return Call(service.methods_by_name[method], request, answer)
 
 
-def _keys(method: str, request: Message, answer: type[A], *, repeatable: bool = True) -> Call[A]:
+def _keys(method: str, request: Message, answer: type[A]) -> Call[A]:
     service = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
-    return Call(service.methods_by_name[method], request, answer, repeatable)
+    return Call(service.methods_by_name[method], request, answer)
 
 
 def _id(request_id: str | None) -> str:
