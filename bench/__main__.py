@@ -22,6 +22,7 @@ BENCHES = {
     "dispatch": "bench.dispatch",
     "logs": "bench.log_lines",
     "steady": "bench.steady_log",
+    "readers": "bench.many_readers",
     "control": "bench.control",
     "recovery": "bench.recovery_bench",
     "failover": "bench.failover_bench",

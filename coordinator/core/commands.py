@@ -184,18 +184,10 @@ class SyncNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutKey:
-    """Keep an API key, new or changed. `salt` is remembered with the answer, and no longer."""
+    """Keep an API key, new or changed."""
 
     caller: Caller
     key: Key
-    salt: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recall:
-    """Was this request answered before? Asked where judging it anew could say otherwise."""
-
-    caller: Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +230,6 @@ Command = (
     | SyncNode
     | PutKey
     | PutQueue
-    | Recall
     | Tick
     | Renew
     | Recover

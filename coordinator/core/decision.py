@@ -76,7 +76,6 @@ class Reply:
     node: Node | None = None
     key: Key | None = None
     queue: Queue | None = None
-    salt: str = ""  # of a key that was made
     outcomes: tuple[Outcome, ...] = ()  # of a batch, in its order
     replayed: bool = False
     superseded: bool = False  # SyncNode: a newer agent has taken the node over

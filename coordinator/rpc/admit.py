@@ -128,6 +128,8 @@ def _resource_faults(request: SubmitJobRequest) -> list[Violation]:
             else ("less than 1 is only possible with gpu_count 1")
         )
         faults.append(("resource_config.gpu_fraction", text))
+    if resources.image:
+        faults.append(("resource_config.image", "containers are not offered by this version"))
     nodes = resources.node_count
     if nodes and count % nodes:
         faults.append(

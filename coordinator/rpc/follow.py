@@ -25,7 +25,7 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1 import stream_pb2
 
 BATCH_LINES = 500
-MESSAGE_CHARACTERS = 512 * 1024  # of lines in one message; clients take 4 MiB at least
+MESSAGE_CHARACTERS = 128 * 1024  # of lines in one message: what a stuck reader costs on its way
 DEFAULT_TAIL = 100
 DEFAULT_INTERVAL_S = 5
 LOOK_AGAIN_S = 5.0

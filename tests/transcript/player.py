@@ -12,7 +12,6 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE]
-    recall COMMAND      was this command answered before? (with its req=)
     renew            the coordinator was held up
     batch [atomic] JOB,… devices=N …    one command; the options are of each job
     pause JOB [nosave] [timeout=SECONDS] [else=KEEP_RUNNING|USE_LATEST|STOP]
@@ -27,7 +26,7 @@ Each command is a batch of its own: one step, then one placement pass.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from coordinator.core.commands import (
     Caller,
@@ -41,7 +40,6 @@ from coordinator.core.commands import (
     PreemptJob,
     PutKey,
     PutQueue,
-    Recall,
     Recover,
     RemoveNode,
     Renew,
@@ -325,9 +323,6 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 created_at_ms=now_ms,
             )
             return PutKey(caller=caller, key=key)
-        case "recall":
-            digest = f"{names[0]} {names[1:]} {options}"
-            return Recall(caller=replace(caller, digest=digest))
     raise ValueError(f"no such command: {verb}")
 
 

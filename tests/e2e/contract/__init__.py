@@ -1,0 +1,1 @@
+"""The contract with those outside, line by line, against the running programs."""
