@@ -96,8 +96,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--eta-samples",
         type=int,
-        default=200,
-        help="about so many jobs are told when they will start, if they wait (200)",
+        default=500,
+        help="about so many waiting jobs are told when they will start (500)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--pack", action="store_true", help="the packing test instead")

@@ -1,6 +1,6 @@
 """How often a job starts within the time that was foretold for nine in ten.
 
-A part of the jobs that wait when they are submitted is asked about at once, on a copy of the process, as
+Every so often one of the jobs that wait, any of them, is asked about on a copy of the process, as
 the forecaster does it live; what comes of the forecasts calibrates the later ones. Jobs about which
 nothing could be foretold are counted apart.
 """
@@ -8,8 +8,9 @@ nothing could be foretold are counted apart.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
+from random import Random
 
 from bench.traces.replay import Costs, Replay, Tally, Work
 from bench.traces.workload import TraceJob, Workload
@@ -46,12 +47,6 @@ class _Told:
     counts: bool
 
 
-@dataclass(slots=True)
-class _Asked:
-    rows: list[TraceJob] = field(default_factory=list)
-    told: dict[str, _Told] = field(default_factory=dict)
-
-
 class ForetoldReplay(Replay):
     """A replay in which some of the jobs are told when they will start."""
 
@@ -61,7 +56,9 @@ class ForetoldReplay(Replay):
         super().__init__(workload, queue=queue, costs=costs, given=given)
         self.coverage = Coverage()
         self._calibration = Calibration()
-        self._asked = _Asked()
+        self._told: dict[str, _Told] = {}
+        self._dice = Random(1)
+        self._ask = False
         self._stride = max(1, len(workload.jobs) // samples)
         self._submitted = 0
 
@@ -74,20 +71,20 @@ class ForetoldReplay(Replay):
     def _submit(self, row: TraceJob) -> None:
         super()._submit(row)
         self._submitted += 1
-        if self._submitted % self._stride == 0 and row.job_id in self.tally.work:
-            self._asked.rows.append(row)
+        self._ask = self._submitted % self._stride == 0
 
     def _settle(self) -> None:
         super()._settle()
-        rows, self._asked.rows = self._asked.rows, []
-        for row in rows:
-            job = self.core.state.jobs.get(row.job_id)
-            if job is not None and job.attempt is None:
-                self._foretell(row.job_id)
+        waiting = [*self.core.state.queue.group_of] if self._ask else []
+        self._ask = False
+        if waiting:
+            job_id = self._dice.choice(waiting)
+            if job_id not in self._told:
+                self._foretell(job_id)
 
     def _begin(self, work: Work, attempt: int) -> None:
         super()._begin(work, attempt)
-        told = self._asked.told.pop(work.row.job_id, None)
+        told = self._told.pop(work.row.job_id, None)
         if told is None:
             return
         waited_ms = self._now_ms - told.at_ms
@@ -105,10 +102,10 @@ class ForetoldReplay(Replay):
             self.coverage.unknown += 1
             return
         wait_ms = at_ms - self._now_ms
-        known = self.coverage.counted + len(self._asked.told) >= WARM_UP
+        known = self.coverage.counted + len(self._told) >= WARM_UP
         _, late_ms = self._calibration.range_ms(wait_ms, self._now_ms)
         self._calibration.tell(job_id, self._now_ms, wait_ms=wait_ms)
-        self._asked.told[job_id] = _Told(self._now_ms, late_ms, known)
+        self._told[job_id] = _Told(self._now_ms, late_ms, known)
 
 
 def _look(core: Core, now_ms: int, job_id: str) -> int | None:

@@ -1,8 +1,11 @@
-"""Many jobs accepted in one decision, so that one commit makes all of them durable."""
+"""Many jobs accepted, or acted upon, in one decision, so that one commit makes all of it durable."""
 
 from __future__ import annotations
 
-from coordinator.core.commands import SubmitJobs
+from collections.abc import Callable
+from dataclasses import replace
+
+from coordinator.core.commands import ActOnJobs, Command, SubmitJobs
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Outcome
@@ -20,6 +23,23 @@ def submit_all(turn: Turn, command: SubmitJobs, *, settings: CoreSettings) -> Re
     outcomes = _refused_together(turn, command, settings=settings) if command.atomic else None
     if outcomes is None:
         outcomes = tuple(_outcome(submit(turn, one, settings=settings)) for one in command.jobs)
+    return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
+
+
+def act_on_all(
+    turn: Turn,
+    command: ActOnJobs,
+    *,
+    handle: Callable[[Command], Reply | Rejected],
+    settings: CoreSettings,
+) -> Reply | Rejected:
+    """Does to each job what can be done; what is refused of one changes nothing of the others."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    outcomes = tuple(
+        replace(_outcome(handle(act)), job_id=act.job_id, field="") for act in command.acts
+    )
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
 
 

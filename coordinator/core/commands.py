@@ -108,6 +108,30 @@ class RetryJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateJob:
+    """Change what a live job was submitted with, where None is not given; the rest stays."""
+
+    caller: Caller
+    job_id: str
+    priority: int | None = None
+    queue_name: str | None = None
+    max_runtime_ms: int | None = None  # 0 is no limit
+    expected_duration_ms: int | None = None  # 0 is not known
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActOnJobs:
+    """Do one thing to each of many jobs, in one decision. The callers of `acts` need no request id.
+
+    The reply has one outcome for each, in order.
+    """
+
+    caller: Caller
+    acts: tuple[CancelJob | PauseJob | ResumeJob | UpdateJob, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreemptJob:
     """Take a running job's devices for another one, after a checkpoint; costs it no retry."""
 
@@ -222,6 +246,8 @@ Command = (
     | PauseJob
     | ResumeJob
     | RetryJob
+    | UpdateJob
+    | ActOnJobs
     | PreemptJob
     | DrainNode
     | EnableNode

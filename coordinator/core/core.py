@@ -11,11 +11,14 @@ The core reads no clock, makes no ids, does no I/O and holds no locks.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from coordinator.core import check
-from coordinator.core.batch import submit_all
+from coordinator.core.batch import act_on_all, submit_all
+from coordinator.core.change import update
 from coordinator.core.child import retry
 from coordinator.core.commands import (
+    ActOnJobs,
     CancelJob,
     Command,
     DrainNode,
@@ -34,6 +37,7 @@ from coordinator.core.commands import (
     SubmitJobs,
     SyncNode,
     Tick,
+    UpdateJob,
 )
 from coordinator.core.decision import Changed, Decision, Rejected, Reply
 from coordinator.core.drain import drain, enable
@@ -126,6 +130,11 @@ class Core:
                 return resume(turn, command, settings=self.settings)
             case RetryJob():
                 return retry(turn, command, settings=self.settings)
+            case ActOnJobs():
+                handle = partial(self._handle, turn)
+                return act_on_all(turn, command, handle=handle, settings=self.settings)
+            case UpdateJob():
+                return update(turn, command, settings=self.settings)
             case PreemptJob():
                 return preempt(turn, command, settings=self.settings)
             case DrainNode():

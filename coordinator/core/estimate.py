@@ -18,6 +18,7 @@ duration is taken to need as long again as it is late.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -104,18 +105,24 @@ class Estimates:
         step = step_of(age_ms)
         return max(FIRST_MS, BOUNDS_MS[step] - age_ms)
 
+    def median_left_ms(self, job: Job, age_ms: int) -> int:
+        """For how much longer a job that has run for `age_ms` will run, as likely as not."""
+        given_ms = job.policy.expected_duration_ms
+        if given_ms:
+            return _given_left_ms(given_ms, age_ms)
+        left_ms, alive = 0, 1.0
+        for step, ends in self._hazards(job, age_ms):
+            width_ms = BOUNDS_MS[step] - age_ms if not left_ms else WIDTHS_MS[step]
+            if alive * (1 - ends) <= 0.5:
+                part = (alive - 0.5) / (alive * ends) if ends else 1.0
+                return left_ms + max(1, round(width_ms * part))
+            left_ms += max(1, width_ms)
+            alive *= 1 - ends
+        return left_ms
+
     def _index_ms(self, job: Job, age_ms: int) -> int:
-        rows = [
-            (known.reached, known.ended)
-            for kin in kins_of(job)
-            if (known := self.known.get(kin)) is not None
-        ]
-        rows.insert(0, (self._all.reached, self._all.ended))
         spent, alive, best = 0.0, 1.0, float("inf")
-        for step in range(step_of(age_ms), STEPS):
-            ends = ENDS
-            for reached, ended in rows:
-                ends = (ended[step] + LEANS_ON * ends) / (reached[step] + LEANS_ON)
+        for step, ends in self._hazards(job, age_ms):
             spent += alive * WIDTHS_MS[step] * (1 - ends / 2)
             alive *= 1 - ends
             if spent < best * (1 - alive):
@@ -123,6 +130,20 @@ class Estimates:
             elif alive < 0.001 or spent > best:
                 break
         return round(best)
+
+    def _hazards(self, job: Job, age_ms: int) -> Iterator[tuple[int, float]]:
+        """(step, part of those that come so far which end in it), from the job's own step on."""
+        rows = [
+            (known.reached, known.ended)
+            for kin in kins_of(job)
+            if (known := self.known.get(kin)) is not None
+        ]
+        rows.insert(0, (self._all.reached, self._all.ended))
+        for step in range(step_of(age_ms), STEPS):
+            ends = ENDS
+            for reached, ended in rows:
+                ends = (ended[step] + LEANS_ON * ends) / (reached[step] + LEANS_ON)
+            yield step, ends
 
     def _count(self, known: Known, *, sign: int) -> None:
         if known.history.kin.startswith("size/"):

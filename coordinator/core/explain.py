@@ -91,7 +91,7 @@ def alter(state: ClusterState, change: Change, *, now_ms: int) -> None:
     turn = Turn(state, now_ms, epoch=0)
     job = state.jobs[change.job.job_id]
     turn.put(replace(job, not_before_ms=now_ms + 1), Reason.ACCEPTED)
-    turn.put(change.job, Reason.ACCEPTED)
+    turn.put(replace(change.job, room=()), Reason.ACCEPTED)
 
 
 def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:

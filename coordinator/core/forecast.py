@@ -28,23 +28,6 @@ STOP_MS = 5_000  # from asking ranks to stop until nothing is left of them
 FOREVER_MS = 1 << 52
 _FIRST_SEQUENCE = 1 << 50  # above whatever an agent has counted
 
-LEAST_REMAINING_MS = 600_000
-
-
-def remaining_ms(job: Job, now_ms: int) -> int:
-    """How long a job will still run, from a moment at which it runs.
-
-    Where nobody said, as long again as it has run: what is known of a job of unknown length is that it
-    has come so far (Lindy's rule).
-    """
-    started_ms = job.attempt.started_at_ms if job.attempt else 0
-    run_ms = now_ms - started_ms if started_ms else 0
-    policy = job.policy
-    limit_ms = policy.max_runtime_ms - run_ms if policy.max_runtime_ms else FOREVER_MS
-    if policy.expected_duration_ms > run_ms:
-        return min(policy.expected_duration_ms - run_ms, limit_ms)
-    return min(max(run_ms, LEAST_REMAINING_MS), limit_ms)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -218,7 +201,17 @@ class Forecast:
 
     def _plan_end(self, lease: Lease) -> None:
         job = self.core.state.jobs[lease.job_id]
-        self._plan(_Act.END, lease, in_ms=max(1, remaining_ms(job, self.now_ms)))
+        self._plan(_Act.END, lease, in_ms=max(1, self._left_ms(job)))
+
+    def _left_ms(self, job: Job) -> int:
+        """For how much longer a running job will run, at most to its time limit."""
+        state = self.core.state
+        left_ms = state.estimates.median_left_ms(job, state.age_ms(job, self.now_ms))
+        limit_ms = job.policy.max_runtime_ms
+        if not limit_ms:
+            return left_ms
+        started_ms = job.attempt.started_at_ms if job.attempt else 0
+        return min(left_ms, limit_ms - (self.now_ms - started_ms if started_ms else 0))
 
     def _plan(self, act: _Act, lease: Lease, *, in_ms: int) -> None:
         self._order += 1

@@ -84,6 +84,14 @@ class Waiting:
         group.add(turn)
         self.group_of[job.job_id] = group
 
+    def file_again(self, job: Job, queue: Queue) -> None:
+        """Lets a waiting job that has changed stand where it belongs now."""
+        group = self.group_of[job.job_id]
+        like = group.queue_name, group.demand
+        if like != (job.queue_name, job.demand) or group.turns[job.job_id] != turn_of(job, queue):
+            self.remove(job.job_id)
+            self.add(job, queue)
+
     def remove(self, job_id: str) -> None:
         """Takes a job out, placed or not."""
         group = self.group_of.pop(job_id)

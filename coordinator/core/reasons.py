@@ -51,6 +51,7 @@ class Reason(StrEnum):
     PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
     RESUMED = "RESUMED"
+    CHANGED_BY_USER = "CHANGED_BY_USER"
     PREEMPTED = "PREEMPTED"
     REQUEUED = "REQUEUED"
     ROOM_SET_ASIDE = "ROOM_SET_ASIDE"
@@ -176,6 +177,9 @@ TABLE: dict[Reason, Row] = {
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."
     ),
     Reason.RESUMED: Row("", False, "A user resumed it; it waits for devices."),
+    Reason.CHANGED_BY_USER: Row(
+        "", False, "A user changed its priority, queue, time limit or expected duration."
+    ),
     Reason.PREEMPTED: Row(
         "", False, "Its devices were taken for a job whose turn is before its own."
     ),

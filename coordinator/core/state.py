@@ -226,6 +226,8 @@ class ClusterState:
                 self.queue.add(job, self.queue_of(job))
             else:
                 self.queue.remove(job.job_id)
+        elif eligible:
+            self.queue.file_again(job, self.queue_of(job))
         self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):

@@ -12,16 +12,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, OnUnreachable, Policy
-from coordinator.rpc.convert import YEAR_9999_S
+from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
 from coordinator.runtime.refusal import Refusal, Violation
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
 GB = 1_000_000_000
-DEFAULT_PRIORITY = 5
 DEFAULT_GRACE_S = 120
-DEFAULT_QUEUE = "default"
 DOCUMENT_BYTES_MAX = 512 * 1024  # a page of a hundred jobs must fit into one message
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OWN_NAMES = frozenset(

@@ -73,10 +73,14 @@ class BatchMethods:
 
 
 def _refused(raw: Refusal) -> api.BatchResult:
+    return api.BatchResult(error=error_message(raw))
+
+
+def error_message(raw: Refusal) -> api.BatchError:
+    """Why one of many was refused."""
     refusal = cleaned(raw)
-    error = api.BatchError(
+    return api.BatchError(
         code=refusal.reason.value,
         message=refusal.message,
         details=[api.FieldError(field=field, message=text) for field, text in refusal.violations],
     )
-    return api.BatchResult(error=error)

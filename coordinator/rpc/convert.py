@@ -24,6 +24,8 @@ from coordinator.streams.protocol import Latest, Point
 from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
+DEFAULT_PRIORITY = 5
+DEFAULT_QUEUE = "default"
 YEAR_9999_S = 253_402_300_799
 CONFIGS = (
     "training_config",
@@ -90,6 +92,7 @@ def job_message(job: Job, configs: bytes, latest: Latest | None) -> job_pb2.Job:
         version=job.version,
     )
     message.MergeFromString(configs)
+    _put_in_force(message, job)
     if job.attempt is not None:
         message.attempt.CopyFrom(attempt_message(job.attempt))
         message.attempts_count = job.attempt.number
@@ -99,6 +102,21 @@ def job_message(job: Job, configs: bytes, latest: Latest | None) -> job_pb2.Job:
         message.estimated_wait_seconds = 0.0
     _put_latest(message, job, latest)
     return message
+
+
+def _put_in_force(message: job_pb2.Job, job: Job) -> None:
+    """What was changed since the submit shows in the configs as it is now; the rest as submitted."""
+    training, scheduling = message.training_config, message.scheduling_config
+    submitted = training.priority if training.HasField("priority") else DEFAULT_PRIORITY
+    if submitted != job.priority:
+        training.priority = job.priority
+    if (scheduling.queue_name or DEFAULT_QUEUE) != job.queue_name:
+        scheduling.queue_name = job.queue_name
+    limit_s, expected_s = job.policy.max_runtime_ms // 1000, job.policy.expected_duration_ms // 1000
+    if message.resource_config.max_runtime_seconds != limit_s:
+        message.resource_config.max_runtime_seconds = limit_s
+    if scheduling.expected_duration_seconds != expected_s:
+        scheduling.expected_duration_seconds = expected_s
 
 
 def _put_latest(message: job_pb2.Job, job: Job, latest: Latest | None) -> None:

@@ -210,7 +210,7 @@ def list_filter(request: api.ListJobsRequest, tenant_id: str) -> JobFilter:
     return JobFilter(
         tenant_id=tenant_id,
         statuses=tuple(sorted({job_pb2.Job.Status.Name(one) for one in request.status})),
-        labels=tuple(sorted({_label(text) for text in request.label})),
+        labels=tuple(sorted({label_of(text) for text in request.label})),
         queue_name=request.queue_name,
         parent_job_id=request.parent_job_id,
         created_from_ms=_bound_ms(request, "created_after"),
@@ -229,6 +229,7 @@ def _bound_ms(request: api.ListJobsRequest, field: str) -> int | None:
     return int(moment.seconds * 1000 + -(-moment.nanos // 1_000_000))
 
 
-def _label(text: str) -> tuple[str, str]:
+def label_of(text: str) -> tuple[str, str]:
+    """A label from `key=value`."""
     key, _, value = text.partition("=")
     return key, value

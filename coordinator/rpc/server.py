@@ -14,6 +14,7 @@ from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.batch import BatchMethods
 from coordinator.rpc.border import handlers
+from coordinator.rpc.change import ChangeMethods
 from coordinator.rpc.cluster import ClusterMethods
 from coordinator.rpc.data import DataMethods
 from coordinator.rpc.documents import Documents
@@ -154,6 +155,7 @@ class Server:
                 driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
             ),
             ExplainMethods(parts.forecaster, reader),
+            ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver, streams, reader),
             DataMethods(driver.view, parts.checker),

@@ -12,6 +12,7 @@ from scaimind.cli.exits import fail
 from scaimind.cli.session import Session, verb
 
 if TYPE_CHECKING:
+    from scaimind.client.calls import JobChanges
     from scaimind.v1.job_pb2 import Job
     from scaimind.v1.mind_coordinator_pb2 import ListJobsResponse
 
@@ -36,7 +37,28 @@ Since = Annotated[
     str,
     typer.Option(metavar="WHEN", help="Only those submitted since: 2h ago, or 2026-03-01T09:30"),
 ]
+Priority = Annotated[
+    int | None, typer.Option(min=0, max=10, help="Higher goes first", show_default=False)
+]
+ToQueue = Annotated[
+    str | None, typer.Option(metavar="QUEUE", help="The queue to wait in", show_default=False)
+]
+MaxRuntime = Annotated[
+    str, typer.Option(metavar="PERIOD", help="How long it may run: 12h; 0 is no limit")
+]
+Expected = Annotated[
+    str, typer.Option(metavar="PERIOD", help="How long it is expected to run: 40m; 0 is not known")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check; nothing is accepted")]
+
+
+class Action(StrEnum):
+    """What to do to all jobs that match."""
+
+    cancel = "cancel"
+    pause = "pause"
+    resume = "resume"
+    update = "update"
 
 
 class OnTimeout(StrEnum):
@@ -55,6 +77,8 @@ def add(app: typer.Typer) -> None:
     verb(app, "scaimind resume job_01J9")(resume)
     verb(app, 'scaimind cancel job_01J9 --reason "wrong data"')(cancel)
     verb(app, "scaimind retry job_01J9 --set gpu_count=4")(retry)
+    verb(app, "scaimind update job_01J9 --priority 9 --max-runtime 12h")(update)
+    verb(app, "scaimind bulk cancel --label sweep=17 --dry-run")(bulk)
     verb(app, "scaimind explain job_01J9")(explain)
 
 
@@ -182,6 +206,79 @@ def _changed(job: "Job", sets: list[str]) -> dict[str, Any]:
     for each in sets:
         jobfile.assign(resources, each)
     return resources
+
+
+def update(
+    session: Session,
+    job_id: JobId,
+    *,
+    priority: Priority = None,
+    to_queue: ToQueue = None,
+    max_runtime: MaxRuntime = "",
+    expected_duration: Expected = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Changes a job while it lives.
+
+    One that waits stands in line anew; one that runs goes on.
+    """
+    changes = _changes(priority, to_queue, max_runtime=max_runtime, expected=expected_duration)
+    if not changes:
+        fail("nothing to change: give --priority, --to-queue, --max-runtime or --expected-duration")
+    answer = session.client.update(job_id, validate_only=dry_run, **changes)
+    session.show(answer, tables.acted)
+
+
+def bulk(
+    session: Session,
+    action: Annotated[Action, typer.Argument(help="What to do to them", show_default=False)],
+    status: Statuses = None,
+    label: Labels = None,
+    queue: Annotated[str, typer.Option(help="Only this queue")] = "",
+    name: Annotated[str, typer.Option(metavar="PREFIX", help="Only names that begin so")] = "",
+    priority: Priority = None,
+    to_queue: ToQueue = None,
+    max_runtime: MaxRuntime = "",
+    expected_duration: Expected = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Cancels, pauses, resumes or updates all jobs that match.
+
+    Up to 1,000 at once, all in one step; each has an outcome of its own. With --dry-run it only tells
+    which they are.
+    """
+    changes = _changes(priority, to_queue, max_runtime=max_runtime, expected=expected_duration)
+    if bool(changes) != (action is Action.update):
+        fail(
+            "--priority, --to-queue, --max-runtime and --expected-duration go with update, which"
+            " needs one of them"
+        )
+    answer = session.client.act_on_jobs(
+        action.name.upper(),
+        status=[each.upper() for each in status or ()],
+        label=label or (),
+        queue_name=queue,
+        name_prefix=name,
+        update=changes or None,
+        validate_only=dry_run,
+    )
+    session.show(answer, tables.acted_on)
+
+
+def _changes(
+    priority: int | None, to_queue: str | None, *, max_runtime: str, expected: str
+) -> "JobChanges":
+    changes: JobChanges = {}
+    if priority is not None:
+        changes["priority"] = priority
+    if to_queue is not None:
+        changes["queue_name"] = to_queue
+    if max_runtime:
+        changes["max_runtime_seconds"] = moments.seconds(max_runtime, option="--max-runtime")
+    if expected:
+        seconds = moments.seconds(expected, option="--expected-duration")
+        changes["expected_duration_seconds"] = seconds
+    return changes
 
 
 def explain(session: Session, job_id: JobId) -> None:

@@ -16,6 +16,11 @@ def period(text: str, *, option: str) -> timedelta:
     return found
 
 
+def seconds(text: str, *, option: str) -> int:
+    """The same in seconds; `0` is none."""
+    return 0 if text == "0" else int(period(text, option=option).total_seconds())
+
+
 def moment(text: str, *, option: str) -> datetime:
     """A time in UTC: so long ago (`2h`), or a date, or a date and time (local unless it says)."""
     ago = _period(text)

@@ -154,6 +154,18 @@ def acted(job: "job_pb2.Job") -> Rows:
     return Rows((), [(job.job_id, enum(job), reason.message or reason.code)])
 
 
+def acted_on(answer: "pb.ActOnJobsResponse") -> Rows:
+    """One line for each job that was acted on, or would be."""
+    cells = [
+        (one.job_id, "refused", one.error.message)
+        if one.HasField("error")
+        else (one.job_id, enum(one), "")
+        for one in answer.results
+    ]
+    note = "more jobs match: run it again" if answer.more else f"{len(cells)} jobs"
+    return Rows(("JOB", "STATUS", "MESSAGE") if cells else (), cells, note=note)
+
+
 def metrics(answer: "pb.GetJobMetricsResponse") -> Rows:
     """One line for each point, one column for each value."""
     names = sorted({name for point in answer.points for name in point.values})

@@ -138,6 +138,8 @@ class AsyncClient(_Connection):
     pause = _unary(calls.pause)
     resume = _unary(calls.resume)
     retry = _unary(calls.retry)
+    update = _unary(calls.update)
+    act_on_jobs = _unary(calls.act_on_jobs)
     explain = _unary(calls.explain)
     get_metrics = _unary(calls.get_metrics)
     logs = _followed(calls.logs)

@@ -152,6 +152,27 @@ def get_job(job_id: str) -> Call[job_pb2.Job]:
     return _coordinator("GetJob", pb.GetJobRequest(job_id=job_id), job_pb2.Job)
 
 
+class JobChanges(TypedDict, total=False):
+    """What to change of a live job; what is left out stays."""
+
+    priority: int
+    queue_name: str
+    max_runtime_seconds: int
+    """0 is no limit."""
+    expected_duration_seconds: int
+    """0 is not known."""
+
+
+class JobSelectors(TypedDict, total=False):
+    """Which live jobs to act on: those that fit all that is given."""
+
+    status: Iterable[str | job_pb2.Job.Status.ValueType]
+    label: Iterable[str]
+    """Each as `key=value`."""
+    queue_name: str
+    name_prefix: str
+
+
 class JobFilters(TypedDict, total=False):
     """Which jobs to list, and in which order; what is left out does not filter."""
 
@@ -261,6 +282,45 @@ def retry(
     elif new_resource_config is not None:
         to_message(new_resource_config, request.new_resource_config)
     return _coordinator("RetryJob", request, pb.RetryJobResponse)
+
+
+def update(
+    job_id: str,
+    *,
+    request_id: str | None = None,
+    validate_only: bool = False,
+    **changes: Unpack[JobChanges],
+) -> Call[job_pb2.Job]:
+    """Changes a live job; what is left out stays."""
+    request = pb.UpdateJobRequest(
+        job_id=job_id, request_id=_id(request_id), validate_only=validate_only, **changes
+    )
+    return _coordinator("UpdateJob", request, job_pb2.Job)
+
+
+def act_on_jobs(
+    action: str | pb.ActOnJobsRequest.Action.ValueType,
+    *,
+    update: JobChanges | None = None,
+    request_id: str | None = None,
+    validate_only: bool = False,
+    **selectors: Unpack[JobSelectors],
+) -> Call[pb.ActOnJobsResponse]:
+    """Does CANCEL, PAUSE, RESUME or UPDATE to all live jobs that match, up to 1,000, in one commit.
+
+    At least one selector has to be given; with `validate_only` it only tells which jobs match.
+    """
+    given: dict[str, Any] = dict(selectors)
+    names = selectors.get("status", ())
+    given["status"] = [_number(job_pb2.Job.Status, item, field="status") for item in names]
+    request = pb.ActOnJobsRequest(
+        action=_number(pb.ActOnJobsRequest.Action, action, field="action"),
+        update=None if update is None else pb.JobChange(**update),
+        request_id=_id(request_id),
+        validate_only=validate_only,
+        **given,
+    )
+    return _coordinator("ActOnJobs", request, pb.ActOnJobsResponse)
 
 
 def explain(job_id: str) -> Call[pb.ExplainJobResponse]:

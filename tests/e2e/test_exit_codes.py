@@ -136,3 +136,30 @@ def test_ctrl_c_is_130_and_leaves_the_job_alone(cluster: Cluster, tmp_path: Path
         assert (process.returncode, said) == (130, "")
     assert cluster.client.get_job(job_id).status == job_pb2.Job.TRAINING
     cluster.client.cancel(job_id)
+
+
+def test_jobs_are_changed_one_or_all_that_match(run: Run, cluster: Cluster, tmp_path: Path) -> None:
+    paths = [job_file(tmp_path, name, "print('never')\n") for name in ("m1", "m2")]
+    later = ("--set", "scheduling_config.start_after=2099-01-01T00:00:00Z")
+    sent = run("submit", *paths, *later, "--set", "labels.team=nlp", "-o", "json")
+    assert sent.returncode == 0, sent.stderr
+    first, second = (each["job"]["job_id"] for each in json.loads(sent.stdout)["results"])
+    changed = run("update", first, "--priority", "9", "--max-runtime", "2h", "-o", "json")
+    assert changed.returncode == 0, changed.stderr
+    assert json.loads(changed.stdout)["resource_config"]["max_runtime_seconds"] == 7200
+    assert run("update", first).returncode == 2, "nothing to change"
+    assert run("bulk", "cancel").returncode == 2, "nothing is selected"
+    answered = cluster.rest.patch(f"/jobs/{second}", json={"priority": 7})
+    assert (answered.status_code, answered.json()["data"]["priority"]) == (200, 7)
+    all_of_them = {"action": "UPDATE", "label": ["team=nlp"], "update": {"priority": 3}}
+    answered = cluster.rest.post("/jobs/bulk", json=all_of_them)
+    assert answered.status_code == 200
+    assert [one["status"] for one in answered.json()["data"]["results"]] == ["PENDING", "PENDING"]
+    told = run("bulk", "cancel", "--label", "team=nlp", "--dry-run")
+    assert {first, second} <= set(told.stdout.split())
+    done = run("bulk", "cancel", "--label", "team=nlp")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("CANCELLED") == 2
+    none = run("bulk", "cancel", "--label", "team=nlp")
+    assert none.returncode == 0
+    assert "0 jobs" in none.stdout + none.stderr

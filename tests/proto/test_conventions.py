@@ -169,9 +169,9 @@ def test_no_path_is_also_a_variable_of_another_verb() -> None:
         for one, other in combinations(bindings(), 2)
         if one[2] != other[2] and fits_both(one[2], other[2])
     ]
-    # `batch` is no identifier: identifiers of jobs begin with `job_`.
+    # `batch` and `bulk` are no identifiers: those of jobs begin with `job_`.
     assert {frozenset((one[2], other[2])) for one, other in rivals} <= {
-        frozenset(("/jobs/batch", "/jobs/{job_id}"))
+        frozenset((f"/jobs/{many}", "/jobs/{job_id}")) for many in ("batch", "bulk")
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from coordinator.core.commands import (
+    ActOnJobs,
     Caller,
     CancelJob,
     Command,
@@ -19,6 +20,7 @@ from coordinator.core.commands import (
     ResumeJob,
     RetryJob,
     SubmitJob,
+    UpdateJob,
 )
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
@@ -33,6 +35,7 @@ TENANT = "acme"
 PATIENCE_MS = 5 * SECOND
 TRIES = 40
 RETRIES_MOST = 4
+QUEUES = ("default", "default", "other")
 
 
 @dataclass(slots=True)
@@ -130,10 +133,39 @@ class People:
         self._truth.asked.preempts.add(job_id)
         self._wish("preempt", PreemptJob(caller=self._caller("preempt"), job_id=job_id), job_id)
 
+    def change(self, job_id: str) -> None:
+        """Somebody changes a job, and sometimes others with it, in one decision."""
+        others = sorted({*self.accepted.values()} - {job_id})
+        job_ids = [job_id, *self._rng.sample(others, min(len(others), self._rng.choice((0, 0, 2))))]
+        acts = tuple(self._change(one) for one in job_ids)
+        for act in acts:
+            self._truth.asked.changes.setdefault(act.job_id, []).append(act)
+        if len(acts) == 1:
+            self._wish("change", replace(acts[0], caller=self._caller("change")), job_id)
+        else:
+            self._wish("change", ActOnJobs(caller=self._caller("change"), acts=acts), job_id)
+
+    def _change(self, job_id: str) -> UpdateJob:
+        what = self._rng.choice(
+            ("priority", "queue_name", "max_runtime_ms", "expected_duration_ms")
+        )
+        limits_ms = tuple(second * SECOND for second in (0, 10, 600))
+        change: UpdateJob = UpdateJob(
+            caller=Caller(tenant_id=TENANT, user_id="change"),
+            job_id=job_id,
+            priority=self._rng.randint(0, 10) if what == "priority" else None,
+            queue_name=self._rng.choice(QUEUES) if what == "queue_name" else None,
+            max_runtime_ms=self._rng.choice(limits_ms) if what == "max_runtime_ms" else None,
+            expected_duration_ms=(
+                self._rng.choice(limits_ms) if what == "expected_duration_ms" else None
+            ),
+        )
+        return change
+
     def set_queue(self, rng: Random) -> None:
-        """An operator says how the queue of all is ordered, and whether it preempts."""
+        """An operator says how a queue is ordered, and whether it preempts."""
         order, preempts = rng.choice(list(Order)), rng.random() < 0.8
-        queue = Queue(name="default", order=order, preempts=preempts)
+        queue = Queue(name=rng.choice(QUEUES), order=order, preempts=preempts)
         self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
 
     def drain(self, node_id: str, *, force: bool, deadline_ms: int = 0) -> None:

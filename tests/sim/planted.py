@@ -132,6 +132,23 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "the wait after a failure has no end": (
         Edit("coordinator.core.state", "at_ms=backoff_ms", "at_ms=0"),
     ),
+    "a job that is changed stands in line where it stood": (
+        Edit("coordinator.core.state", "self.queue.file_again(job, self.queue_of(job))", "pass"),
+    ),
+    "the time limit is raised of a job that is being ended for it": (
+        Edit(
+            "coordinator.core.change",
+            'if "policy" in changes and _is_being_ended(job):',
+            "if False:",
+        ),
+    ),
+    "a change of the queue changes the priority": (
+        Edit(
+            "coordinator.core.change",
+            'changes["queue_name"] = command.queue_name',
+            'changes |= {"queue_name": command.queue_name, "priority": 0}',
+        ),
+    ),
     "nobody is told that a dependency ended": (
         Edit("coordinator.core.attempts", "list(turn.state.dependents.get(job_id, ()))", "()"),
     ),
@@ -279,6 +296,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 
 FOUND_BY = {
     "a supervisor keeps no deadline": 281,
+    "the time limit is raised of a job that is being ended for it": 30,
     "a job that waits for its node is given up with it": 170,
     "a job goes on with a part of its leases": 268,
     "a lease of another epoch is taken for this one": 103,

@@ -83,6 +83,7 @@ MET: dict[str, tuple[str, ...]] = {
     "pause": (*JOBS, *LEASES, *ENDS),
     "preempt": (*JOBS, *LEASES),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
+    "change": (*JOBS, *LEASES, *ENDS),
     "retry": ("job FAILED", "job PREEMPTED"),
 }
 """With what each fault must meet in the seeds of the suite."""

@@ -59,6 +59,7 @@ class Storm:
             "preempt": lambda: self._ask("preempt", self._world.people.preempt),
             "resume": lambda: self._ask("resume", self._world.people.resume, HELD),
             "retry": lambda: self._ask("retry", self._world.people.retry, AGAIN),
+            "change": lambda: self._ask("change", self._world.people.change),
         }
         for fault in PERIODS_S:
             period_ms = int(self._world.swarm.chance(fault))

@@ -54,6 +54,7 @@ PERIODS_S: Mapping[str, tuple[int, int]] = {
     "resume": (5, 30),
     "retry": (8, 40),
     "preempt": (8, 40),
+    "change": (4, 30),
 }
 """Faults and wishes that come again and again, with the shortest and longest mean time between."""
 

@@ -12,6 +12,7 @@ from coordinator.core.decision import (
     Rejected,
     Reply,
 )
+from coordinator.core.reasons import Reason
 from coordinator.core.records import History, Job, Key, Lease, Node, Queue, Record, Request
 from coordinator.core.tables import contact, duty
 
@@ -50,8 +51,15 @@ def show_event(event: Event, now_ms: int) -> str:
             return f"heard {event.node_id} {event.sequence}"
         case Changed():
             text = show_record(event.record, now_ms)
+            if isinstance(event.record, Job) and event.cause is Reason.CHANGED_BY_USER:
+                text = f"{text} {_show_asked(event.record)}"
             return f"{text} <- {event.cause} by {event.actor}"
     return f"{event.kind} {event.id} retired"
+
+
+def _show_asked(job: Job) -> str:
+    limits = [job.policy.max_runtime_ms // 1000, job.policy.expected_duration_ms // 1000]
+    return f"prio={job.priority} queue={job.queue_name} limit={limits[0]} expect={limits[1]}"
 
 
 def show_record(record: Record, now_ms: int) -> str:

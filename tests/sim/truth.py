@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Event
 from coordinator.core.records import Lease
 from tests.sim.kept import RecordsKept
@@ -28,6 +29,7 @@ class Asked:
     pauses: dict[str, set[str]] = field(default_factory=dict)  # job → how it was asked to pause
     preempts: set[str] = field(default_factory=set)  # job ids
     retries: dict[str, int] = field(default_factory=dict)  # job → how many people asked for a child
+    changes: dict[str, list[UpdateJob]] = field(default_factory=dict)  # job → what was asked
     failed: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) with a bad end
     lost: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) lost with a node
 

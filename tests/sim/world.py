@@ -23,6 +23,7 @@ from tests.sim.storm import Storm
 from tests.sim.swarm import Swarm, draw
 from tests.sim.truth import Checker, SimFailure, Truth
 from tests.sim.turns import RoomForOne
+from tests.sim.wishes import ChangedAsAsked
 
 REST_LIMIT_MS = 40 * MINUTE
 STORY_LINES = 60
@@ -192,6 +193,7 @@ class World:
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
             RoomForOne(),
+            ChangedAsAsked(self.truth),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),

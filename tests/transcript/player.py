@@ -15,6 +15,8 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     renew            the coordinator was held up
     batch [atomic] JOB,… devices=N …    one command; the options are of each job
     pause JOB [nosave] [timeout=SECONDS] [else=KEEP_RUNNING|USE_LATEST|STOP]
+    update JOB [prio=N] [queue=NAME] [limit=SECONDS] [expect=SECONDS] [check]
+    all VERB JOB,… …    one command that does it to each: cancel, pause, resume, update
     resume JOB [from=CHECKPOINT] | retry JOB CHILD [from=CHECKPOINT] [devices=N] | preempt JOB
     tick SECONDS [alive]    time passes; a Tick is given whenever one is due; with `alive` nobody
                      falls silent meanwhile
@@ -29,6 +31,7 @@ import hashlib
 from dataclasses import dataclass
 
 from coordinator.core.commands import (
+    ActOnJobs,
     Caller,
     CancelJob,
     Command,
@@ -49,6 +52,7 @@ from coordinator.core.commands import (
     SubmitJobs,
     SyncNode,
     Tick,
+    UpdateJob,
 )
 from coordinator.core.core import Core
 from coordinator.core.decision import Decision, Heard
@@ -285,6 +289,15 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 timeout_ms=int(options.get("timeout", 0)) * 1000,
                 on_timeout=OnTimeout(options.get("else", "KEEP_RUNNING")),
             )
+        case "update":
+            return _update(names[0], options, caller=caller, check=check)
+        case "all":
+            each = {name: text for name, text in options.items() if name != "req"}
+            acts = [
+                _command(names[0], [job_id, *names[2:]], options=each, now_ms=now_ms)
+                for job_id in names[1].split(",")
+            ]
+            return ActOnJobs(caller=caller, acts=tuple(acts))  # type: ignore[arg-type]
         case "resume":
             return ResumeJob(caller=caller, job_id=names[0], checkpoint_id=options.get("from", ""))
         case "preempt":
@@ -324,6 +337,20 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
             )
             return PutKey(caller=caller, key=key)
     raise ValueError(f"no such command: {verb}")
+
+
+def _update(job_id: str, options: dict[str, str], *, caller: Caller, check: bool) -> UpdateJob:
+    numbers = {name: int(text) for name, text in options.items() if text.isdigit()}
+    limit, expected = numbers.get("limit"), numbers.get("expect")
+    return UpdateJob(
+        caller=caller,
+        job_id=job_id,
+        priority=numbers.get("prio"),
+        queue_name=options.get("queue"),
+        max_runtime_ms=None if limit is None else limit * 1000,
+        expected_duration_ms=None if expected is None else expected * 1000,
+        validate_only=check,
+    )
 
 
 def _submit(

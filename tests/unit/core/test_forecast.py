@@ -59,13 +59,15 @@ def test_a_job_starts_when_the_one_before_it_ends(bench: Bench) -> None:
     assert bench.core.state.jobs["second"].status is JobStatus.QUEUED
 
 
-def test_what_nobody_said_the_length_of_runs_as_long_again(bench: Bench) -> None:
+def test_what_nobody_said_the_length_of_runs_about_as_long_again(bench: Bench) -> None:
     bench.node("n1", 1)
     bench.submit("first", 1)
     runs(bench, "first")
     bench.submit("second", 1)
     bench.now_ms += 5 * HOUR_MS
-    assert waits_ms(bench, "second") == 5 * HOUR_MS
+    found = waits_ms(bench, "second")
+    assert found is not None
+    assert 3 * HOUR_MS < found < 12 * HOUR_MS
 
 
 def test_a_time_limit_ends_what_is_expected_to_run_longer(bench: Bench) -> None:
