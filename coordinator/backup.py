@@ -11,7 +11,8 @@ again, while what a record has beyond its log may be gone for ever.
 
 A restored state is older than the truth. Leases that were granted after the backup are unknown to it,
 and their agents stop them. So that nothing of that time can be mistaken for what is granted from now on,
-restoring raises the leader's epoch over every one that there can have been.
+restoring raises the leader's epoch over every one that there can have been. And it marks every node:
+nothing is placed before all of them were heard, or are out of contact.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from coordinator.core.records import Kind
 from coordinator.data_dir import SCHEMAS, SECRETS, STORE, STREAMS, present
 from coordinator.sqlite.files import FileLock, FileTrouble, beside, connect, prepare, sync
+from coordinator.store.codec import decode, encode
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -108,7 +112,7 @@ def restore(folder: Path, data_dir: Path) -> Manifest:
         try:
             for draft in drafts:
                 _take(folder / draft.stem, draft, expected=manifest.files[draft.stem])
-            _raise_epoch(beside(data_dir / STORE, ".restored"))
+            _mark(beside(data_dir / STORE, ".restored"))
         except BaseException:
             _clear(drafts)
             raise
@@ -233,16 +237,25 @@ def _clear(drafts: Sequence[Path]) -> None:
             beside(draft, suffix).unlink(missing_ok=True)
 
 
-def _raise_epoch(store: Path) -> None:
-    """Lifts the epoch over all that leaders since the backup can have had.
+def _mark(store: Path) -> None:
+    """Lifts the epoch over all that leaders since the backup can have had, and doubts every node.
 
     Each start takes one more, and starts take longer than a second: the seconds since a fixed day are
     above every epoch that has ever been given, here or after an earlier restore.
     """
     with contextlib.closing(connect(store, writes=True)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "UPDATE leadership SET epoch = max(epoch, ?)", (int(time.time()) - EPOCH_ZERO_S,)
         )
+        nodes = connection.execute("SELECT id, body FROM records WHERE kind = ?", (Kind.NODE,))
+        for id, body in nodes.fetchall():
+            node = replace(decode(Kind.NODE, body.encode()), restored=True)
+            connection.execute(
+                "UPDATE records SET body = ? WHERE kind = ? AND id = ?",
+                (encode(node).decode(), Kind.NODE, id),
+            )
+        connection.execute("COMMIT")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

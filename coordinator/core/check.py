@@ -101,7 +101,7 @@ def _check_job(state: ClusterState, job: Job) -> None:
 
 
 def _check_queue(state: ClusterState) -> None:
-    waiting = {job.job_id: job for job in state.jobs.values() if is_eligible(job)}
+    waiting = {job.job_id: job for job in state.jobs.values() if state.may_start(job)}
     queue = state.queue
     ensure(set(waiting) == set(queue.group_of), "the queue has every waiting job once")
     ensure(

@@ -84,7 +84,8 @@ class Core:
 
     def schedule(self, now_ms: int) -> Decision:
         """Places waiting jobs, where anything has changed that could let one fit."""
-        if not self._has_to_look(now_ms):
+        look_ms = self._next_look_ms()
+        if look_ms is None or look_ms > now_ms:
             return NOTHING
         turn = Turn(self.state, now_ms, epoch=self._epoch)
         schedule(turn, self.settings)
@@ -92,11 +93,9 @@ class Core:
 
     def next_deadline_ms(self) -> int | None:
         """When Tick is due; 0 for at once, because a placement pass was cut short."""
-        queue = self.state.queue
-        if queue.ready or queue.touched:
-            return 0
-        found = (self.state.deadlines.next_ms(), self.state.next_change_ms())
-        return min((at_ms for at_ms in found if at_ms is not None), default=None)
+        due_ms = self.state.deadlines.next_ms()
+        look_ms = self._next_look_ms()
+        return min((at_ms for at_ms in (due_ms, look_ms) if at_ms is not None), default=None)
 
     def check_invariants(self) -> None:
         """Checks everything that must hold. Raises InvariantViolation."""
@@ -106,10 +105,12 @@ class Core:
         """Of the durable state; stable across processes."""
         return self.state.digest()
 
-    def _has_to_look(self, now_ms: int) -> bool:
-        change_ms = self.state.next_change_ms()
+    def _next_look_ms(self) -> int | None:
+        """When there may be something to place; 0 for now, None for not as things are."""
+        if self.state.doubt.restored:
+            return None
         queue = self.state.queue
-        return bool(queue.ready or queue.touched or (change_ms and change_ms <= now_ms))
+        return 0 if queue.ready or queue.touched else self.state.next_change_ms()
 
     def _load(self, record: Record) -> None:
         self.state.apply(Changed(record=record, cause=Reason.ACCEPTED, actor=CORE, at_ms=0))

@@ -36,6 +36,7 @@ class Heard:
     """A node was heard. Not stored: after a restart everyone has been heard just now.
 
     `renewed`: it was not; the coordinator could not have heard it, so its silence begins anew.
+    `unknown`: leases of which it says that they have not ended, and that nobody here knows.
     """
 
     node_id: str
@@ -43,6 +44,7 @@ class Heard:
     sequence: int
     at_ms: int
     renewed: bool = False
+    unknown: tuple[str, ...] = ()
 
 
 Event = Changed | Retired | Heard

@@ -39,7 +39,10 @@ def give_up(turn: Turn, node: Node, *, settings: CoreSettings) -> None:
 
 
 def remove(turn: Turn, command: RemoveNode, *, settings: CoreSettings) -> Reply | Rejected:
-    """Forgets a node that is drained or out of contact; what ran there is gone with it."""
+    """Forgets a node that is drained or out of contact; what ran there is gone with it.
+
+    A node in contact must be empty as well: the call may be an old one, that was late or repeated.
+    """
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
@@ -49,10 +52,12 @@ def remove(turn: Turn, command: RemoveNode, *, settings: CoreSettings) -> Reply 
             return remember(turn, command.caller, reply=Reply(), settings=settings)
         text = f"no node {command.node_id}"
         return Rejected(reason=Reason.NODE_NOT_FOUND, message=text, field="node_id")
-    if node.drain is None and not node.unreachable_since_ms:
+    holds = any(not lease.is_ended for lease in turn.state.leases_on(node.node_id))
+    if not node.unreachable_since_ms and (node.drain is None or holds):
+        first = "drain it first" if node.drain is None else "something runs there"
         return Rejected(
             reason=Reason.WRONG_STATUS,
-            message=f"node {node.node_id} is {contact(node)} and {duty(node)}: drain it first",
+            message=f"node {node.node_id} is {contact(node)} and {duty(node)}: {first}",
             field="node_id",
         )
     turn.retire(Kind.NODE, node.node_id)

@@ -53,7 +53,7 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
 def take_room(turn: Turn, job: Job) -> None:
     """Places a job on the devices that were set aside for it, once all are free."""
     state = turn.state
-    if not job.room:
+    if not job.room or state.is_doubted(job):
         return
     if not all(_is_sound(state, share) for share in job.room):
         turn.edit(job, Reason.ROOM_LOST, room=(), message="")
@@ -214,6 +214,8 @@ def _is_sound(state: ClusterState, share: Share) -> bool:
 
 
 def _is_held(state: ClusterState, share: Share) -> bool:
+    if state.doubt.bars(share.node_id):
+        return True
     wanted = set(share.device_ids)
     return any(
         not lease.is_ended and not wanted.isdisjoint(lease.device_ids)

@@ -89,6 +89,8 @@ class Reason(StrEnum):
     MACHINE_BUSY = "MACHINE_BUSY"
     # the rest
     REPLACEMENT_FROZEN = "REPLACEMENT_FROZEN"
+    LEASES_UNKNOWN = "LEASES_UNKNOWN"
+    NODES_AWAITED = "NODES_AWAITED"
     REMEMBERED = "REMEMBERED"
     KEY_CHANGED = "KEY_CHANGED"
     QUEUE_CHANGED = "QUEUE_CHANGED"
@@ -224,6 +226,12 @@ TABLE: dict[Reason, Row] = {
         "",
         False,
         "So many nodes went silent at once that none is given up; remove those that are gone.",
+    ),
+    Reason.LEASES_UNKNOWN: Row(
+        "", False, "A node holds leases that nobody knows; its agent stops them."
+    ),
+    Reason.NODES_AWAITED: Row(
+        "", False, "Nothing is placed on a restored state before its nodes were heard."
     ),
     Reason.DRAIN_REQUESTED: Row("", False, "An admin drains the node."),
     Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),

@@ -348,6 +348,7 @@ class Node:
     joined_at_ms: int = 0
     updated_at_ms: int = 0
     version: int = 1
+    restored: bool = False  # it comes from a backup, and the node was not heard since
 
     @property
     def id(self) -> str:

@@ -9,12 +9,13 @@ what follows from records and the time up to the time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from coordinator.core.capacity import Capacity, Room, pools_of
 from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.deadlines import Deadlines, Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
+from coordinator.core.doubt import Doubt
 from coordinator.core.estimate import Estimates
 from coordinator.core.invariants import ensure
 from coordinator.core.order import least_level, level_of
@@ -67,6 +68,7 @@ class ClusterState:
         self.running = Running()  # what may be preempted
         self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
         self.contacts = Contacts()
+        self.doubt = Doubt()
         self.deadlines = Deadlines()
         self.settings = settings
 
@@ -189,6 +191,9 @@ class ClusterState:
             case Kind.NODE:
                 del self.nodes[event.id]
                 self.heard.pop(event.id, None)
+                freed = self.doubt.jobs_on(event.id)
+                self.doubt.put(event.id, None)
+                self._wait_all(freed)
                 self.deadlines.set(Due.SILENCE, event.id, at_ms=0)
                 self.deadlines.set(Due.DRAIN, event.id, at_ms=0)
                 self._note_contact(event.id, event.at_ms)
@@ -220,19 +225,38 @@ class ClusterState:
         room = before.room if before else ()
         if room != job.room:
             self._keep(job, room)
-        eligible = is_eligible(job)
-        if eligible != (job.job_id in self.queue.group_of):
-            if eligible:
-                self.queue.add(job, self.queue_of(job))
-            else:
-                self.queue.remove(job.job_id)
-        elif eligible:
-            self.queue.file_again(job, self.queue_of(job))
+        self._wait(job)
         self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):
             self._index_dependencies(job, add=not was_told)
         self._set_job_deadlines(job)
+
+    def may_start(self, job: Job) -> bool:
+        """Whether a job is to be placed as soon as there is room."""
+        return is_eligible(job) and not self.is_doubted(job)
+
+    def is_doubted(self, job: Job) -> bool:
+        """Whether ranks of it may run of which nobody here knows."""
+        holders = self.doubt.holders(job.job_id)
+        return not all(self.fence_after_ms(job) and self.nodes[x].fenced_at_ms for x in holders)
+
+    def _wait(self, job: Job) -> None:
+        """Lets a job stand in the queue, or not."""
+        may_start = self.may_start(job)
+        if may_start == (job.job_id in self.queue.group_of):
+            return
+        if may_start:
+            self.queue.add(job, self.queue_of(job))
+        else:
+            self.queue.remove(job.job_id)
+
+    def _wait_all(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            if job_id in self.jobs:
+                self._wait(self.jobs[job_id])
+                if self.jobs[job_id].room:
+                    self.queue.touch([job_id])
 
     def _keep(self, job: Job, before: tuple[Share, ...]) -> None:
         """Sets devices aside for a job, instead of those that were before."""
@@ -334,6 +358,8 @@ class ClusterState:
         before = self.nodes.get(node.node_id)
         self.nodes[node.node_id] = node
         self._note_contact(node.node_id, at_ms)
+        self.doubt.put(node.node_id, node)
+        self._wait_all(self.doubt.jobs_on(node.node_id))
         if before is None or before.offer != node.offer:
             offer = node.offer
             self.total.put(
@@ -353,6 +379,12 @@ class ClusterState:
         self._refresh(node.node_id)
 
     def _hear(self, event: Heard) -> None:
+        doubt, node_id = self.doubt, event.node_id
+        was_barred, held = doubt.bars(node_id), doubt.jobs_on(node_id)
+        doubt.hear(event, is_first=node_id not in self.heard)
+        if was_barred or doubt.bars(node_id):
+            self._wait_all((*held, *doubt.jobs_on(node_id)))
+            self._refresh(node_id)
         self.heard[event.node_id] = event
         # a leader that starts, or was held up, gives everyone time to be heard
         grace_ms = self.settings.recovery_grace_ms if event.renewed else 0
@@ -402,7 +434,7 @@ class ClusterState:
         `without` names leases that are taken to have ended.
         """
         node = self.nodes.get(node_id)
-        if node is None or node.drain or node.unreachable_since_ms:
+        if node is None or node.drain or node.unreachable_since_ms or self.doubt.bars(node_id):
             return None
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
         holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]

@@ -45,7 +45,8 @@ def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Re
     if refusal is not None:
         return refusal
     node = _take_node(turn, command, node=node)
-    turn.hear(node.node_id, command.incarnation, sequence=command.sequence)
+    unknown = _unknown(turn, command)
+    turn.hear(node.node_id, command.incarnation, sequence=command.sequence, unknown=unknown)
     observed: dict[str, ObservedLease] = {}
     for one in command.leases:
         observed.setdefault(one.lease_id, one)
@@ -96,15 +97,31 @@ def _take_node(turn: Turn, command: SyncNode, *, node: Node | None) -> Node:
         return node
     if node.unreachable_since_ms:
         node = turn.edit_node(node, Reason.NODE_BACK, unreachable_since_ms=0, fenced_at_ms=0)
-    if (node.generation, node.offer) != (command.generation, command.offer):
+    if node.restored or (node.generation, node.offer) != (command.generation, command.offer):
         node = turn.edit_node(
             node,
             Reason.NODE_CHANGED,
             generation=command.generation,
             incarnation=command.incarnation,
             offer=command.offer,
+            restored=False,
         )
     return node
+
+
+def _unknown(turn: Turn, command: SyncNode) -> tuple[str, ...]:
+    """What has not ended there and was never granted there, as far as is known here."""
+    leases = turn.state.leases
+    found = {
+        one.lease_id: None
+        for one in command.leases
+        if one.state is not LeaseState.ENDED
+        and not (
+            (lease := leases.get(one.lease_id))
+            and (lease.node_id, lease.epoch) == (command.node_id, one.epoch)
+        )
+    }
+    return tuple(sorted(found))
 
 
 def _take_lease(

@@ -50,7 +50,15 @@ class Turn:
         """Notes that a record leaves the live state."""
         self._note(Retired(kind=kind, id=id, at_ms=self.now_ms))
 
-    def hear(self, node_id: str, incarnation: str, *, sequence: int, renewed: bool = False) -> None:
+    def hear(
+        self,
+        node_id: str,
+        incarnation: str,
+        *,
+        sequence: int,
+        renewed: bool = False,
+        unknown: tuple[str, ...] = (),
+    ) -> None:
         """Notes that a node was heard, or could not have been."""
         self._note(
             Heard(
@@ -59,6 +67,7 @@ class Turn:
                 sequence=sequence,
                 at_ms=self.now_ms,
                 renewed=renewed,
+                unknown=unknown,
             )
         )
 

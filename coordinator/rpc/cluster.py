@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from coordinator.core.commands import DrainNode, EnableNode, RemoveNode
-from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WAITING, Node
 from coordinator.rpc import convert
+from coordinator.rpc.alarms import alarms
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import WaitOf
 from coordinator.rpc.jobs import caller_of, note_replay
@@ -86,7 +86,7 @@ class ClusterMethods:
             jobs_by_status=jobs,
             queue_depth=sum(jobs.get(status.value, 0) for status in WAITING),
             simulated=any(one.simulated for one in types.values()),
-            alarms=self._alarms() if ADMIN in call.identity.permissions else [],
+            alarms=alarms(self._view) if ADMIN in call.identity.permissions else [],
         )
 
     async def ListNodes(self, request: api.ListNodesRequest, call: Call) -> api.ListNodesResponse:
@@ -233,21 +233,6 @@ class ClusterMethods:
                 if measured is not None:
                     device.telemetry.ParseFromString(measured)
         return message
-
-    def _alarms(self) -> list[api.Alarm]:
-        contacts = Contacts()
-        for node in self._view.nodes.values():
-            contacts.put(node.node_id, node)
-        if not contacts.frozen:
-            return []
-        missing = [node for node in self._view.nodes.values() if is_missing(node)]
-        alarm = api.Alarm(
-            code=Reason.REPLACEMENT_FROZEN.value,
-            message=f"{len(missing)} nodes went silent at about once, so none of their jobs is "
-            "started elsewhere; remove those nodes that are gone for ever",
-            since=convert.timestamp(max(node.unreachable_since_ms for node in missing)),
-        )
-        return [alarm]
 
     def _shown(self, job_id: str, call: Call) -> bool:
         if ADMIN in call.identity.permissions:

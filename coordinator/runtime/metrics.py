@@ -21,7 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from coordinator.runtime.driver import COMMIT_BUCKETS_S, Driver
-from coordinator.runtime.view import node_status
+from coordinator.runtime.view import View, node_status
 from scaimind.service.settings import split_address
 
 ANSWER_S = 5.0
@@ -97,6 +97,7 @@ def families(driver: Driver) -> list[Metric]:
             "Leases that agents hold.",
             value=sum(map(len, view.leases_by_node.values())),
         ),
+        _unknown(view),
     ]
 
 
@@ -104,6 +105,15 @@ def _by_status(name: str, text: str, counts: Counter[str]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=["status"])
     for status, count in sorted(counts.items()):
         family.add_metric([status], count)
+    return family
+
+
+def _unknown(view: View) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "mind_unknown_leases", "Leases that agents hold and nobody knows.", labels=["node"]
+    )
+    for node_id, unknown in sorted(view.unknown.items()):
+        family.add_metric([node_id], len(unknown.lease_ids))
     return family
 
 

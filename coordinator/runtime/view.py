@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import Job, Key, Kind, Lease, Node, Queue, Record
@@ -38,6 +39,14 @@ class Watch:
         self._event.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Leases that a node holds and nobody knows, and since when it holds any."""
+
+    since_ms: int
+    lease_ids: tuple[str, ...]
+
+
 class View:
     """The published records, by id, with the few indexes that readers need."""
 
@@ -46,6 +55,7 @@ class View:
         self.queues = Queues()
         self.nodes: dict[str, Node] = {}
         self.heard_ms: dict[str, int] = {}
+        self.unknown: dict[str, Unknown] = {}  # by node; only where there are any
         self.keys: dict[str, Key] = {}
         self.keys_by_sha256: dict[str, Key] = {}
         self.leases_by_job: dict[str, dict[str, Lease]] = {}
@@ -67,6 +77,7 @@ class View:
         self.leases_by_job.clear()
         self.leases_by_node.clear()
         self._recent.clear()
+        self.unknown.clear()
         self.epoch = epoch
         for record in records:
             self._put(record)
@@ -86,7 +97,7 @@ class View:
             if isinstance(event, Changed):
                 self._put(event.record)
             elif isinstance(event, Heard):
-                self.heard_ms[event.node_id] = event.at_ms
+                self._hear(event)
             else:
                 self._retire(event)
         self.tap(events)
@@ -148,6 +159,15 @@ class View:
                 if not record.node_id:
                     self.keys_by_sha256[record.sha256] = record
 
+    def _hear(self, event: Heard) -> None:
+        self.heard_ms[event.node_id] = event.at_ms
+        if event.unknown:
+            before = self.unknown.get(event.node_id)
+            since_ms = before.since_ms if before else event.at_ms
+            self.unknown[event.node_id] = Unknown(since_ms, event.unknown)
+        elif not event.renewed:
+            self.unknown.pop(event.node_id, None)
+
     def _put_lease(self, lease: Lease) -> None:
         on_node = self.leases_by_node.setdefault(lease.node_id, {})
         before = on_node.get(lease.lease_id)
@@ -171,6 +191,7 @@ class View:
         elif event.kind is Kind.NODE:
             self.nodes.pop(event.id, None)
             self.heard_ms.pop(event.id, None)
+            self.unknown.pop(event.id, None)
         elif event.kind is Kind.KEY:
             key = self.keys.pop(event.id, None)
             if key is not None and not key.node_id:

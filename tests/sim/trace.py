@@ -48,7 +48,8 @@ def show_event(event: Event, now_ms: int) -> str:
     """One fact."""
     match event:
         case Heard():
-            return f"heard {event.node_id} {event.sequence}"
+            unknown = f" unknown={','.join(event.unknown)}" if event.unknown else ""
+            return f"heard {event.node_id} {event.sequence}{unknown}"
         case Changed():
             text = show_record(event.record, now_ms)
             if isinstance(event.record, Job) and event.cause is Reason.CHANGED_BY_USER:

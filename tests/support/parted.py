@@ -206,8 +206,14 @@ class Beating:
     """A job of one rank that prints rising numbers, and proves when it lived."""
 
     def __init__(
-        self, cluster: Parted, folder: Path, *, scheduling: Mapping[str, Any] | None = None
+        self,
+        cluster: Parted,
+        folder: Path,
+        *,
+        scheduling: Mapping[str, Any] | None = None,
+        starts: bool = True,
     ) -> None:
+        """Submits it, and waits until it runs if it `starts` at once."""
         self.cluster = cluster
         self._folder = folder
         program = jobs.script(folder, "beating.py", BEATING)
@@ -215,7 +221,8 @@ class Beating:
         self._proofs.mkdir(parents=True)
         given = jobs.body(program, args=str(self._proofs), gpu_type="H100", scheduling=scheduling)
         self.job_id = cluster.client.submit(given).job_id
-        self.beats(1)
+        if starts:
+            self.beats(1)
 
     def proofs(self) -> list[Proof]:
         """Of every process that the job ever had, oldest first."""

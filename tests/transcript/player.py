@@ -21,6 +21,8 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     tick SECONDS [alive]    time passes; a Tick is given whenever one is due; with `alive` nobody
                      falls silent meanwhile
     crash            the core is lost; another one loads what was stored
+    lose N           the same, and the store has lost its newest N batches
+    restore N        the same, and the store was put back as it was N batches ago
 
 Each command is a batch of its own: one step, then one placement pass.
 """
@@ -28,7 +30,7 @@ Each command is a batch of its own: one step, then one placement pass.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coordinator.core.commands import (
     ActOnJobs,
@@ -63,6 +65,7 @@ from coordinator.core.records import (
     Failure,
     Key,
     LeaseState,
+    Node,
     Offer,
     OnTimeout,
     OnUnreachable,
@@ -119,6 +122,13 @@ class Player:
                 self._pass_time(round(float(names[0]) * 1000), alive="alive" in names)
             case "crash":
                 self._crash()
+            case "lose":
+                self.store.lose(int(names[0]))
+                self._crash()
+            case "restore":
+                self.store.lose(int(names[0]))
+                self._mark_restored()
+                self._crash()
             case "retry":
                 self._do(self._retry(names, options))
             case _:
@@ -152,6 +162,11 @@ class Player:
         self.lines.append(f"= {'same' if self.core.digest() == digest else 'OTHER'} state")
         self.epoch += 1
         self._do(Recover(epoch=self.epoch))
+
+    def _mark_restored(self) -> None:
+        for key, record in self.store.live.items():
+            if isinstance(record, Node):
+                self.store.live[key] = replace(record, restored=True)
 
     def _sync(self, node_id: str, options: dict[str, str]) -> SyncNode:
         agent = self.agents[node_id]

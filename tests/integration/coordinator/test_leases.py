@@ -205,6 +205,30 @@ async def test_an_unknown_lease_is_not_desired(agent: FakeAgent) -> None:
     assert not (await agent.sync()).leases
 
 
+async def test_leases_that_nobody_knows_alarm_admins_and_keep_their_node_and_job_waiting(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    await agent.sync()
+    job_id = await admin.submit()
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    agent.observed[lease_id].epoch -= 1  # as if it had been granted in another life
+    agent.observed[f"other.{lease_id}"] = agent_api.ObservedLease(
+        lease_id=f"other.{lease_id}", epoch=1, state=agent_api.RUNNING
+    )
+    await agent.sync()
+    cluster = await admin.call("GetCluster", api.GetClusterRequest())
+    (alarm,) = cluster.alarms
+    assert (alarm.code, alarm.node_id) == ("LEASES_UNKNOWN", "n1")
+    assert f"{lease_id}, other.{lease_id}" in alarm.message
+    second = await admin.submit()
+    agent.observed.clear()
+    await agent.sync()
+    await agent.granted(2)
+    assert not (await admin.call("GetCluster", api.GetClusterRequest())).alarms
+    assert {agent.specs[one].job_id for one in agent.lease_ids} == {second, job_id}
+
+
 async def test_an_offer_that_is_no_good_is_refused_and_changes_nothing(
     agent: FakeAgent, admin: Caller
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.core.commands import Recover
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.explain import alter, changes, explain
 from coordinator.core.forecast import START_MS, STOP_MS, Forecast, Limits, settings_for
@@ -25,7 +24,6 @@ def copy_of(bench: Bench) -> Core:
     """A core that holds the same records, to be used up."""
     core = Core(settings_for(CoreSettings()))
     core.load(bench.core.state.records())
-    core.step(Recover(epoch=2), bench.now_ms)
     return core
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from coordinator.core.commands import ObservedLease
+from coordinator.core.records import LeaseState
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.metrics import DriverCollector, families, metrics_served
 from coordinator.runtime.refusal import Refusal
@@ -51,6 +54,16 @@ async def test_counters_and_what_lives_are_told_by_status() -> None:
     commits = found["mind_commits_total"]
     assert found["mind_commit_seconds_bucket{'le': '+Inf'}"] == commits >= 3
     assert found["mind_commit_seconds_count"] == commits
+
+
+async def test_leases_that_nobody_knows_are_counted_by_node() -> None:
+    driver = await a_busy_driver()
+    async with running(driver):
+        lease = ObservedLease(lease_id="job_x.1.0", epoch=1, state=LeaseState.RUNNING)
+        await driver.submit(replace(a_sync(1), leases=(lease,)))
+        assert values(driver)["mind_unknown_leases{'node': 'n1'}"] == 1
+        await driver.submit(a_sync(2))
+        assert not [name for name in values(driver) if name.startswith("mind_unknown")]
 
 
 async def test_a_driver_that_stopped_does_not_lead() -> None:

@@ -5,18 +5,19 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordinator.backup import EXIT_REFUSED, MANIFEST, main
-from coordinator.core.records import Job
+from coordinator.core.records import Job, Node
 from coordinator.data_dir import ADMIN_KEY, STORE, STREAMS, check_whole
 from coordinator.sqlite.files import FileTrouble
 from coordinator.store.sqlite import SqliteStore
 from coordinator.streams.protocol import Append, Source
 from coordinator.streams.sqlite import SqliteStreams
-from tests.contract.stores.samples import batch, job
+from tests.contract.stores.samples import batch, job, node
 
 
 class Home:
@@ -229,6 +230,19 @@ async def test_a_first_start_that_was_cut_off_may_be_repeated(tmp_path: Path) ->
     await store.open()
     await store.close()
     check_whole(tmp_path)
+
+
+async def test_restored_nodes_are_to_be_heard_before_they_are_believed(
+    home: Home, tmp_path: Path
+) -> None:
+    nodes = [node(f"n{number}") for number in range(3)]
+    await home.store.commit(batch("nodes", *nodes), epoch=home.epoch, expected_version=home.version)
+    assert restore(make(home), tmp_path / "new") == 0
+    again = Home(tmp_path / "new")
+    await again.open()
+    found = [one for one in (await again.store.load()).records if isinstance(one, Node)]
+    assert found == [replace(one, restored=True) for one in nodes]
+    await again.close()
 
 
 async def test_a_restored_epoch_never_goes_down(home: Home, tmp_path: Path) -> None:
