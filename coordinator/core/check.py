@@ -7,7 +7,13 @@ from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
 from coordinator.core.order import turn_of
 from coordinator.core.records import Job, JobStatus, LeaseAction, StopCause, node_key_id
-from coordinator.core.state import ClusterState, is_eligible, is_told, may_be_preempted
+from coordinator.core.state import (
+    ClusterState,
+    is_doubted,
+    is_eligible,
+    is_told,
+    may_be_preempted,
+)
 from coordinator.core.tables import RUNNING
 
 
@@ -101,7 +107,11 @@ def _check_job(state: ClusterState, job: Job) -> None:
 
 
 def _check_queue(state: ClusterState) -> None:
-    waiting = {job.job_id: job for job in state.jobs.values() if state.may_start(job)}
+    waiting = {
+        job.job_id: job
+        for job in state.jobs.values()
+        if is_eligible(job) and not is_doubted(state, job)
+    }
     queue = state.queue
     ensure(set(waiting) == set(queue.group_of), "the queue has every waiting job once")
     ensure(

@@ -15,7 +15,7 @@ from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, Device, Job, JobStatus, Node
-from coordinator.core.state import ClusterState
+from coordinator.core.state import ClusterState, is_doubted
 from coordinator.core.turn import Turn
 
 MOST_VERDICTS = 200
@@ -114,7 +114,18 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
     if job.not_before_ms > now_ms:
         wait_s = (job.not_before_ms - now_ms) / 1000
         yield Blocker(Reason.RETRYING, f"it failed and is tried again in {wait_s:.0f} s")
+    yield from _doubts(state, job)
     yield from _capacity_blockers(state, job.demand)
+
+
+def _doubts(state: ClusterState, job: Job) -> Iterator[Blocker]:
+    if state.doubt.restored:
+        count = len(state.doubt.restored)
+        text = f"the cluster was restored from a backup, and {count} nodes were not heard yet"
+        yield Blocker(Reason.NODES_AWAITED, text)
+    if is_doubted(state, job):
+        text = "an earlier attempt of it, which is not known here any more, is being stopped"
+        yield Blocker(Reason.LEASES_UNKNOWN, text)
 
 
 def _capacity_blockers(state: ClusterState, demand: Demand) -> Iterator[Blocker]:
@@ -240,6 +251,8 @@ def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> 
         return no(Reason.NODE_UNREACHABLE, "it is out of contact")
     if node.drain is not None:
         return no(Reason.DRAIN_REQUESTED, "it is drained")
+    if unknown := state.doubt.unknown.get(node.node_id):
+        return no(Reason.LEASES_UNKNOWN, f"{len(unknown)} leases there are being stopped")
     return _verdict_of_room(state, node, demand=demand, fitting=fitting, ranks=ranks) or Verdict(
         node.node_id, None, ""
     )

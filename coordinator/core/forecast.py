@@ -4,8 +4,8 @@ Theory of operation. A forecast takes a core over, uses it up, and plays the age
 granted start, attempts end when they are expected to, what is asked to save or stop does so. Everything
 between is decided by the code that decides live, so whatever the scheduler learns, its forecast knows.
 
-Nobody falls silent in a forecast and nothing fails. It is bounded in steps (jobs started or ended) and
-in time; what has not started by then has no answer.
+Nobody falls silent in a forecast, nothing fails, and nodes that a restored state waits for are heard. It is
+bounded in steps (jobs started or ended) and in time; what has not started by then has no answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from coordinator.core.decision import Changed, Decision
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Checkpoint, Job, Lease, LeaseAction, LeaseState
 from coordinator.core.settings import CoreSettings
+from coordinator.core.turn import Turn
 
 START_MS = 2_000  # from a grant until all ranks run
 SAVE_MS = 30_000  # from asking for a checkpoint until it is proven
@@ -69,6 +70,10 @@ class Forecast:
         self._order = 0
         self._sequence = _FIRST_SEQUENCE
         self._reported: dict[str, ObservedLease] = {}
+        for node in [core.state.nodes[node_id] for node_id in core.state.doubt.restored]:
+            Turn(core.state, now_ms, epoch=0).put(
+                replace(node, restored=False), Reason.NODE_CHANGED
+            )
         for lease in list(core.state.leases.values()):
             self._take_on(lease)
 

@@ -23,7 +23,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Order, Queue, Share, StopCause
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
-from coordinator.core.state import DAY_MS, ClusterState
+from coordinator.core.state import DAY_MS, ClusterState, is_doubted
 from coordinator.core.turn import Turn
 
 LOOKS = 256  # attempts that are considered for one job
@@ -53,7 +53,7 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
 def take_room(turn: Turn, job: Job) -> None:
     """Places a job on the devices that were set aside for it, once all are free."""
     state = turn.state
-    if not job.room or state.is_doubted(job):
+    if not job.room or is_doubted(state, job):
         return
     if not all(_is_sound(state, share) for share in job.room):
         turn.edit(job, Reason.ROOM_LOST, room=(), message="")

@@ -232,21 +232,12 @@ class ClusterState:
             self._index_dependencies(job, add=not was_told)
         self._set_job_deadlines(job)
 
-    def may_start(self, job: Job) -> bool:
-        """Whether a job is to be placed as soon as there is room."""
-        return is_eligible(job) and not self.is_doubted(job)
-
-    def is_doubted(self, job: Job) -> bool:
-        """Whether ranks of it may run of which nobody here knows."""
-        holders = self.doubt.holders(job.job_id)
-        return not all(self.fence_after_ms(job) and self.nodes[x].fenced_at_ms for x in holders)
-
     def _wait(self, job: Job) -> None:
         """Lets a job stand in the queue, or not."""
-        may_start = self.may_start(job)
-        if may_start == (job.job_id in self.queue.group_of):
+        eligible = is_eligible(job) and not is_doubted(self, job)
+        if eligible == (job.job_id in self.queue.group_of):
             return
-        if may_start:
+        if eligible:
             self.queue.add(job, self.queue_of(job))
         else:
             self.queue.remove(job.job_id)
@@ -462,6 +453,12 @@ class ClusterState:
 def is_eligible(job: Job) -> bool:
     """Whether a job is among those to be placed."""
     return job.status is JobStatus.QUEUED and not job.not_before_ms and not job.room
+
+
+def is_doubted(state: ClusterState, job: Job) -> bool:
+    """Whether ranks of a job may run of which nobody here knows."""
+    holders = state.doubt.holders(job.job_id)
+    return not all(state.fence_after_ms(job) and state.nodes[x].fenced_at_ms for x in holders)
 
 
 def may_be_preempted(job: Job) -> bool:

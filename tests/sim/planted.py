@@ -51,7 +51,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "a drained node gets jobs": (Edit("coordinator.core.state", "or node.drain or", "or"),),
     "a node out of contact gets jobs": (
-        Edit("coordinator.core.state", " or node.unreachable_since_ms:", ":"),
+        Edit("coordinator.core.state", " or node.unreachable_since_ms or self", " or self"),
     ),
     "a silent node is given up at once": (
         Edit(

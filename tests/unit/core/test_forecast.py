@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from coordinator.core.commands import ObservedLease
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.explain import alter, changes, explain
 from coordinator.core.forecast import START_MS, STOP_MS, Forecast, Limits, settings_for
@@ -169,3 +172,33 @@ def test_nodes_that_take_no_jobs_are_named_where_they_would_help(bench: Bench) -
     found = explain(bench.core.state, bench.job("second"), now_ms=bench.now_ms)
     assert [one.reason for one in found.blockers] == [Reason.DEVICES_BUSY, Reason.DEVICES_AWAY]
     assert found.verdicts[1].reason is Reason.DEVICES_UNHEALTHY
+
+
+def test_a_restored_state_says_that_it_waits_for_nodes_and_forecasts_that_they_are_heard(
+    bench: Bench,
+) -> None:
+    bench.node("n1", 1)
+    bench.submit("first", 1, expected_duration_ms=HOUR_MS)
+    runs(bench, "first")
+    bench.submit("second", 1)
+    core = copy_of(bench)
+    core.load([replace(core.state.nodes["n1"], restored=True)])
+    found = explain(core.state, bench.job("second"), now_ms=bench.now_ms)
+    assert found.blockers[0].reason is Reason.NODES_AWAITED
+    at_ms = Forecast(core, bench.now_ms).run(limits=FAR, wanted="second")
+    assert at_ms == bench.now_ms + HOUR_MS
+
+
+def test_a_job_of_which_a_node_holds_what_nobody_knows_says_so(bench: Bench) -> None:
+    bench.node("n1", 1)
+    bench.node("n2", 1)
+    unknown = ObservedLease(lease_id="next.1.0", epoch=1, state=LeaseState.RUNNING)
+    bench.report("n1", unknown)
+    bench.submit("next", 1)
+    assert bench.job("next").status is JobStatus.QUEUED
+    found = explain(bench.core.state, bench.job("next"), now_ms=bench.now_ms)
+    assert [one.reason for one in found.blockers] == [Reason.LEASES_UNKNOWN]
+    assert {one.node_id: one.reason for one in found.verdicts}["n1"] is Reason.LEASES_UNKNOWN
+    bench.report("n1")
+    bench.schedule()
+    assert bench.job("next").status is JobStatus.SCHEDULING
