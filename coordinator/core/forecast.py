@@ -70,10 +70,9 @@ class Forecast:
         self._order = 0
         self._sequence = _FIRST_SEQUENCE
         self._reported: dict[str, ObservedLease] = {}
-        for node in [core.state.nodes[node_id] for node_id in core.state.doubt.restored]:
-            Turn(core.state, now_ms, epoch=0).put(
-                replace(node, restored=False), Reason.NODE_CHANGED
-            )
+        turn = Turn(core.state, now_ms, epoch=0)
+        for node_id in list(core.state.doubt.restored):
+            turn.put(replace(core.state.nodes[node_id], restored=False), Reason.NODE_CHANGED)
         for lease in list(core.state.leases.values()):
             self._take_on(lease)
 
