@@ -235,12 +235,13 @@ class ClusterState:
     def _wait(self, job: Job) -> None:
         """Lets a job stand in the queue, or not."""
         eligible = is_eligible(job) and not is_doubted(self, job)
-        if eligible == (job.job_id in self.queue.group_of):
-            return
-        if eligible:
-            self.queue.add(job, self.queue_of(job))
-        else:
-            self.queue.remove(job.job_id)
+        if eligible != (job.job_id in self.queue.group_of):
+            if eligible:
+                self.queue.add(job, self.queue_of(job))
+            else:
+                self.queue.remove(job.job_id)
+        elif eligible:
+            self.queue.file_again(job, self.queue_of(job))
 
     def _wait_all(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
