@@ -15,8 +15,9 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
+from buf.validate import validate_pb2
 from gateway.faults import shorten
 
 Convert = Callable[[Any], Any]
@@ -59,8 +60,7 @@ def reader(field: FieldDescriptor) -> Convert:
     if kind in _INTEGERS:
         return _integer(*_INTEGERS[kind], text_allowed=kind in LONG)
     if kind == FieldDescriptor.CPPTYPE_ENUM:
-        assert field.enum_type is not None
-        return _enum(field.enum_type)
+        return _enum(field)
     if kind == FieldDescriptor.CPPTYPE_STRING:
         return _bytes if field.type == FieldDescriptor.TYPE_BYTES else _string
     if kind == FieldDescriptor.CPPTYPE_BOOL:
@@ -150,9 +150,19 @@ def _number(value: Any) -> float:
     raise Refused("must be a number")
 
 
-def _enum(enum: EnumDescriptor) -> Convert:
-    numbers = {value.name: value.number for value in enum.values}
-    known = ", ".join(value.name for value in enum.values if value.number)
+def enum_names(field: FieldDescriptor) -> str:
+    """The values that an enum field takes, for a sentence."""
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    only = getattr(rules.repeated.items.enum if field.is_repeated else rules.enum, "in")
+    assert field.enum_type is not None
+    values = [value for value in field.enum_type.values if value.number]
+    return ", ".join(value.name for value in values if not only or value.number in only)
+
+
+def _enum(field: FieldDescriptor) -> Convert:
+    assert field.enum_type is not None
+    numbers = {value.name: value.number for value in field.enum_type.values}
+    known = enum_names(field)
 
     def convert(value: Any) -> int:
         if type(value) is not str:

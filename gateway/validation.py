@@ -10,6 +10,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.catalog import BadCatalog
 from gateway.faults import MAX_FAULTS, shorten
+from gateway.scalars import enum_names
 
 _validator = protovalidate.Validator()
 
@@ -34,7 +35,7 @@ def violations(message: Any) -> Iterator[tuple[str, str]]:
         path = shorten(".".join(map(_element, elements)))
         text = ""
         if violation.rule_id.startswith("enum."):
-            text = _enum_text(message.DESCRIPTOR, elements, found=found)
+            text = _enum_text(message.DESCRIPTOR, elements)
         about = "key " if violation.for_key else ""
         yield path, text or f"{about}{violation.message}"
 
@@ -47,7 +48,7 @@ def _element(element: Any) -> str:
     return f"{element.field_name}[{text}]"
 
 
-def _enum_text(message: Descriptor | None, elements: Any, *, found: Any) -> str:
+def _enum_text(message: Descriptor | None, elements: Any) -> str:
     """Names what an enum field takes; protovalidate would tell numbers."""
     field: FieldDescriptor | None = None
     for element in elements:
@@ -55,10 +56,4 @@ def _enum_text(message: Descriptor | None, elements: Any, *, found: Any) -> str:
         message = field.message_type if field else None
     if field is None or field.enum_type is None:
         return ""
-    only = found.rule_value if found.proto.rule_id == "enum.in" else None
-    names = ", ".join(
-        value.name
-        for value in field.enum_type.values
-        if value.number and (only is None or value.number in only)
-    )
-    return f"must be one of {names}"
+    return f"must be one of {enum_names(field)}"
