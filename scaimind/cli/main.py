@@ -86,6 +86,10 @@ def _run(argv: list[str], session: Session) -> int:
         return exits.report_fault(fault)
     except typer.Abort:
         return exits.INTERRUPTED
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None  # which click would make the exit code of a failed job
+        raise
     except Exception as error:
         return _report(error, session)
     return code if isinstance(code, int) else exits.OK
