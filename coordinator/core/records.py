@@ -405,6 +405,8 @@ class Request:
     job: Job | None = None  # the answer, as the record was then
     node: Node | None = None
     outcomes: tuple[Outcome, ...] = ()
+    key: Key | None = None
+    salt: str = ""  # what the key's secret can be made from again, by who has the installation's
 
     @property
     def id(self) -> str:

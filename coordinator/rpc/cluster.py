@@ -247,14 +247,14 @@ class ClusterMethods:
         return job is not None and job.tenant_id == call.identity.tenant_id
 
     def _shown(self, job_id: str, call: Call) -> bool:
-        if ADMIN in call.identity.permissions:
+        if call.identity.is_operator:
             return True
         job = self._view.job(job_id)
         return job is not None and job.tenant_id == call.identity.tenant_id
 
     def _sees(self, queue: QueueFigures, call: Call) -> bool:
         identity = call.identity
-        return ADMIN in identity.permissions or identity.tenant_id in queue.live
+        return identity.is_operator or identity.tenant_id in queue.live
 
     def _status(self, node: Node) -> str:
         return node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))
