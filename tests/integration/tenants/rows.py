@@ -79,7 +79,10 @@ def _of_jobs(kind: Any, *changes: dict[str, Any]) -> Row:
 
 
 def _repeats(kind: Any) -> Row:
-    """About each job, without and with request ids, one of which the target has used."""
+    """About each job, without and with request ids, one of which the target has used.
+
+    Only for what is refused: an answer would be remembered for the id.
+    """
     return lambda of: [
         kind(job_id=job_id, request_id=request_id)
         for job_id in of.jobs
@@ -142,20 +145,20 @@ ROWS: dict[str, Row] = {
         api.BatchSubmitJobsRequest(jobs=_submits(of), atomic=atomic) for atomic in (False, True)
     ],
     "GetJob": _of_jobs(api.GetJobRequest),
-    "CancelJob": _repeats(api.CancelJobRequest),
-    "PauseJob": _repeats(api.PauseJobRequest),
-    "ResumeJob": _repeats(api.ResumeJobRequest),
     "UpdateJob": lambda of: [
         api.UpdateJobRequest(job_id=job_id, priority=7, request_id=request_id)
         for job_id in of.jobs
         for request_id in ("", "mine", of.request_id)
     ],
     "ActOnJobs": lambda of: [
-        api.ActOnJobsRequest(action=action, request_id=request_id, validate_only=check, **where)
+        api.ActOnJobsRequest(action=action, validate_only=check, **where)
         for action in (api.ActOnJobsRequest.PAUSE, api.ActOnJobsRequest.CANCEL)
-        for check, request_id in ((True, ""), (False, ""), (False, of.request_id))
+        for check in (True, False)
         for where in _selectors(of)
     ],
+    "CancelJob": _repeats(api.CancelJobRequest),
+    "PauseJob": _repeats(api.PauseJobRequest),
+    "ResumeJob": _repeats(api.ResumeJobRequest),
     "RetryJob": _repeats(api.RetryJobRequest),
     "ExplainJob": _of_jobs(api.ExplainJobRequest),
     "GetJobMetrics": _of_jobs(api.GetJobMetricsRequest),
@@ -190,7 +193,7 @@ ROWS: dict[str, Row] = {
         api.GetDataCacheRequest(),
         api.GetDataCacheRequest(node_id=NODE),
     ],
-    "DrainNode": lambda of: [api.DrainNodeRequest(node_id=NODE, request_id=of.request_id)],
+    "DrainNode": lambda of: [api.DrainNodeRequest(node_id=NODE)],
     "EnableNode": lambda of: [api.EnableNodeRequest(node_id=NODE)],
     "RemoveNode": lambda of: [api.RemoveNodeRequest(node_id=NODE)],
     "CreateKey": lambda of: [
