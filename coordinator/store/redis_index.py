@@ -28,12 +28,13 @@ _LENGTH = struct.Struct(">I")
 
 def mark(job: Job) -> bytes:
     """How a job stands in the indexes: as commit.lua reads it."""
-    run = parts(job.tenant_id, str(job.status))
+    tenant_id, status = job.tenant_id, str(job.status)
+    run = parts(tenant_id, status)
     job_id = job.job_id.encode()
-    texts = [run + part(value(job)) + job_id for value in ORDERS.values()]
-    created_at = part(job.created_at_ms)
-    for label in labels_of(job).items():
-        texts.append(parts(job.tenant_id, *label, str(job.status)) + created_at + job_id)
+    texts = [run + part(order(job)) + job_id for order in ORDERS.values()]
+    place = part(job.created_at_ms) + job_id
+    for key, value in labels_of(job).items():
+        texts.append(parts(tenant_id, key, value, status) + place)
     return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
 
 
