@@ -84,6 +84,7 @@ WRITERS = (
     (Kind.NODE, "unreachable since", "the core"),
     (Kind.KEY, "all", "an admin"),
     (Kind.REQUEST, "all", "the core, once, with the answer"),
+    (Kind.MIX, "all", "the core, every so many submits"),
     (Kind.DOCUMENT, "all", "its user, once, by submitting the job"),
 )
 

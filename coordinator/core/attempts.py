@@ -24,7 +24,6 @@ from coordinator.core.records import (
     Lease,
     LeaseAction,
     LeaseState,
-    Share,
     StopCause,
 )
 from coordinator.core.retry import NODE_LOST, Backoff, ended_well, judge
@@ -37,10 +36,7 @@ DEPENDENCY_FAILURE = "CONFIG"
 def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
     """Gives a waiting job its devices: a new attempt, one lease per node."""
     number = job.attempt.number + 1 if job.attempt else 1
-    shares = tuple(
-        Share(node_id=spot.node_id, device_ids=spot.device_ids, device_type=spot.device_type)
-        for spot in placement
-    )
+    shares = tuple(spot.share() for spot in placement)
     attempt = Attempt(number=number, shares=shares, granted_at_ms=turn.now_ms)
     job = turn.move(job, Reason.PLACED, attempt=attempt)
     first_rank = 0
@@ -55,6 +51,7 @@ def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
             attempt=number,
             node_id=spot.node_id,
             device_ids=spot.device_ids,
+            thousandths=spot.thousandths,
             cpu_count=part.cpu_count,
             memory_bytes=part.memory_bytes,
             disk_bytes=part.disk_bytes,

@@ -1,10 +1,14 @@
-"""An index of devices: which nodes have how many, by class, label and count.
+"""An index of what nodes have: which of them hold so many devices, by class, label and what is left.
 
-Theory of operation. The devices of one node that are alike (type and memory) form a pool; pools of
-equal class and equal free count lie in one bucket, sorted by node id. The tightest pool that holds a
-gang is then found by looking at a few buckets, not at the cluster. Labels are indexed too: each pool is
-filed once under no label and once under each label of its node, so a selector narrows the search
-instead of filtering it.
+Theory of operation. The devices of one node that are alike (type and memory) form a pool: some are
+whole, of others a part is free. Nodes whose pools look alike have equal forms, and lie in one bucket of a
+shelf: a form says how many devices are whole, what is left of the others, and how much of the machine is
+left, in steps. There are as many forms as there are different looks, however many nodes there are, so a
+search that asks every form once does not grow with the cluster. Within a bucket nodes that are exactly
+equal lie together, so that what one of them cannot hold is asked of none of the others.
+
+Labels are indexed too: each pool is filed once under no label and once under each label of its node, so a
+selector narrows the search instead of filtering it.
 
 The same class serves twice: filled with what is free now it places jobs, filled with everything that
 nodes offer it tells whether a job could ever run.
@@ -13,84 +17,100 @@ nodes offer it tells whether a job could ever run.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from coordinator.core.records import Demand, Device, Pairs
+from coordinator.core.fragments import Fragments
+from coordinator.core.records import WHOLE, Demand, Pairs
+from coordinator.core.room import DeviceClass, Exact, Form, Look, Room, exact_of, form_of, look_of
 
 Label = tuple[str, str] | None
 ANY: Label = None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class DeviceClass:
-    """Devices that are alike to the scheduler."""
+class Bucket:
+    """Nodes of one form, those that are exactly equal together, each lot sorted by node id."""
 
-    type: str
-    memory_bytes: int
+    __slots__ = ("exacts", "nodes")
 
+    def __init__(self) -> None:
+        self.exacts: list[Exact] = []
+        self.nodes: dict[Exact, list[str]] = {}
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What one node has: device ids per class in the order of use, and the machine's own resources."""
+    def add(self, exact: Exact, node_id: str) -> None:
+        found = self.nodes.get(exact)
+        if found is None:
+            found = self.nodes[exact] = []
+            insort(self.exacts, exact)
+        insort(found, node_id)
 
-    labels: Pairs
-    pools: tuple[tuple[DeviceClass, tuple[str, ...]], ...]
-    cpu_count: int
-    memory_bytes: int
-    disk_bytes: int
+    def remove(self, exact: Exact, node_id: str) -> None:
+        found = self.nodes[exact]
+        del found[bisect_left(found, node_id)]
+        if not found:
+            del self.nodes[exact]
+            del self.exacts[bisect_left(self.exacts, exact)]
 
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Devices of one class on one node."""
-
-    node_id: str
-    device_ids: tuple[str, ...]
+    def node_ids(self) -> Iterator[str]:
+        """All of them, tightest first, then by id."""
+        for exact in self.exacts:
+            yield from self.nodes[exact]
 
 
 class Shelf:
-    """Pools of one class under one label, in buckets by their number of devices."""
+    """Pools of one class under one label, in buckets by their form."""
 
     def __init__(self) -> None:
-        self.counts: list[int] = []  # sorted numbers of devices for which a bucket exists
-        self.buckets: dict[int, list[str]] = {}
-        self.device_count = 0
+        self.forms: list[Form] = []  # sorted: the tightest first
+        self.buckets: dict[Form, Bucket] = {}
+        self.node_counts: dict[int, int] = {}  # number of whole devices → nodes that have so many
+        self.device_count = 0  # of which anything is free
 
-    def add(self, node_id: str, count: int) -> None:
-        bucket = self.buckets.get(count)
+    def add(self, node_id: str, form: Form, *, exact: Exact) -> None:
+        bucket = self.buckets.get(form)
         if bucket is None:
-            bucket = self.buckets[count] = []
-            insort(self.counts, count)
-        insort(bucket, node_id)
-        self.device_count += count
+            bucket = self.buckets[form] = Bucket()
+            insort(self.forms, form)
+        bucket.add(exact, node_id)
+        self._count(form.look, 1)
 
-    def remove(self, node_id: str, count: int) -> None:
-        bucket = self.buckets[count]
-        del bucket[bisect_left(bucket, node_id)]
-        if not bucket:
-            del self.buckets[count]
-            del self.counts[bisect_left(self.counts, count)]
-        self.device_count -= count
+    def remove(self, node_id: str, form: Form, *, exact: Exact) -> None:
+        bucket = self.buckets[form]
+        bucket.remove(exact, node_id)
+        if not bucket.exacts:
+            del self.buckets[form]
+            del self.forms[bisect_left(self.forms, form)]
+        self._count(form.look, -1)
 
-    def tightest(self, least: int) -> Iterator[str]:
-        """Nodes with at least `least` devices, fewest first, then by id."""
-        for count in self.counts[bisect_left(self.counts, least) :]:
-            yield from self.buckets[count]
-
-    def fullest(self, least: int) -> Iterator[tuple[str, int]]:
-        """Nodes with at least `least` devices and how many, most first, then by id."""
-        for count in reversed(self.counts[bisect_left(self.counts, least) :]):
-            for node_id in self.buckets[count]:
-                yield node_id, count
+    def with_whole(self, least: int) -> list[Form]:
+        """The forms with at least `least` whole devices, fewest first, then tightest."""
+        return self.forms[bisect_left(self.forms, least, key=_whole_count) :]
 
     def rank_count(self, unit: int) -> int:
         """How many groups of `unit` devices there are, each on one node."""
-        return sum((count // unit) * len(self.buckets[count]) for count in self.counts)
+        return sum((count // unit) * nodes for count, nodes in self.node_counts.items())
 
     def node_count(self, least: int) -> int:
-        """How many nodes have at least `least` devices."""
-        return sum(len(self.buckets[c]) for c in self.counts[bisect_left(self.counts, least) :])
+        """How many nodes have at least `least` whole devices."""
+        return sum(nodes for count, nodes in self.node_counts.items() if count >= least)
+
+    def free_counts(self, thousandths: int) -> dict[int, int]:
+        """Number of devices of which so much is free → nodes that have so many."""
+        if thousandths == WHOLE:
+            return self.node_counts
+        found: dict[int, int] = {}
+        for form, bucket in self.buckets.items():
+            for exact, node_ids in bucket.nodes.items():
+                count = form.look.whole_count + sum(part >= thousandths for part in exact.parts)
+                found[count] = found.get(count, 0) + len(node_ids)
+        return found
+
+    def _count(self, look: Look, sign: int) -> None:
+        self.device_count += sign * (look.whole_count + len(look.parts))
+        nodes = self.node_counts.get(look.whole_count, 0) + sign
+        if nodes:
+            self.node_counts[look.whole_count] = nodes
+        else:
+            del self.node_counts[look.whole_count]
 
 
 EMPTY = Shelf()
@@ -100,10 +120,12 @@ class Capacity:
     """Rooms of nodes, and the shelves on which their pools are found."""
 
     def __init__(self) -> None:
+        self.fragments = Fragments()  # what a search for room goes by
+        self.searched_by: object = None  # from what that follows
         self.rooms: dict[str, Room] = {}
         self.shelves: dict[tuple[DeviceClass, Label], Shelf] = {}
         self.classes: list[DeviceClass] = []  # that have a pool, sorted
-        self.devices_by_type: dict[str, int] = {}
+        self.devices_by_type: dict[str, int] = {}  # of which anything is free
         self.known_fits: set[Demand] = set()  # a memo: demands that fit as things are
 
     def put(self, node_id: str, room: Room | None) -> None:
@@ -116,13 +138,10 @@ class Capacity:
             self._file(node_id, room, sign=1)
         self.known_fits.clear()
 
-    def pool(self, node_id: str, device_class: DeviceClass) -> Pool:
-        """The node's devices of a class; empty where it has none."""
-        room = self.rooms.get(node_id)
-        for found, device_ids in room.pools if room else ():
-            if found == device_class:
-                return Pool(node_id, device_ids)
-        return Pool(node_id, ())
+    def search_by(self, fragments: Fragments, *, basis: object) -> None:
+        """Lets searches go by these, which follow from the basis."""
+        self.fragments = fragments
+        self.searched_by = basis
 
     def shelf(self, device_class: DeviceClass, selector: Pairs) -> Shelf:
         """Where to look for a class: under the rarest of the labels asked for, or under none."""
@@ -133,14 +152,12 @@ class Capacity:
 
     def may_hold(self, demand: Demand) -> bool:
         """Whether there are devices enough at all; a cheap no."""
-        if demand.device_type:
-            return self.devices_by_type.get(demand.device_type, 0) >= demand.device_count
-        return any(count >= demand.device_count for count in self.devices_by_type.values())
+        types = demand.device_types or self.devices_by_type
+        return any(self.devices_by_type.get(one, 0) >= demand.device_count for one in types)
 
     def classes_for(self, demand: Demand) -> Iterator[tuple[str, list[DeviceClass]]]:
         """Per device type that the demand accepts: its classes with memory enough, least first."""
-        types = [demand.device_type] if demand.device_type else sorted(self.devices_by_type)
-        for device_type in types:
+        for device_type in demand.device_types or sorted(self.devices_by_type):
             found = [
                 one
                 for one in self.classes
@@ -150,18 +167,21 @@ class Capacity:
                 yield device_type, found
 
     def _file(self, node_id: str, room: Room, *, sign: int) -> None:
-        for device_class, device_ids in room.pools:
-            count = len(device_ids)
+        looks = [(pool.device_class, look_of(pool)) for pool in room.pools]
+        for number, (device_class, look) in enumerate(looks):
+            count = look.whole_count + len(look.parts)
             total = self.devices_by_type.get(device_class.type, 0) + sign * count
             if total:
                 self.devices_by_type[device_class.type] = total
             else:
                 del self.devices_by_type[device_class.type]
+            form = form_of(room, look, others=(*looks[:number], *looks[number + 1 :]))
+            exact = exact_of(room, room.pools[number])
             for label in (ANY, *room.labels):
                 if sign > 0:
-                    self._shelve(device_class, label).add(node_id, count)
+                    self._shelve(device_class, label).add(node_id, form, exact=exact)
                 else:
-                    self._unshelve(device_class, label, node_id=node_id, count=count)
+                    self._unshelve(device_class, label, node_id=node_id, form=form, exact=exact)
 
     def _shelve(self, device_class: DeviceClass, label: Label) -> Shelf:
         shelf = self.shelves.get((device_class, label))
@@ -172,22 +192,15 @@ class Capacity:
         return shelf
 
     def _unshelve(
-        self, device_class: DeviceClass, label: Label, *, node_id: str, count: int
+        self, device_class: DeviceClass, label: Label, *, node_id: str, form: Form, exact: Exact
     ) -> None:
         shelf = self.shelves[device_class, label]
-        shelf.remove(node_id, count)
-        if not shelf.counts:
+        shelf.remove(node_id, form, exact=exact)
+        if not shelf.forms:
             del self.shelves[device_class, label]
             if label == ANY:
                 self.classes.remove(device_class)
 
 
-def pools_of(devices: Iterable[Device]) -> tuple[tuple[DeviceClass, tuple[str, ...]], ...]:
-    """Devices grouped into classes; by class, then by index on the node."""
-    groups: dict[DeviceClass, list[Device]] = {}
-    for device in devices:
-        groups.setdefault(DeviceClass(device.type, device.memory_bytes), []).append(device)
-    return tuple(
-        (one, tuple(d.device_id for d in sorted(groups[one], key=lambda d: (d.index, d.device_id))))
-        for one in sorted(groups)
-    )
+def _whole_count(form: Form) -> int:
+    return form.look.whole_count

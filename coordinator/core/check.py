@@ -6,7 +6,16 @@ from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
 from coordinator.core.order import turn_of
-from coordinator.core.records import Job, JobStatus, LeaseAction, StopCause, node_key_id
+from coordinator.core.records import (
+    WHOLE,
+    Job,
+    JobStatus,
+    LeaseAction,
+    Share,
+    StopCause,
+    node_key_id,
+)
+from coordinator.core.room import exact_of, form_of, look_of
 from coordinator.core.state import (
     ClusterState,
     is_doubted,
@@ -25,6 +34,7 @@ def check_invariants(state: ClusterState) -> None:
         _check_job(state, job)
     _check_queue(state)
     _check_room(state)
+    _check_mix(state)
     _check_capacity(state)
     _check_deadlines(state)
     for key in state.keys.values():
@@ -33,7 +43,7 @@ def check_invariants(state: ClusterState) -> None:
 
 
 def _check_devices(state: ClusterState) -> None:
-    holder: dict[tuple[str, str], str] = {}
+    taken: dict[tuple[str, str], int] = {}
     for lease in state.leases.values():
         if lease.is_ended:
             continue
@@ -44,8 +54,8 @@ def _check_devices(state: ClusterState) -> None:
         )
         for device_id in lease.device_ids:
             key = (lease.node_id, device_id)
-            ensure(key not in holder, "a device is in one lease", key, lease, holder.get(key))
-            holder[key] = lease.lease_id
+            taken[key] = taken.get(key, 0) + lease.thousandths
+            ensure(taken[key] <= WHOLE, "no device is given away twice", key, lease)
 
 
 def _check_leases(state: ClusterState) -> None:
@@ -87,6 +97,8 @@ def _check_job(state: ClusterState, job: Job) -> None:
         ensure(any(not lease.is_over for lease in leases), "an ended attempt is concluded", id)
         held = sum(len(lease.device_ids) for lease in leases)
         ensure(held == job.demand.device_count, "a gang has all of its devices", id)
+        same = all(lease.thousandths == job.demand.thousandths for lease in leases)
+        ensure(same, "a job has as much of a device as it asked for", id)
         ranks = sum(lease.local_world_size for lease in leases)
         ensure(ranks * job.demand.devices_per_rank == held, "a gang has all of its ranks", id)
     elif not job.is_final:
@@ -134,7 +146,7 @@ def _check_queue(state: ClusterState) -> None:
 
 
 def _check_room(state: ClusterState) -> None:
-    kept: dict[tuple[str, str], str] = {}
+    kept: dict[tuple[str, str], Share] = {}
     for job in state.jobs.values():
         for share in job.room:
             ensure(
@@ -145,21 +157,33 @@ def _check_room(state: ClusterState) -> None:
             for device_id in share.device_ids:
                 key = share.node_id, device_id
                 ensure(key not in kept, "a device is set aside once", key, kept.get(key))
-                kept[key] = job.job_id
+                kept[key] = share
         filed = job.job_id in state.running.filed
         ensure(filed == may_be_preempted(job), "what may be preempted is filed", job.job_id)
     count = sum(len(jobs) for jobs in state.kept.values())
     shares = sum(len(job.room) for job in state.jobs.values())
     ensure(count == shares, "nothing else is set aside", count, shares)
+    _check_kept(state, kept)
+
+
+def _check_kept(state: ClusterState, kept: dict[tuple[str, str], Share]) -> None:
+    taken = {key: share.thousandths for key, share in kept.items()}
     for lease in state.leases.values():
-        if not lease.is_ended and lease.action is LeaseAction.RUN:
-            for device_id in lease.device_ids:
-                waits = kept.get((lease.node_id, device_id))
-                job = state.jobs[lease.job_id]
-                asked = job.attempt is not None and job.attempt.ask is not None
-                ensure(
-                    waits is None or asked, "only what stops is set aside", lease.lease_id, waits
-                )
+        if lease.is_ended or lease.action is not LeaseAction.RUN:
+            continue
+        attempt = state.jobs[lease.job_id].attempt
+        asked = attempt is not None and attempt.ask is not None
+        for device_id in lease.device_ids:
+            key = lease.node_id, device_id
+            if key in taken and not asked:
+                taken[key] += lease.thousandths
+                within = taken[key] <= WHOLE
+                ensure(within, "only what stops is set aside", lease.lease_id, kept[key])
+
+
+def _check_mix(state: ClusterState) -> None:
+    new = {id for id, job in state.jobs.items() if job.sequence > state.mix.through_sequence}
+    ensure(new == set(state.unlearnt), "what is not learnt yet is known")
 
 
 def _check_capacity(state: ClusterState) -> None:
@@ -172,14 +196,20 @@ def _check_capacity(state: ClusterState) -> None:
         by_type: dict[str, int] = {}
         for node_id, room in capacity.rooms.items():
             ensure(node_id in state.nodes, "a room belongs to a node", node_id)
-            for device_class, ids in room.pools:
-                by_type[device_class.type] = by_type.get(device_class.type, 0) + len(ids)
+            looks = [(pool.device_class, look_of(pool)) for pool in room.pools]
+            for pool, (device_class, look) in zip(room.pools, looks, strict=True):
+                count = len(pool.device_ids) + len(pool.parts)
+                by_type[device_class.type] = by_type.get(device_class.type, 0) + count
+                others = tuple(one for one in looks if one[0] != device_class)
+                form = form_of(room, look, others=others)
                 for label in (ANY, *room.labels):
-                    shelf = capacity.shelves[device_class, label]
-                    ensure(node_id in shelf.buckets[len(ids)], "a pool is on its shelf", node_id)
+                    lots = capacity.shelves[device_class, label].buckets[form].nodes
+                    is_there = node_id in lots[exact_of(room, pool)]
+                    ensure(is_there, "a pool is on its shelf", node_id)
                     filed += 1
+        shelves = capacity.shelves.values()
         shelved = sum(
-            len(bucket) for shelf in capacity.shelves.values() for bucket in shelf.buckets.values()
+            len(list(bucket.node_ids())) for shelf in shelves for bucket in shelf.buckets.values()
         )
         ensure(filed == shelved, "a shelf has nothing else", filed, shelved)
         ensure(by_type == capacity.devices_by_type, "devices are counted by type", by_type)

@@ -28,7 +28,6 @@ from coordinator.core.commands import (
     PreemptJob,
     PutKey,
     PutQueue,
-    Recall,
     Recover,
     RemoveNode,
     Renew,
@@ -45,11 +44,10 @@ from coordinator.core.drain import drain, enable
 from coordinator.core.hold import pause, preempt, resume
 from coordinator.core.invariants import ensure
 from coordinator.core.join import join
-from coordinator.core.keys import put_key
 from coordinator.core.loss import remove
+from coordinator.core.mix import look_again
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Record, Request
-from coordinator.core.requests import recall
 from coordinator.core.schedule import schedule
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
@@ -90,6 +88,7 @@ class Core:
         look_ms = self._next_look_ms()
         if look_ms is None or look_ms > now_ms:
             return NOTHING
+        look_again(self.state)
         turn = Turn(self.state, now_ms, epoch=self._epoch)
         schedule(turn, self.settings)
         return turn.decision()
@@ -150,12 +149,11 @@ class Core:
             case JoinNode():
                 return join(turn, command, settings=self.settings)
             case PutKey():
-                return put_key(turn, command, settings=self.settings)
+                turn.put(command.key, Reason.KEY_CHANGED)
+                return Reply(key=command.key)
             case PutQueue():
                 turn.put(command.queue, Reason.QUEUE_CHANGED)
                 return Reply(queue=command.queue)
-            case Recall():
-                return recall(self.state, command.caller) or Reply()
             case Tick():
                 tick(turn, self.settings)
                 return Reply()

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from coordinator.core.capacity import Capacity, Room, pools_of
+from coordinator.core.capacity import Capacity
 from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, Device, Job, JobStatus, Node
+from coordinator.core.room import Room
 from coordinator.core.state import ClusterState, is_doubted
 from coordinator.core.turn import Turn
 
@@ -169,9 +170,9 @@ def _free(capacity: Capacity, demand: Demand) -> tuple[int, int]:
     total = largest = 0
     for _, classes in capacity.classes_for(demand):
         for one in classes:
-            shelf = capacity.shelf(one, demand.node_selector)
-            total += shelf.device_count
-            largest = max(largest, shelf.counts[-1] if shelf.counts else 0)
+            on_nodes = capacity.shelf(one, demand.node_selector).free_counts(demand.thousandths)
+            total += sum(count * nodes for count, nodes in on_nodes.items())
+            largest = max(largest, *on_nodes, 0)
     return total, largest
 
 
@@ -182,21 +183,9 @@ def _away(state: ClusterState) -> dict[str, Room]:
         out = node.drain is not None or node.unreachable_since_ms
         if not out and all(device.healthy for device in node.offer.devices):
             continue
-        taken = {
-            device_id
-            for lease in state.leases_on(node_id)
-            if not lease.is_ended
-            for device_id in lease.device_ids
-        }
-        devices = [one for one in node.offer.devices if one.device_id not in taken]
-        if devices:
-            found[node_id] = Room(
-                labels=node.offer.labels,
-                pools=pools_of(devices),
-                cpu_count=node.offer.cpu_count,
-                memory_bytes=node.offer.memory_bytes,
-                disk_bytes=node.offer.disk_bytes,
-            )
+        room = state.free_room(node_id, anyway=True)
+        if room is not None:
+            found[node_id] = room
     return found
 
 
@@ -210,14 +199,15 @@ def _ahead(state: ClusterState, job: Job) -> tuple[int, int]:
     """(jobs before it in its queue, those of them that could take devices that it accepts)."""
     queue = state.queue_of(job)
     own = turn_of(job, queue)
+    types = set(job.demand.device_types)
     ahead = rivals = 0
     for job_id in state.queue.group_of:
         other = state.jobs[job_id]
         if other.queue_name != job.queue_name or turn_of(other, queue) >= own:
             continue
         ahead += 1
-        types = {job.demand.device_type, other.demand.device_type}
-        rivals += len(types) == 1 or "" in types
+        theirs = other.demand.device_types
+        rivals += not types or not theirs or not types.isdisjoint(theirs)
     return ahead, rivals
 
 
@@ -239,7 +229,8 @@ def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> 
     missing = [f"{k}={v}" for k, v in demand.node_selector if labels.get(k) != v]
     if missing:
         return no(Reason.LABELS_MISSING, f"it does not carry {', '.join(missing)}")
-    fitting = [one for one in node.offer.devices if demand.device_type in ("", one.type)]
+    accepted = demand.device_types
+    fitting = [one for one in node.offer.devices if not accepted or one.type in accepted]
     if not fitting:
         types = ", ".join(sorted({one.type for one in node.offer.devices})) or "none"
         return no(Reason.DEVICE_TYPE_MISSING, f"its devices are {types}")
@@ -267,8 +258,7 @@ def _verdict_of_room(
         text = f"{len(fitting) - len(healthy)} of its {len(fitting)} fitting devices are unhealthy"
         return Verdict(node.node_id, Reason.DEVICES_UNHEALTHY, text)
     room = state.free.rooms.get(node.node_id)
-    ids = {one for _, pool in room.pools for one in pool} if room else set()
-    free = len(ids & healthy)
+    free = len(room.devices_with(demand.thousandths) & healthy) if room else 0
     if room is None or free < needed:
         text = f"{free} of its {len(fitting)} fitting devices are free, {needed} are needed"
         return Verdict(node.node_id, Reason.DEVICES_BUSY, text)

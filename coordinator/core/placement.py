@@ -1,10 +1,11 @@
 """Where a gang fits: a pure question to an index of capacity.
 
 All devices at once or nothing; one device type for the whole gang; a rank's devices on one node. With
-`node_count` an equal share on each of so many nodes, without it as few nodes as fit. Among nodes that
-fit the tightest is taken, so that large holes stay whole; ties go to the lower node id. How full a node
-is counts by its devices: where CPU, memory or disk run out first, a gang still finds room wherever there
-is room, but perhaps on more nodes than the fewest.
+`node_count` an equal share on each of so many nodes, without it as few nodes as fit. A share of a device
+is taken of one device. Among nodes that fit one is taken that gets least fragmented by it (`fragments.py`);
+of those that are equal in that the tightest, and then the one with the lower id. How full a node is counts
+by its devices: where CPU, memory or disk run out first, a gang still finds room wherever there is room,
+but perhaps on more nodes than the fewest.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from coordinator.core.capacity import Capacity, DeviceClass, Room, Shelf
-from coordinator.core.records import Demand
+from coordinator.core.capacity import Bucket, Capacity, Shelf
+from coordinator.core.fragments import NEVER, Growth, Need
+from coordinator.core.records import WHOLE, Demand, Share
+from coordinator.core.room import DeviceClass, Exact, Form, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,22 @@ class Spot:
     device_type: str
     device_ids: tuple[str, ...]
     rank_count: int
+    thousandths: int = WHOLE  # of each device
+
+    @classmethod
+    def of(cls, share: Share, *, unit: int) -> Spot:
+        """From what is kept, for ranks of `unit` devices."""
+        ranks = len(share.device_ids) // unit
+        return cls(share.node_id, share.device_type, share.device_ids, ranks, share.thousandths)
+
+    def share(self) -> Share:
+        """As an attempt keeps it."""
+        return Share(
+            node_id=self.node_id,
+            device_ids=self.device_ids,
+            device_type=self.device_type,
+            thousandths=self.thousandths,
+        )
 
 
 MOST_KNOWN_FITS = 10_000
@@ -56,6 +75,18 @@ def node_share(demand: Demand, ranks: int) -> NodeShare:
     )
 
 
+def need_of(demand: Demand, ranks: int) -> Need:
+    """What `ranks` of the job's ranks take of one node."""
+    share = node_share(demand, ranks)
+    return Need(
+        ranks * demand.devices_per_rank,
+        demand.thousandths,
+        share.cpu_count,
+        share.memory_bytes,
+        share.disk_bytes,
+    )
+
+
 def place(capacity: Capacity, demand: Demand, *, avoid: str = "") -> Placement | None:
     """Finds room for the whole gang; None where there is none.
 
@@ -70,28 +101,49 @@ def place(capacity: Capacity, demand: Demand, *, avoid: str = "") -> Placement |
     return _place(capacity, demand, avoid="")
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A placement, and how much more fragmented the nodes get by it."""
+
+    spots: Placement
+    amount: int
+
+    def order(self) -> tuple[int, int, str]:
+        """The least is the best."""
+        return len(self.spots), self.amount, self.spots[0].device_type
+
+
 def _place(capacity: Capacity, demand: Demand, *, avoid: str) -> Placement | None:
     candidates = [
         found
-        for device_type, classes in capacity.classes_for(demand)
+        for _, classes in capacity.classes_for(demand)
         if (found := _place_type(capacity, demand, classes=classes, avoid=avoid)) is not None
     ]
-    # several types fit only where the job named none: the fewest nodes, then the type's name
-    return min(candidates, key=lambda one: (len(one), one[0].device_type), default=None)
+    # several types fit only where the job accepts several
+    best = min(candidates, key=_Found.order, default=None)
+    return best.spots if best else None
 
 
 def _place_type(
     capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: str
-) -> Placement | None:
+) -> _Found | None:
     ranks = rank_count(demand)
-    unit = demand.devices_per_rank
     search = _Search(capacity, demand, classes=classes, avoid=avoid)
     if demand.node_count:
         if ranks % demand.node_count:
             return None
-        return search.equal(demand.node_count, ranks // demand.node_count)
-    found = search.equal(1, ranks)
-    return found if found or ranks == 1 else search.fewest(ranks, unit)
+        found = search.equal(demand.node_count, ranks // demand.node_count)
+    else:
+        found = search.equal(1, ranks)
+        if not found and ranks > 1:
+            found = search.fewest(ranks)
+    if not found:
+        return None
+    amount = sum(growth.amount for _, growth in found.values())
+    return _Found(tuple(found[node_id][0] for node_id in sorted(found)), amount)
+
+
+_Chosen = dict[str, tuple[Spot, Growth]]
 
 
 class _Search:
@@ -107,87 +159,126 @@ class _Search:
             (one, capacity.shelf(one, demand.node_selector)) for one in classes
         ]
         self._avoid = avoid
-        self._plain = not (
-            demand.node_selector or demand.cpu_count or demand.memory_bytes or demand.disk_bytes
-        )
+        self._selective = len(demand.node_selector) > 1  # a shelf is under one label
 
-    def equal(self, nodes: int, ranks: int) -> Placement | None:
-        """`ranks` on each of `nodes` nodes, the tightest ones."""
-        devices = ranks * self._unit
-        if sum(shelf.node_count(devices) for _, shelf in self._shelves) < nodes:
-            return None
-        chosen: dict[str, Spot] = {}
-        for device_class, shelf in self._shelves:
-            for node_id in shelf.tightest(devices):
-                if node_id not in chosen and self._accepts(node_id, ranks):
-                    chosen[node_id] = self._spot(node_id, device_class, ranks=ranks)
-                    if len(chosen) == nodes:
-                        return _in_order(chosen)
-        return None
+    def equal(self, nodes: int, ranks: int) -> _Chosen | None:
+        """`ranks` on each of `nodes` nodes, those that get least fragmented."""
+        if self._demand.thousandths == WHOLE:
+            devices = ranks * self._unit
+            if sum(shelf.node_count(devices) for _, shelf in self._shelves) < nodes:
+                return None
+        chosen: _Chosen = {}
+        return chosen if self._choose(ranks, chosen, nodes=nodes) else None
 
-    def fewest(self, ranks: int, unit: int) -> Placement | None:
-        """All ranks on as few nodes as fit: the fullest ones, and the tightest for what is left."""
-        if sum(shelf.rank_count(unit) for _, shelf in self._shelves) < ranks:
+    def fewest(self, ranks: int) -> _Chosen | None:
+        """All ranks on as few nodes as fit: the fullest ones, and the best for what is left."""
+        if sum(shelf.rank_count(self._unit) for _, shelf in self._shelves) < ranks:
             return None
-        chosen: dict[str, Spot] = {}
+        chosen: _Chosen = {}
         left = ranks
-        for node_id, device_class, room in self._fullest(unit):
+        for node_id, device_class, room in self._fullest():
             if node_id in chosen:
                 continue
-            if room >= left:
-                rest = self._tightest_for(left, chosen)
-                if rest is not None:
-                    chosen[rest.node_id] = rest
-                    return _in_order(chosen)
+            if room >= left and self._choose(left, chosen, nodes=1):
+                return chosen
             taken = self._most(node_id, min(room, left))
             if taken:
-                chosen[node_id] = self._spot(node_id, device_class, ranks=taken)
+                chosen[node_id] = self._take(node_id, device_class, ranks=taken), NEVER
                 left -= taken
                 if not left:
-                    return _in_order(chosen)
+                    return chosen
         return None
 
-    def _fullest(self, unit: int) -> Iterator[tuple[str, DeviceClass, int]]:
-        """(node, class, ranks that its devices hold), most devices first, then by node id."""
-        streams = [
-            ((-count, node_id, one) for node_id, count in shelf.fullest(unit))
-            for one, shelf in self._shelves
-        ]
-        for negative, node_id, device_class in heapq.merge(*streams):
-            yield node_id, device_class, -negative // unit
-
-    def _tightest_for(self, ranks: int, chosen: dict[str, Spot]) -> Spot | None:
+    def _choose(self, ranks: int, chosen: _Chosen, *, nodes: int) -> bool:
+        """Adds so many nodes with `ranks` on each, the best ones; whether there were so many."""
+        need = need_of(self._demand, ranks)
         for device_class, shelf in self._shelves:
-            for node_id in shelf.tightest(ranks * self._unit):
-                if node_id not in chosen and self._accepts(node_id, ranks):
-                    return self._spot(node_id, device_class, ranks=ranks)
-        return None
+            for growth, form in self._ranked(device_class, shelf, need=need):
+                for node_id in self._holding(shelf.buckets[form], form, need=need):
+                    if node_id in chosen:
+                        continue
+                    spot = self._take(node_id, device_class, ranks=ranks, part=growth.part)
+                    chosen[node_id] = spot, growth
+                    nodes -= 1
+                    if not nodes:
+                        return True
+        return False
+
+    def _ranked(
+        self, device_class: DeviceClass, shelf: Shelf, *, need: Need
+    ) -> Iterator[tuple[Growth, Form]]:
+        """Forms that may hold the need, best first, the tightest of those that are equally good."""
+        fragments = self._capacity.fragments
+        known = fragments.growths(device_class, need)
+        ranked: list[tuple[int, int, int]] = []
+        whole = need.thousandths == WHOLE
+        forms = shelf.with_whole(need.device_count) if whole else shelf.forms
+        for number, form in enumerate(forms):
+            growth = known.get(form)
+            if growth is None:
+                growth = known[form] = fragments.growth(device_class, form, need=need)
+            if growth is not NEVER:
+                ranked.append((growth.amount, growth.left, number))
+        heapq.heapify(ranked)
+        while ranked:
+            form = forms[heapq.heappop(ranked)[2]]
+            yield known[form], form
+
+    def _holding(self, bucket: Bucket, form: Form, *, need: Need) -> Iterator[str]:
+        """Nodes of a bucket that hold the need, tightest first."""
+        for exact in bucket.exacts:
+            if _holds(exact, form, need=need):
+                for node_id in bucket.nodes[exact]:
+                    if self._accepts(node_id):
+                        yield node_id
+
+    def _fullest(self) -> Iterator[tuple[str, DeviceClass, int]]:
+        """(node, class, ranks that its devices hold), most devices first."""
+        streams = [self._by_count(one, shelf) for one, shelf in self._shelves]
+        for count, node_id, device_class in heapq.merge(*streams, key=_most_first):
+            if self._accepts(node_id):
+                yield node_id, device_class, count // self._unit
+
+    def _by_count(
+        self, device_class: DeviceClass, shelf: Shelf
+    ) -> Iterator[tuple[int, str, DeviceClass]]:
+        for form in reversed(shelf.with_whole(self._unit)):
+            for node_id in shelf.buckets[form].node_ids():
+                yield form.look.whole_count, node_id, device_class
 
     def _most(self, node_id: str, ranks: int) -> int:
         """How many of up to `ranks` ranks the node's CPU, memory and disk hold."""
-        while ranks and not self._accepts(node_id, ranks):
+        room = self._capacity.rooms[node_id]
+        while ranks and not _serves(room, node_share(self._demand, ranks)):
             ranks -= 1
         return ranks
 
-    def _accepts(self, node_id: str, ranks: int) -> bool:
+    def _accepts(self, node_id: str) -> bool:
         if node_id == self._avoid:
             return False
-        if self._plain:
-            return True
-        room = self._capacity.rooms[node_id]
-        return _selected(room, self._demand) and _holds(room, node_share(self._demand, ranks))
+        return not self._selective or _selected(self._capacity.rooms[node_id], self._demand)
 
-    def _spot(self, node_id: str, device_class: DeviceClass, *, ranks: int) -> Spot:
-        pool = self._capacity.pool(node_id, device_class)
-        ids = tuple(islice(pool.device_ids, ranks * self._unit))
-        return Spot(node_id, device_class.type, ids, ranks)
+    def _take(
+        self, node_id: str, device_class: DeviceClass, *, ranks: int, part: int = WHOLE
+    ) -> Spot:
+        pool = self._capacity.rooms[node_id].pool(device_class)
+        thousandths = self._demand.thousandths
+        if thousandths == WHOLE:
+            ids = tuple(islice(pool.device_ids, ranks * self._unit))
+        else:
+            ids = (pool.device_with(thousandths, step=part),)
+        return Spot(node_id, device_class.type, ids, ranks, thousandths)
+
+
+def _most_first(entry: tuple[int, str, DeviceClass]) -> int:
+    return -entry[0]
 
 
 def _selected(room: Room, demand: Demand) -> bool:
     return all(label in room.labels for label in demand.node_selector)
 
 
-def _holds(room: Room, share: NodeShare) -> bool:
+def _serves(room: Room, share: NodeShare) -> bool:
     return (
         share.cpu_count <= room.cpu_count
         and share.memory_bytes <= room.memory_bytes
@@ -195,8 +286,16 @@ def _holds(room: Room, share: NodeShare) -> bool:
     )
 
 
-def _in_order(chosen: dict[str, Spot]) -> Placement:
-    return tuple(chosen[node_id] for node_id in sorted(chosen))
+def _holds(exact: Exact, form: Form, *, need: Need) -> bool:
+    return (
+        need.cpu_count <= exact.cpu_count
+        and need.memory_bytes <= exact.memory_bytes
+        and need.disk_bytes <= exact.disk_bytes
+        and (
+            need.device_count <= form.look.whole_count
+            or (bool(exact.parts) and need.thousandths <= exact.parts[-1])
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +356,8 @@ def _types(total: Capacity) -> str:
 
 
 def _largest(total: Capacity, name: str, *, device_type: str) -> str:
-    classes = [one for one in total.classes if device_type in ("", one.type)]
+    types = Demand(device_count=1, device_type=device_type).device_types
+    classes = [one for one in total.classes if not types or one.type in types]
     if name == "gpu_memory_gb":
         most = max(one.memory_bytes for one in classes)
         return f"the largest fitting device has {most / 1e9:g} GB"
@@ -265,7 +365,7 @@ def _largest(total: Capacity, name: str, *, device_type: str) -> str:
         return "no known node with fitting devices carries all of these labels"
     if name in ("gpu_count", "node_count"):
         nodes = [total.shelf(one, ()) for one in classes]
-        most_per_node = max(shelf.counts[-1] for shelf in nodes)
+        most_per_node = max(max(shelf.node_counts) for shelf in nodes)
         count = sum(shelf.node_count(1) for shelf in nodes)
         device_count = sum(shelf.device_count for shelf in nodes)
         return (

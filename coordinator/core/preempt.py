@@ -20,7 +20,7 @@ from coordinator.core.attempts import grant
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, Order, Queue, Share, StopCause
+from coordinator.core.records import WHOLE, Job, Order, Queue, Share, StopCause
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import DAY_MS, ClusterState, is_doubted
@@ -44,7 +44,9 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
         return False
     placement, victims = found
     text = f"devices are set aside while {len(victims)} others save and stop"
-    turn.edit(job, Reason.ROOM_SET_ASIDE, room=_shares(placement), message=text)
+    turn.edit(
+        job, Reason.ROOM_SET_ASIDE, room=tuple(spot.share() for spot in placement), message=text
+    )
     for victim in victims:
         _preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
     return True
@@ -59,10 +61,7 @@ def take_room(turn: Turn, job: Job) -> None:
         turn.edit(job, Reason.ROOM_LOST, room=(), message="")
     elif not any(_is_held(state, share) for share in job.room):
         unit = job.demand.devices_per_rank
-        placement = tuple(
-            Spot(x.node_id, x.device_type, x.device_ids, len(x.device_ids) // unit)
-            for x in job.room
-        )
+        placement = tuple(Spot.of(share, unit=unit) for share in job.room)
         grant(turn, job, placement=placement)
 
 
@@ -179,7 +178,7 @@ class _Count:
             known = self._on_node.get(share.node_id)
             if known is None:
                 room = self._state.free.rooms.get(share.node_id)
-                known = sum(len(ids) for _, ids in room.pools) if room else 0
+                known = room.device_count if room else 0
             self._on_node[share.node_id] = known + count
             if known + count >= self._per_node:
                 self._nodes.add(share.node_id)
@@ -197,13 +196,6 @@ def _leases(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
     return found
 
 
-def _shares(placement: Placement) -> tuple[Share, ...]:
-    return tuple(
-        Share(node_id=x.node_id, device_ids=x.device_ids, device_type=x.device_type)
-        for x in placement
-    )
-
-
 def _is_sound(state: ClusterState, share: Share) -> bool:
     """Whether the node takes jobs and all of the devices are there and healthy."""
     node = state.nodes.get(share.node_id)
@@ -214,10 +206,12 @@ def _is_sound(state: ClusterState, share: Share) -> bool:
 
 
 def _is_held(state: ClusterState, share: Share) -> bool:
+    """Whether others still have so much of one of the devices that the share is not free."""
     if state.doubt.bars(share.node_id):
         return True
-    wanted = set(share.device_ids)
-    return any(
-        not lease.is_ended and not wanted.isdisjoint(lease.device_ids)
-        for lease in state.leases_on(share.node_id)
-    )
+    left = dict.fromkeys(share.device_ids, WHOLE - share.thousandths)
+    for lease in state.leases_on(share.node_id):
+        for device_id in () if lease.is_ended else lease.device_ids:
+            if device_id in left:
+                left[device_id] -= lease.thousandths
+    return min(left.values()) < 0

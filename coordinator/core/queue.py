@@ -110,7 +110,8 @@ class Waiting:
         if self.ready.pop(group.serial, None) is None:
             return
         group.blocked_as = (group.demand.device_count, group.serial)
-        insort(self._blocked.setdefault(group.demand.device_type, []), group.blocked_as)
+        for key in _types(group.demand):
+            insort(self._blocked.setdefault(key, []), group.blocked_as)
 
     def devices_appeared(self, device_type: str, free: int) -> None:
         """Devices of a type became free, `free` of it in all: who could use them is tried again."""
@@ -121,9 +122,8 @@ class Waiting:
             end = bisect_right(blocked, (free, 1 << 62))
             for _, serial in blocked[:end]:
                 group = self._by_serial[serial]
-                group.blocked_as = None
+                self._unblock(group)
                 self.ready[serial] = group
-            del blocked[:end]
 
     def try_again(self, groups: Iterable[Group]) -> None:
         """Lets groups that were set aside be looked at in the next pass."""
@@ -151,6 +151,12 @@ class Waiting:
 
     def _unblock(self, group: Group) -> None:
         if group.blocked_as is not None:
-            blocked = self._blocked[group.demand.device_type]
-            del blocked[bisect_left(blocked, group.blocked_as)]
+            for key in _types(group.demand):
+                blocked = self._blocked[key]
+                del blocked[bisect_left(blocked, group.blocked_as)]
             group.blocked_as = None
+
+
+def _types(demand: Demand) -> tuple[str, ...]:
+    """The device types for which a group waits; "" where it accepts any."""
+    return demand.device_types or ("",)

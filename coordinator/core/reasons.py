@@ -95,6 +95,7 @@ class Reason(StrEnum):
     KEY_CHANGED = "KEY_CHANGED"
     QUEUE_CHANGED = "QUEUE_CHANGED"
     LEARNT = "LEARNT"
+    DEMANDS_LEARNT = "DEMANDS_LEARNT"
 
 
 class Row(NamedTuple):
@@ -254,4 +255,5 @@ TABLE: dict[Reason, Row] = {
         "", False, "An admin set how a queue is ordered and what it may take."
     ),
     Reason.LEARNT: Row("", False, "How long a job ran was added to what is known of its kin."),
+    Reason.DEMANDS_LEARNT: Row("", False, "What jobs ask for was counted anew; places follow it."),
 }

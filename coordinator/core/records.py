@@ -15,6 +15,7 @@ from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 Pairs = tuple[tuple[str, str], ...]  # a string map, sorted by key
+WHOLE = 1000  # thousandths of a device
 
 
 class Kind(StrEnum):
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     DOCUMENT = "document"
     QUEUE = "queue"
     HISTORY = "history"
+    MIX = "mix"
 
 
 class JobStatus(StrEnum):
@@ -102,7 +104,8 @@ class Demand:
     """What a job needs of the cluster."""
 
     device_count: int
-    device_type: str = ""  # "" is any
+    thousandths: int = WHOLE  # of each device; less than WHOLE only with one device
+    device_type: str = ""  # "" is any; several that are accepted stand between bars: "A100|H100"
     device_memory_bytes: int = 0  # least per device
     node_count: int = 0  # 0 is as few as fit; else an equal share on each
     world_size: int = 0  # ranks in all; 0 is one per device; divides device_count
@@ -110,6 +113,13 @@ class Demand:
     memory_bytes: int = 0  # of the whole job
     disk_bytes: int = 0  # of the whole job
     node_selector: Pairs = ()
+
+    @property
+    def device_types(self) -> tuple[str, ...]:
+        """The types that are accepted, each once; () is any."""
+        if "|" not in self.device_type:
+            return (self.device_type,) if self.device_type else ()
+        return tuple(dict.fromkeys(one for one in self.device_type.split("|") if one))
 
     @property
     def devices_per_rank(self) -> int:
@@ -141,6 +151,7 @@ class Share:
     node_id: str
     device_ids: tuple[str, ...]
     device_type: str
+    thousandths: int = WHOLE  # of each device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +253,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Named devices of one node granted to one attempt, with an epoch."""
+    """Named devices of one node, or a share of one, granted to one attempt, with an epoch."""
 
     kind: ClassVar[Kind] = Kind.LEASE
 
@@ -252,6 +263,7 @@ class Lease:
     attempt: int
     node_id: str
     device_ids: tuple[str, ...]
+    thousandths: int = WHOLE  # of each device; what is less may share the device with others
     cpu_count: int = 0  # this node's part
     memory_bytes: int = 0
     disk_bytes: int = 0
@@ -383,7 +395,7 @@ def node_key_id(node_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one job of several: its id and status, or why it was refused."""
+    """What became of one job of a batch: its id and status, or why it was refused."""
 
     job_id: str = ""
     status: str = ""
@@ -405,12 +417,24 @@ class Request:
     job: Job | None = None  # the answer, as the record was then
     node: Node | None = None
     outcomes: tuple[Outcome, ...] = ()
-    key: Key | None = None
-    salt: str = ""  # what the key's secret can be made from again, by who has the installation's
 
     @property
     def id(self) -> str:
         return f"{self.tenant_id}/{self.request_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """What jobs have asked for lately, the older the less it weighs; there is one. See mix.py."""
+
+    kind: ClassVar[Kind] = Kind.MIX
+
+    through_sequence: int = 0  # jobs up to this one are in it
+    demands: tuple[tuple[Demand, int], ...] = ()  # with their weights
+
+    @property
+    def id(self) -> str:
+        return "mix"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -476,4 +500,4 @@ class History:
         return self.kin
 
 
-Record = Job | Lease | Node | Key | Request | Document | Queue | History
+Record = Job | Lease | Node | Key | Request | Document | Queue | History | Mix

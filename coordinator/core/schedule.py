@@ -21,7 +21,9 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
     """Places what fits, within a limit of looks; what is left stays ready for the next pass."""
     turn.state.advance(turn.now_ms)
     for job_id in turn.state.queue.take_touched():
-        take_room(turn, turn.state.jobs[job_id])
+        job = turn.state.jobs.get(job_id)
+        if job is not None:  # else it has been cancelled meanwhile
+            take_room(turn, job)
     queue = turn.state.queue
     limit = settings.max_placements_per_pass
     heads = [(group.first(), serial) for serial, group in queue.ready.items()]

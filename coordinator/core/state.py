@@ -2,8 +2,9 @@
 
 Rules of this file: `apply` is the only thing that changes a ClusterState, live and in recovery alike;
 it decides nothing. Everything but the tables of records can be computed from them, in whatever order
-they were loaded. Beside it, `set_aside` keeps a memo that no decision depends on, and `advance` brings
-what follows from records and the time up to the time.
+they were loaded. Beside it, two memos are kept on which no decision depends (which groups of jobs are set
+aside, and what free room is searched by), and `advance` brings what follows from records and the time up
+to the time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterable, Iterator
 
-from coordinator.core.capacity import Capacity, Room, pools_of
+from coordinator.core.capacity import Capacity
 from coordinator.core.contact import Contacts, is_missing
 from coordinator.core.deadlines import Deadlines, Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
@@ -23,6 +24,7 @@ from coordinator.core.placement import NodeShare, Placement, node_share, place
 from coordinator.core.queue import Group, Waiting
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
+    WHOLE,
     Document,
     History,
     Job,
@@ -30,6 +32,7 @@ from coordinator.core.records import (
     Key,
     Kind,
     Lease,
+    Mix,
     Node,
     OnUnreachable,
     Order,
@@ -38,6 +41,7 @@ from coordinator.core.records import (
     Request,
     Share,
 )
+from coordinator.core.room import Pool, Room, pools_of
 from coordinator.core.running import Filed, Running
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import RUNNING
@@ -58,10 +62,12 @@ class ClusterState:
         self.queues: dict[str, Queue] = {}  # that an admin has set; others are as by default
         self.estimates = Estimates()  # holds the histories
         self.heard: dict[str, Heard] = {}
+        self.mix = Mix()
         self.last_sequence = 0
         self.leases_of_node: dict[str, dict[str, None]] = {}
         self.leases_of_job: dict[str, dict[str, None]] = {}
         self.dependents: dict[str, dict[str, None]] = {}  # job → jobs that name it and have not run
+        self.unlearnt: dict[str, None] = {}  # live jobs that are not in the mix yet
         self.free = Capacity()  # what may be given to jobs now
         self.total = Capacity()  # everything that known nodes offer
         self.queue = Waiting()
@@ -152,6 +158,8 @@ class ClusterState:
                 yield table[id]
         for kin in sorted(self.estimates.known):
             yield self.estimates.history(kin)
+        if self.mix.demands:
+            yield self.mix
 
     def digest(self) -> str:
         """Of the durable records; equal states have equal digests, in every process."""
@@ -177,6 +185,11 @@ class ClusterState:
                 self._put_queue(record)
             case History():
                 self.estimates.put(record)
+            case Mix():
+                self.mix = record
+                through = record.through_sequence
+                left = [id for id in self.unlearnt if self.jobs[id].sequence > through]
+                self.unlearnt = dict.fromkeys(left)
             case Document():
                 pass  # only the store keeps documents
 
@@ -184,6 +197,7 @@ class ClusterState:
         match event.kind:
             case Kind.JOB:
                 job = self.jobs.pop(event.id)
+                self.unlearnt.pop(event.id, None)
                 ensure(job.is_final, "only a final job retires", event.id)
                 ensure(event.id not in self.leases_of_job, "it has no lease left", event.id)
             case Kind.LEASE:
@@ -208,7 +222,7 @@ class ClusterState:
                 del self.queues[event.id]
             case Kind.HISTORY:
                 self.estimates.drop(event.id)
-            case Kind.DOCUMENT:
+            case Kind.MIX | Kind.DOCUMENT:
                 pass
 
     def _put_queue(self, queue: Queue) -> None:
@@ -222,6 +236,8 @@ class ClusterState:
         before = self.jobs.get(job.job_id)
         self.jobs[job.job_id] = job
         self.last_sequence = max(self.last_sequence, job.sequence)
+        if before is None and job.sequence > self.mix.through_sequence:
+            self.unlearnt[job.job_id] = None
         room = before.room if before else ()
         if room != job.room:
             self._keep(job, room)
@@ -331,10 +347,14 @@ class ClusterState:
             self._refresh(lease.node_id)
 
     def _check_free(self, lease: Lease) -> None:
+        taken = dict.fromkeys(lease.device_ids, lease.thousandths)
         for lease_id in self.leases_of_node.get(lease.node_id, ()):
             other = self.leases[lease_id]
-            shared = not other.is_ended and not set(other.device_ids).isdisjoint(lease.device_ids)
-            ensure(not shared, "a device is in one lease", lease_id, lease.lease_id)
+            for device_id in () if other.is_ended else other.device_ids:
+                if device_id in taken:
+                    taken[device_id] += other.thousandths
+                    within = taken[device_id] <= WHOLE
+                    ensure(within, "no device is given away twice", lease_id, lease.lease_id)
 
     def _drop_lease(self, lease: Lease) -> None:
         ensure(lease.is_ended, "only an ended lease retires", lease.lease_id)
@@ -416,31 +436,42 @@ class ClusterState:
         self.free.put(node_id, after)
         if after is None or (before is not None and not _grew(before, after)):
             return
-        for device_class, _ in after.pools:
-            free = self.free.devices_by_type[device_class.type]
-            self.queue.devices_appeared(device_class.type, free)
+        for pool in after.pools:
+            device_type = pool.device_class.type
+            self.queue.devices_appeared(device_type, self.free.devices_by_type[device_type])
 
-    def free_room(self, node_id: str, *, without: Container[str] = ()) -> Room | None:
+    def free_room(
+        self, node_id: str, *, without: Container[str] = (), anyway: bool = False
+    ) -> Room | None:
         """What the node could give to jobs now, computed from the records; None for nothing.
 
-        `without` names leases that are taken to have ended.
+        `without` names leases that are taken to have ended; `anyway` takes the node for one that is
+        healthy and takes jobs.
         """
         node = self.nodes.get(node_id)
-        if node is None or node.drain or node.unreachable_since_ms or self.doubt.bars(node_id):
+        if node is None:
+            return None
+        is_away = node.drain or node.unreachable_since_ms or self.doubt.bars(node_id)
+        if is_away and not anyway:
             return None
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
         holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
-        taken = {device_id for lease in holding for device_id in lease.device_ids}
         kept = self.kept.get(node_id, {})
-        taken.update(device_id for share in kept.values() for device_id in share.device_ids)
         parts: list[Lease | NodeShare] = [*holding]
         parts += [self._kept_part(job_id, share) for job_id, share in kept.items()]
-        devices = [d for d in node.offer.devices if d.healthy and d.device_id not in taken]
+        free: dict[str, int] = {}  # thousandths of the devices of which something is taken
+        for lease in holding:
+            for device_id in lease.device_ids:
+                free[device_id] = free.get(device_id, WHOLE) - lease.thousandths
+        for share in kept.values():  # nobody else gets anything of a device that is set aside
+            free.update(dict.fromkeys(share.device_ids, 0))
+        usable = [d for d in node.offer.devices if d.healthy or anyway]
+        devices = [d for d in usable if free.get(d.device_id, WHOLE)]
         if not devices:
             return None
         return Room(
             labels=node.offer.labels,
-            pools=pools_of(devices),
+            pools=pools_of(devices, free),
             cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in parts),
             memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in parts),
             disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in parts),
@@ -488,11 +519,18 @@ def is_told(job: Job) -> bool:
 
 def _grew(before: Room, after: Room) -> bool:
     """Whether a job might fit after that did not fit before."""
-    counts = {device_class: len(ids) for device_class, ids in before.pools}
     return (
         before.labels != after.labels
-        or any(len(ids) > counts.get(one, 0) for one, ids in after.pools)
+        or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)
         or after.cpu_count > before.cpu_count
         or after.memory_bytes > before.memory_bytes
         or after.disk_bytes > before.disk_bytes
+    )
+
+
+def _holds_more(pool: Pool, before: Pool) -> bool:
+    """Whether there are more whole devices, or more is free of any."""
+    had = {device_id: thousandths for thousandths, device_id in before.parts}
+    return len(pool.device_ids) > len(before.device_ids) or any(
+        thousandths > had.get(device_id, 0) for thousandths, device_id in pool.parts
     )

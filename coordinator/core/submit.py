@@ -8,9 +8,10 @@ from coordinator.core.attempts import fail_dependency, remember_run, settle, sto
 from coordinator.core.commands import CancelJob, SubmitJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.invariants import ensure
+from coordinator.core.mix import learn
 from coordinator.core.placement import misfit
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Demand, Document, Job, JobStatus, StopCause
+from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, StopCause
 from coordinator.core.requests import job_of, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
@@ -32,6 +33,7 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
     ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
     turn.put(job, Reason.ACCEPTED)
     turn.put(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
+    learn(turn)
     for needed_id, status in dependencies.items():
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
             job = fail_dependency(turn, job, needed_id=needed_id, status=status)
@@ -101,6 +103,13 @@ def _bad_shape(demand: Demand) -> Rejected | None:
     """What the border has checked already; the arithmetic of placement depends on it."""
     if demand.device_count < 1:
         field, text = "resource_config.gpu_count", "must be at least 1"
+    elif not 0 < demand.thousandths <= WHOLE:
+        field, text = "resource_config.gpu_fraction", "must be between 0.001 and 1"
+    elif demand.thousandths < WHOLE and demand.device_count > 1:
+        field, text = (
+            "resource_config.gpu_fraction",
+            "less than 1 is only possible with gpu_count 1",
+        )
     elif demand.world_size < 0 or (demand.world_size and demand.device_count % demand.world_size):
         field, text = "training_config.framework.distributed.world_size", "must divide gpu_count"
     elif demand.node_count < 0 or (

@@ -162,7 +162,7 @@ class Server:
             BatchMethods(driver, documents=documents, jobs=jobs),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
         )
-        keys = (KeyMethods(driver, authenticator, clock, secret=parts.api_secret),)
+        keys = (KeyMethods(driver, authenticator, clock),)
         agents = (
             AgentMethods(
                 driver,

@@ -20,6 +20,7 @@ from coordinator.core.records import (
     Key,
     Kind,
     Lease,
+    Mix,
     Node,
     Queue,
     Record,
@@ -39,6 +40,7 @@ STEPS: Mapping[Kind, tuple[Step, ...]] = {
     Kind.REQUEST: (),
     Kind.QUEUE: (),
     Kind.HISTORY: (),
+    Kind.MIX: (),
 }
 
 TYPES: Mapping[Kind, type[Record]] = {
@@ -49,6 +51,7 @@ TYPES: Mapping[Kind, type[Record]] = {
     Kind.REQUEST: Request,
     Kind.QUEUE: Queue,
     Kind.HISTORY: History,
+    Kind.MIX: Mix,
 }
 
 

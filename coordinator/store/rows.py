@@ -14,6 +14,7 @@ from coordinator.core.records import (
     Key,
     Kind,
     Lease,
+    Mix,
     Node,
     Queue,
     Record,
@@ -21,7 +22,7 @@ from coordinator.core.records import (
 )
 from coordinator.store.protocol import JobFilter, StoredEvent
 
-# Requests, documents and histories are bookkeeping beside a job; the job's own line tells the same.
+# Requests, documents, histories and the mix are bookkeeping beside a job; the job's own line tells the same.
 AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY, Kind.QUEUE})
 
 EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
@@ -30,6 +31,7 @@ EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
 BEFORE_JOBS: tuple[Kind, ...] = (
     Kind.QUEUE,
     Kind.HISTORY,
+    Kind.MIX,
     Kind.NODE,
     Kind.KEY,
     Kind.REQUEST,
@@ -48,7 +50,9 @@ ALL: Label = ("", "")  # every job has it
 # No label of a user's may have these names: theirs are not empty, and hold no "=".
 QUEUE, PARENT = "=queue", "=parent"
 
-Small = Lease | Node | Key | Request | Queue | History  # records that are deleted when they retire
+Small = (
+    Lease | Node | Key | Request | Queue | History | Mix
+)  # records that are deleted when they retire
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a lease on its way is lost": (
         Edit("coordinator.core.sync", "elif lease.state is LeaseState.GRANTED:", "elif False:"),
     ),
-    "a drained node gets jobs": (Edit("coordinator.core.state", "or node.drain or", "or"),),
+    "a drained node gets jobs": (Edit("coordinator.core.state", "= node.drain or ", "= "),),
     "a node out of contact gets jobs": (
         Edit("coordinator.core.state", " or node.unreachable_since_ms or self", " or self"),
     ),
@@ -77,8 +77,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.state", "before.is_ended != lease.is_ended:", "True:"),
         Edit(
             "coordinator.core.state",
-            "not other.is_ended and not set(",
-            "not other.is_over and not set(",
+            "() if other.is_ended else",
+            "() if other.is_over else",
         ),
     ),
     "a lease that was given up still speaks for its job": (
@@ -94,7 +94,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a supervisor keeps no deadline": (
         Edit("tests.sim.machine", "if folder.lease.fence_after_ms:", "if False:"),
     ),
-    "a bad device is given away": (Edit("coordinator.core.state", "if d.healthy and ", "if "),),
+    "a bad device is given away": (Edit("coordinator.core.state", "if d.healthy or anyway]", "]"),),
     "losing a node costs a retry": (
         Edit(
             "coordinator.core.retry",
@@ -125,7 +125,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "who found no room is never tried again": (
         Edit(
             "coordinator.core.state",
-            "or any(len(ids) > counts.get(one, 0) for one, ids in after.pools)",
+            "or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)",
             "",
         ),
     ),
@@ -198,7 +198,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         ),
     ),
     "part of a gang is enough": (
-        Edit("coordinator.core.attempts", "for spot in placement\n", "for spot in placement[:1]\n"),
+        Edit("coordinator.core.attempts", "for spot in placement)", "for spot in placement[:1])"),
     ),
     "a job goes on with a part of its leases": (
         Edit("coordinator.core.attempts", "reached = min(", "reached = max("),

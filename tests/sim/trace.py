@@ -13,7 +13,7 @@ from coordinator.core.decision import (
     Reply,
 )
 from coordinator.core.reasons import Reason
-from coordinator.core.records import History, Job, Key, Lease, Node, Queue, Record, Request
+from coordinator.core.records import History, Job, Key, Lease, Mix, Node, Queue, Record, Request
 from coordinator.core.tables import contact, duty
 
 
@@ -40,7 +40,7 @@ def show_reply(reply: Reply | Rejected) -> str:
     if reply.key is not None:
         words.append(reply.key.key_id)
     for outcome in reply.outcomes:
-        words.append(outcome.reason or f"{outcome.job_id} {outcome.status}".rstrip())
+        words.append(outcome.reason or f"{outcome.job_id} {outcome.status}")
     return f"-> {' '.join(words)}" if words else ""
 
 
@@ -81,6 +81,8 @@ def show_record(record: Record, now_ms: int) -> str:
             return " ".join(words + ["preempts"] * record.preempts)
         case History():
             return f"history {record.kin} {sum(record.ended)}/{max(record.reached, default=0)}"
+        case Mix():
+            return f"mix of {sum(count for _, count in record.demands)} jobs"
     return f"document {record.job_id}"
 
 

@@ -46,8 +46,8 @@ class RoomForOne(Checker):
         winner = self._jobs[attempt.makes_room_for]
         queue = self._queues.get(job.queue_name)
         since_ms = attempt.started_at_ms or attempt.granted_at_ms
-        held = {device_id for share in attempt.shares for device_id in share.device_ids}
-        wanted = {device_id for share in winner.room for device_id in share.device_ids}
+        held = {share.node_id for share in attempt.shares}  # devices, or only CPUs and memory
+        wanted = {share.node_id for share in winner.room}
         wrong = (
             queue is None
             or not queue.preempts

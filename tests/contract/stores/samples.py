@@ -24,6 +24,7 @@ from coordinator.core.records import (
     Lease,
     LeaseAction,
     LeaseState,
+    Mix,
     Node,
     Offer,
     OnUnreachable,
@@ -219,6 +220,7 @@ FULL: dict[Kind, Record] = {
     ),
     Kind.HISTORY: History(kin="name/acme/ada/train-#", reached=(3, 2), ended=(1,), updated_at_ms=1),
     Kind.REQUEST: request(job=_FULL_JOB, node=_FULL_NODE),
+    Kind.MIX: Mix(through_sequence=17, demands=((_FULL_JOB.demand, 18),)),
 }
 
 DOCUMENT = Document(job_id="job_0001", body=b"\x00\xffsubmitted")

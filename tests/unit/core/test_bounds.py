@@ -147,7 +147,7 @@ def test_a_device_is_not_given_twice_whatever_a_store_says(bench: Bench) -> None
     bench.submit("j1")
     lease = bench.lease("j1.1.0")
     other = replace(lease, lease_id="j2.1.0", job_id="j2")
-    with pytest.raises(InvariantViolation, match="a device is in one lease"):
+    with pytest.raises(InvariantViolation, match="no device is given away twice"):
         Core().load([*bench.core.state.records(), other])
 
 

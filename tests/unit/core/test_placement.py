@@ -7,15 +7,16 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.core.capacity import Capacity, DeviceClass, Room
+from coordinator.core.capacity import Capacity
 from coordinator.core.placement import Placement, misfit, node_share, place, rank_count
 from coordinator.core.records import Demand
+from coordinator.core.room import DeviceClass, Pool, Room
 
 ROOMS = st.lists(
     st.builds(
         lambda kind, count, cpus, zone: Room(
             labels=(("zone", zone),),
-            pools=((DeviceClass(kind, 80), tuple(f"d{index}" for index in range(count))),),
+            pools=(Pool(DeviceClass(kind, 80), tuple(f"d{index}" for index in range(count))),),
             cpu_count=cpus,
             memory_bytes=100,
             disk_bytes=100,
@@ -134,7 +135,7 @@ def test_rooms_that_come_and_go_leave_no_trace(rooms: list[Room], others: list[R
 
 
 def test_the_node_to_avoid_is_taken_only_when_nothing_else_fits() -> None:
-    room = Room((), ((DeviceClass("H100", 80), ("d0", "d1")),), 0, 0, 0)
+    room = Room((), (Pool(DeviceClass("H100", 80), ("d0", "d1")),), 0, 0, 0)
     capacity = capacity_of([room, room])
     one, all_of_them = Demand(device_count=2), Demand(device_count=4)
     assert [s.node_id for s in place(capacity, one, avoid="n0") or ()] == ["n1"]
@@ -142,8 +143,8 @@ def test_the_node_to_avoid_is_taken_only_when_nothing_else_fits() -> None:
 
 
 def test_the_smallest_memory_that_is_enough_is_taken_first() -> None:
-    small = Room((), ((DeviceClass("A100", 40), ("s0",)),), 0, 0, 0)
-    large = Room((), ((DeviceClass("A100", 80), ("l0",)),), 0, 0, 0)
+    small = Room((), (Pool(DeviceClass("A100", 40), ("s0",)),), 0, 0, 0)
+    large = Room((), (Pool(DeviceClass("A100", 80), ("l0",)),), 0, 0, 0)
     capacity = capacity_of([large, small])
     found = place(capacity, Demand(device_count=1))
     assert found is not None
