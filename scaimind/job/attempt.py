@@ -123,7 +123,7 @@ class Attempt:
         draft = folders.new_draft(self.checkpoint_dir, self._draft_owner)
         try:
             if self.job_id and self.is_main:  # by hand, other drafts may be of a living process
-                folders.discard_leftovers(self.checkpoint_dir, self._draft_owner)
+                folders.discard_leftovers(self.checkpoint_dir, self.job_id, own=self._draft_owner)
             yield draft
             path = folders.publish(draft, f"step-{number:08d}")
         except BaseException:

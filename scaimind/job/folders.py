@@ -13,7 +13,7 @@ _MAX_SAME_STEP = 1000
 
 
 def new_draft(parent: Path, owner: str) -> Path:
-    """Make an empty draft folder in `parent` for `owner`, a name that only this attempt has."""
+    """Make an empty draft folder in `parent` for `owner`, a name that only this attempt has: JOB-NUMBER."""
     parent.mkdir(parents=True, exist_ok=True)
     draft = parent / f"{_DRAFT_PREFIX}{owner}-{os.urandom(6).hex()}"
     draft.mkdir()
@@ -52,11 +52,14 @@ def discard(draft: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
 
 
-def discard_leftovers(parent: Path, owner: str) -> None:
-    """Remove drafts that attempts other than `owner` left behind when they were killed."""
-    own = f"{_DRAFT_PREFIX}{owner}-"
-    for path in parent.glob(f"{_DRAFT_PREFIX}*"):
-        if not path.name.startswith(own):
+def discard_leftovers(parent: Path, job: str, *, own: str) -> None:
+    """Remove drafts that earlier attempts of `job` left behind when they were killed.
+
+    The drafts of `own`, which is this attempt, stay, and so do those of other jobs: retries of one job
+    run side by side in one folder.
+    """
+    for path in parent.glob(f"{_DRAFT_PREFIX}{job}-*"):
+        if not path.name.startswith(f"{_DRAFT_PREFIX}{own}-"):
             discard(path)
 
 

@@ -91,6 +91,15 @@ def test_drafts_of_other_ranks_of_the_same_attempt_are_left_alone(
     assert names(main.checkpoint_dir) == ["step-00000004", "step-00000005"]
 
 
+def test_drafts_of_other_jobs_of_the_same_lineage_are_left_alone(environ: dict[str, str]) -> None:
+    one = Attempt(read(environ))
+    other = Attempt(read(environ | {"MIND_JOB_ID": "job_of_the_same_lineage"}))
+    with other.checkpoint(5) as folder:
+        (folder / "model").write_text("model")
+        save(one, 5)
+    assert names(one.checkpoint_dir) == ["step-00000005", "step-00000005-2"]
+
+
 def test_a_checkpoint_that_other_code_wrote_is_announced(
     run: Attempt, events: Events, tmp_path: Path
 ) -> None:
