@@ -27,6 +27,8 @@ PROGRAM = """
             events.write(json.dumps(fields) + "\\n")
 
     def save(*_):
+        if (told / "deaf").exists():
+            return
         folder = Path(os.environ["MIND_CHECKPOINT_DIR"]) / "one"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "state").write_text("x")
@@ -180,6 +182,23 @@ def test_a_pause_proves_a_checkpoint_and_the_resume_goes_on_from_it(told: Any) -
     assert shown == ["attempt 1 resumes False", "attempt 2 resumes True"]
     one.end()
     assert one.reaches("COMPLETED")["attempts_count"] == 2
+
+
+def test_a_pause_that_gets_no_checkpoint_in_time_ends_as_it_was_told(told: Any) -> None:
+    stops, keeps, latest = told(), told(), told()
+    for one in (stops, keeps, latest):
+        one.runs()
+    latest.act("pause")
+    latest.reaches("PAUSED")
+    latest.act("resume")
+    latest.runs(2)
+    for one in (stops, keeps, latest):
+        (one.folder / "deaf").touch()
+    for one, choice in ((stops, "STOP"), (keeps, "KEEP_RUNNING"), (latest, "USE_LATEST")):
+        one.act("pause", checkpoint_timeout_seconds=1, on_timeout=choice)
+    assert stops.reaches("PAUSED")["checkpoints"] == []
+    assert len(latest.reaches("PAUSED")["checkpoints"]) == 1
+    assert keeps.reaches("TRAINING")["status_reason"]["code"] == "PAUSE_GIVEN_UP"
 
 
 def test_exit_0_after_a_stop_is_no_success_unless_the_job_said_that_it_is_done(told: Any) -> None:
