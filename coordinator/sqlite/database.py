@@ -268,17 +268,40 @@ def insert_rows(
 
     The numbers of rows in a statement are powers of two, so that few statements are ever prepared.
     """
+    for part in _parts(rows):
+        row = f"({','.join('?' * len(part[0]))})"
+        connection.execute(
+            f"{head} VALUES {','.join([row] * len(part))} {tail}",
+            [value for one in part for value in one],
+        )
+
+
+def delete_rows(
+    connection: sqlite3.Connection,
+    head: str,
+    columns: Sequence[str],
+    *,
+    rows: Sequence[tuple[Any, ...]],
+) -> None:
+    """Deletes many rows by few statements: `head` (the row has one of these values in the columns)."""
+    for part in _parts(rows):
+        where, values = any_of(columns, part)
+        connection.execute(f"{head} ({where})", values)
+
+
+def any_of(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """A condition for rows of which some columns are known, and its values.
+
+    SQLite looks each of them up; with IN and several columns it would read them all.
+    """
+    one = f"({' AND '.join(f'{column} = ?' for column in columns)})"
+    return " OR ".join([one] * len(rows)), [value for row in rows for value in row]
+
+
+def _parts(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
     done, size = 0, ROWS_PER_STATEMENT
     while done < len(rows):
         while size > len(rows) - done:
             size //= 2
-        part = rows[done : done + size]
-        values, arguments = values_of(part)
-        connection.execute(f"{head} {values} {tail}", arguments)
+        yield rows[done : done + size]
         done += size
-
-
-def values_of(rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
-    """VALUES (?, …), (?, …) for some rows of one width, and what stands for the marks."""
-    row = f"({','.join('?' * len(rows[0]))})"
-    return f"VALUES {','.join([row] * len(rows))}", [value for one in rows for value in one]

@@ -7,8 +7,8 @@ under a label in a status is known without looking; how many lie between two val
 the index, up to COUNTED_MAX.
 
 So most questions are one span, read from where the page before ended. Where several filters meet, the
-narrowest span is looked through: all of it where it is short, and then sorted; else SCANNED_MAX jobs of
-it, so that a page may hold fewer than it could, and the count is then the least that it can be.
+narrowest span is looked through where it is short; else the next SCANNED_MAX jobs at most in the order
+asked for, so that a page may hold fewer than it could, and the count is then the least that it can be.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Protocol
 
 from coordinator.core.records import Job
 from coordinator.store.protocol import JobFilter, JobPage
-from coordinator.store.rows import ALL, ORDERS, Label, asked_labels, matches
+from coordinator.store.rows import ALL, ORDERS, Label, asked_labels
 
 LIMIT_MAX = 1000
-COUNTED_MAX = 10_000
+COUNTED_MAX = 5_000
 SCANNED_MAX = 1000
+NEAR = 8  # jobs to look at first for each that is wanted
 LAST_CHARACTER, SURROGATES = 0x10FFFF, range(0xD800, 0xE000)
 
 Value = str | int
@@ -47,6 +48,25 @@ class Span:
         return self.low is not None or self.high is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How to look through a span."""
+
+    start: Place | None  # where in the span to begin: after this place
+    after: Place | None  # only what comes after this place in the order that is asked for
+    most: int  # jobs to look at
+    limit: int  # jobs to answer with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a look has found."""
+
+    entries: list[Entry]  # the first of those that match, in the order that is asked for
+    matched: int  # of all that were looked at, whatever `after` says
+    last: Place | None  # where the look ended; None where it came to the end of the span
+
+
 class Index(Protocol):
     """What a store answers about its spans."""
 
@@ -60,6 +80,9 @@ class Index(Protocol):
         self, span: Span, *, after: Place | None, limit: int, descending: bool
     ) -> list[Entry]:
         """The next jobs of a span after a place, in order."""
+
+    async def search(self, span: Span, where: JobFilter, look: Look) -> Found:
+        """The jobs among the next ones of a span that match. It is walked in the direction asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,58 +181,57 @@ class _Page:
         narrowest = min(paths[1:], key=lambda path: path.size)
         exact = next((path for path in paths if path.meets == asked), None)
         if ordered.meets == asked:
-            entries = await self._next(ordered.span, self._after, self._limit + 1)
-            return self._cut(entries, total=ordered.size, least=_is_least(ordered))
-        if narrowest.size <= SCANNED_MAX:
-            found = sorted(await self._beginning(narrowest.span), reverse=self._where.descending)
-            rest = [entry for entry in found if self._is_past(entry[0])]
-            return self._cut(rest, total=len(found), least=False)
-        page = await self._scanned(ordered.span)
-        if exact is not None:
-            return replace(page, total_count=exact.size, total_is_least=_is_least(exact))
-        return replace(page, total_count=len(await self._beginning(narrowest.span)))
+            entries = await self._index.entries(
+                ordered.span,
+                after=self._after,
+                limit=self._limit + 1,
+                descending=self._where.descending,
+            )
+            return self._cut(entries, None, total=ordered.size, least=_is_least(ordered))
+        if narrowest.size < SCANNED_MAX:
+            found = await self._look(narrowest.span, after=self._after, limit=self._limit + 1)
+            return self._cut(found.entries, None, total=found.matched, least=False)
+        found = await self._next(ordered.span)
+        total, least = (exact.size, _is_least(exact)) if exact else (found.matched, True)
+        return self._cut(found.entries, found.last, total=total, least=least)
 
-    async def _next(self, span: Span, after: Place | None, limit: int) -> list[Entry]:
-        return await self._index.entries(
-            span, after=after, limit=limit, descending=self._where.descending
+    async def _next(self, span: Span) -> Found:
+        """What matches among the next jobs; further ones are looked at where the first hold too few."""
+        near = min(NEAR * self._limit, SCANNED_MAX)
+        found = await self._look(span, start=self._after, most=near, limit=self._limit + 1)
+        if found.last is None or len(found.entries) > self._limit or near == SCANNED_MAX:
+            return found
+        far = await self._look(
+            span, start=found.last, most=SCANNED_MAX - near, limit=self._limit + 1
+        )
+        return Found(
+            entries=[*found.entries, *far.entries],
+            matched=found.matched + far.matched,
+            last=far.last,
         )
 
-    async def _beginning(self, span: Span) -> list[tuple[Place, Job]]:
-        """The jobs that match among the first of a span, with their places in what is asked for."""
-        entries = await self._next(span, None, SCANNED_MAX)
-        return [(self._place(job), job) for _, job in entries if job and matches(job, self._where)]
+    async def _look(
+        self,
+        span: Span,
+        *,
+        start: Place | None = None,
+        after: Place | None = None,
+        most: int = 0,
+        limit: int,
+    ) -> Found:
+        look = Look(start=start, after=after, most=most or SCANNED_MAX, limit=limit)
+        return await self._index.search(span, self._where, look)
 
-    async def _scanned(self, span: Span) -> JobPage:
-        """What matches among the next jobs of a span, as far as one page may look."""
-        found: list[Entry] = []
-        after, looked, step = self._after, 0, 2 * self._limit
-        while len(found) <= self._limit and looked < SCANNED_MAX:
-            step = min(4 * step, SCANNED_MAX - looked)
-            entries = await self._next(span, after, step)
-            found += [entry for entry in entries if entry[1] and matches(entry[1], self._where)]
-            looked += len(entries)
-            if len(entries) < step:
-                return self._cut(found, total=0, least=True)
-            after = entries[-1][0]
-        page = self._cut(found, total=0, least=True)
-        return page if page.next_key is not None else replace(page, next_key=after)
-
-    def _cut(self, entries: Sequence[Entry], *, total: int, least: bool) -> JobPage:
+    def _cut(
+        self, entries: Sequence[Entry], last: Place | None, *, total: int, least: bool
+    ) -> JobPage:
         page = entries[: self._limit]
         return JobPage(
             jobs=tuple(job for _, job in page if job is not None),
-            next_key=page[-1][0] if len(entries) > self._limit else None,
+            next_key=page[-1][0] if len(entries) > self._limit else last,
             total_count=total,
             total_is_least=least,
         )
-
-    def _place(self, job: Job) -> Place:
-        return ORDERS[self._where.order_by](job), job.job_id
-
-    def _is_past(self, place: Place) -> bool:
-        if self._after is None:
-            return True
-        return place < self._after if self._where.descending else place > self._after
 
 
 def _is_least(path: _Path) -> bool:

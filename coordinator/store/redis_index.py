@@ -14,8 +14,9 @@ from coordinator.core.records import Job, JobStatus
 from coordinator.redis import Argument, Server
 from coordinator.store.codec import decode_job
 from coordinator.store.lexical import beginning, beyond, part, parts, split
-from coordinator.store.listing import Entry, Place, Span, Value
-from coordinator.store.rows import ALL, ORDERS, Label, labels_of
+from coordinator.store.listing import Entry, Found, Look, Place, Span, Value
+from coordinator.store.protocol import JobFilter
+from coordinator.store.rows import ALL, ORDERS, Label, asked_labels, labels_of
 
 STATUSES = tuple(str(status) for status in JobStatus)
 NUMBERS = frozenset({"created_at", "updated_at", "priority"})
@@ -77,6 +78,33 @@ class RedisIndex:
     async def entries(
         self, span: Span, *, after: Place | None, limit: int, descending: bool
     ) -> list[Entry]:
+        texts = await self._walk(span, after=after, limit=limit, descending=descending)
+        places = [_place(text, span.order) for text in texts]
+        return await self._with_jobs(places, span.statuses)
+
+    async def search(self, span: Span, where: JobFilter, look: Look) -> Found:
+        texts = await self._walk(
+            span, after=look.start, limit=look.most, descending=where.descending
+        )
+        places = [_place(text, span.order) for text in texts]
+        marks = await self._server.fields("marks", [job_id for _, job_id in places])
+        question = _Question(where, span.statuses)
+        met = sorted(filter(None, map(question.place, marks)), reverse=where.descending)
+        rest = met
+        if look.after is not None:
+            end = part(look.after[0]) + look.after[1].encode()
+            rest = [text for text in met if (text < end if where.descending else text > end)]
+        found = [_place(text, where.order_by) for text in rest[: look.limit]]
+        return Found(
+            entries=await self._with_jobs(found, span.statuses),
+            matched=len(met),
+            last=places[-1] if len(places) == look.most else None,
+        )
+
+    async def _walk(
+        self, span: Span, *, after: Place | None, limit: int, descending: bool
+    ) -> list[bytes]:
+        """The next entries of a span's merged runs: value and job id of each."""
         key, runs = self._key(span), _runs(span)
         questions: list[tuple[Argument, ...]] = []
         for run in runs:
@@ -84,28 +112,77 @@ class RedisIndex:
             if after is not None:
                 place = b"(" + run + part(after[0]) + after[1].encode()
                 low, high = (low, place) if descending else (place, high)
-            words = (
-                ("ZREVRANGEBYLEX", key, high, low)
-                if descending
-                else ("ZRANGEBYLEX", key, low, high)
+            command, ends = (
+                ("ZREVRANGEBYLEX", (high, low)) if descending else ("ZRANGEBYLEX", (low, high))
             )
-            questions.append((*words, "LIMIT", 0, limit))
+            questions.append((command, key, *ends, "LIMIT", 0, limit))
         answers: list[list[bytes]] = await self._server.at_once(questions)
         texts = [
             text[len(run) :] for run, texts in zip(runs, answers, strict=True) for text in texts
         ]
         texts.sort(reverse=descending)
-        places = [_place(text, span.order) for text in texts[:limit]]
+        return texts[:limit]
+
+    async def _with_jobs(self, places: Sequence[Place], statuses: Sequence[str]) -> list[Entry]:
         bodies = await self._server.fields("jobs", [job_id for _, job_id in places])
         jobs = [None if body is None else decode_job(body) for body in bodies]
         # A job may have moved since the index was asked; it is on another page of the next question.
         return [
-            (place, job if job and str(job.status) in span.statuses else None)
+            (place, job if job and str(job.status) in statuses else None)
             for place, job in zip(places, jobs, strict=True)
         ]
 
     def _key(self, span: Span) -> str:
         return self._server.key(f"by_{span.order}" if span.label == ALL else LABELS)
+
+
+class _Question:
+    """Tells from a job's mark whether it matches."""
+
+    def __init__(self, where: JobFilter, statuses: Sequence[str]) -> None:
+        self._runs = [parts(where.tenant_id, status) for status in statuses]
+        self._labels = [
+            [parts(where.tenant_id, *label, status) for status in statuses]
+            for label in asked_labels(where)
+        ]
+        self._orders = tuple(ORDERS)
+        self._slot = self._orders.index(where.order_by)
+        low, high = where.created_from_ms, where.created_until_ms
+        self._low = b"" if low is None else part(low)
+        self._high = None if high is None else part(high)
+        self._prefix = beginning(where.name_prefix)
+
+    def place(self, mark: bytes | None) -> bytes | None:
+        """Value and job id of a job in the order that is asked for; None where it does not match."""
+        texts = _texts(mark or b"")
+        stands = [
+            number for number, run in enumerate(self._runs) if texts and texts[0].startswith(run)
+        ]
+        if not stands:
+            return None
+        (number,) = stands
+        run = self._runs[number]
+        entry, name = (
+            texts[self._orders.index(order)][len(run) :] for order in ("created_at", "name")
+        )
+        has = set(texts[len(INDEXES) :])
+        fits = (
+            entry >= self._low
+            and (self._high is None or entry < self._high)
+            and name.startswith(self._prefix)
+            and all(runs[number] + entry in has for runs in self._labels)
+        )
+        return texts[self._slot][len(run) :] if fits else None
+
+
+def _texts(mark: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(mark):
+        (length,) = _LENGTH.unpack_from(mark, at)
+        at += _LENGTH.size
+        found.append(mark[at : at + length])
+        at += length
+    return found
 
 
 def _runs(span: Span) -> list[bytes]:

@@ -15,26 +15,30 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from coordinator.sqlite.database import (
-    ROWS_PER_STATEMENT,
-    insert_rows,
-    transaction,
-    values_of,
-)
+from coordinator.sqlite.database import any_of, delete_rows, insert_rows, transaction
 from coordinator.store.codec import decode_jobs
-from coordinator.store.listing import Entry, Place, Span, read_page
+from coordinator.store.listing import (
+    Entry,
+    Found,
+    Look,
+    Place,
+    Span,
+    after_prefix,
+    read_page,
+)
 from coordinator.store.protocol import JobFilter, JobPage
-from coordinator.store.rows import ALL, ORDERS, Label
+from coordinator.store.rows import ALL, ORDERS, Label, asked_labels
 
 T = TypeVar("T")
 Filed = tuple[str, str, int, str]
 """Tenant, status, created_at, and labels as JSON: all that says where a job stands."""
 
-LABELS = "tenant_id, key, value, status, created_at, job_id"
-COUNTS = "tenant_id, key, value, status"
+COUNTS = ("tenant_id", "key", "value", "status")
+LABELS = (*COUNTS, "created_at", "job_id")
 
 _filed = msgspec.json.Decoder(list[tuple[str, str, str, int, str]])
 _labels = msgspec.json.Decoder(dict[str, str])
+_place = msgspec.json.Decoder(tuple[str | int, str])
 _counts = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 
 
@@ -80,35 +84,20 @@ def refile(
             for label in _labels.decode(labels).items():
                 entries.append((tenant_id, *label, status, created_at, job_id))
                 counted[tenant_id, *label, status] += sign
-    _delete(connection, "job_labels", gone, columns=LABELS)
-    insert_rows(connection, f"INSERT INTO job_labels ({LABELS})", come)
+    delete_rows(connection, "DELETE FROM job_labels WHERE", LABELS, rows=gone)
+    insert_rows(connection, f"INSERT INTO job_labels ({', '.join(LABELS)})", come)
     _count(connection, {where: number for where, number in counted.items() if number})
 
 
 def _count(connection: sqlite3.Connection, numbers: dict[tuple[str, ...], int]) -> None:
     insert_rows(
         connection,
-        f"INSERT INTO job_counts ({COUNTS}, n)",
+        f"INSERT INTO job_counts ({', '.join(COUNTS)}, n)",
         [(*where, number) for where, number in numbers.items()],
-        tail=f"ON CONFLICT ({COUNTS}) DO UPDATE SET n = n + excluded.n",
+        tail=f"ON CONFLICT ({', '.join(COUNTS)}) DO UPDATE SET n = n + excluded.n",
     )
     less = [where for where, number in numbers.items() if number < 0]
-    _delete(connection, "job_counts", less, columns=COUNTS, which="AND n = 0")
-
-
-def _delete(
-    connection: sqlite3.Connection,
-    table: str,
-    rows: Sequence[tuple[Any, ...]],
-    *,
-    columns: str,
-    which: str = "",
-) -> None:
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        values, arguments = values_of(rows[start : start + ROWS_PER_STATEMENT])
-        connection.execute(
-            f"DELETE FROM {table} WHERE ({columns}) IN ({values}) {which}", arguments
-        )
+    delete_rows(connection, "DELETE FROM job_counts WHERE n = 0 AND", COUNTS, rows=less)
 
 
 class SqliteIndex:
@@ -118,11 +107,11 @@ class SqliteIndex:
         self._connection = connection
 
     async def counts(self, tenant_id: str, labels: Sequence[Label]) -> list[dict[str, int]]:
-        values, arguments = values_of(labels)
+        which, values = any_of(COUNTS[:3], [(tenant_id, *label) for label in labels])
         (rows,) = self._connection.execute(
             "SELECT json_group_array(json_array(key, value, status, n)) FROM job_counts"
-            f" WHERE tenant_id = ? AND (key, value) IN ({values})",
-            (tenant_id, *arguments),
+            f" WHERE {which}",
+            values,
         ).fetchone()
         found: dict[Label, dict[str, int]] = {label: {} for label in labels}
         for key, value, status, number in _counts.decode(rows):
@@ -143,22 +132,92 @@ class SqliteIndex:
     async def entries(
         self, span: Span, *, after: Place | None, limit: int, descending: bool
     ) -> list[Entry]:
-        order = f"ORDER BY {span.order} {'DESC' if descending else 'ASC'}, job_id"
-        order += f" {'DESC' if descending else 'ASC'} LIMIT :limit"
-        key = "number" if span.label == ALL else "job_id"
-        columns = f"{span.order}, job_id" if key == "job_id" else f"number, {span.order}, job_id"
+        key, order = _key(span), _order(span.order, descending=descending)
         runs, values = _runs(
-            span, columns, order=order, after=(after, descending) if after else None
+            span, _columns(span), order=order, after=(after, descending) if after else None
         )
         (bodies,) = self._connection.execute(
             f"SELECT group_concat(body, ',') FROM jobs WHERE {key} IN"
             f" (SELECT {key} FROM (SELECT * FROM ({runs}) {order}))",
             values | {"limit": limit},
         ).fetchone()
-        value = ORDERS[span.order]
-        jobs = decode_jobs(f"[{bodies or ''}]".encode())
-        found: list[Entry] = [((value(job), job.job_id), job) for job in jobs]
-        return sorted(found, key=lambda entry: entry[0], reverse=descending)
+        return _entries(bodies, span.order, descending=descending)
+
+    async def search(self, span: Span, where: JobFilter, look: Look) -> Found:
+        key, order = _key(span), _order(span.order, descending=where.descending)
+        back = _order(span.order, descending=not where.descending)
+        runs, values = _runs(
+            span,
+            _columns(span),
+            order=order,
+            after=(look.start, where.descending) if look.start else None,
+        )
+        which, asked = _matching(where)
+        beyond = "true"
+        if look.after is not None:
+            past = "<" if where.descending else ">"
+            beyond = f"({where.order_by}, job_id) {past} (:after, :after_id)"
+            asked |= {"after": look.after[0], "after_id": look.after[1]}
+        count, last, matched, bodies = self._connection.execute(
+            f"WITH walked AS MATERIALIZED (SELECT * FROM ({runs}) {order}),"
+            f" met AS MATERIALIZED (SELECT jobs.number, jobs.{where.order_by}, jobs.job_id"
+            f" FROM walked CROSS JOIN jobs ON jobs.{key} = walked.{key} WHERE {which})"
+            " SELECT (SELECT count(*) FROM walked),"
+            f" (SELECT json_array({span.order}, job_id) FROM walked {back.replace(':limit', '1')}),"
+            " (SELECT count(*) FROM met), (SELECT group_concat(body, ',') FROM jobs"
+            f" WHERE number IN (SELECT number FROM met WHERE {beyond}"
+            f" {_order(where.order_by, descending=where.descending, limit=':page')}))",
+            values | asked | {"limit": look.most, "page": look.limit},
+        ).fetchone()
+        return Found(
+            entries=_entries(bodies, where.order_by, descending=where.descending),
+            matched=matched,
+            last=None if count < look.most else _place.decode(last),
+        )
+
+
+def _key(span: Span) -> str:
+    """What tells the jobs of an index apart."""
+    return "number" if span.label == ALL else "job_id"
+
+
+def _columns(span: Span) -> str:
+    return ", ".join(dict.fromkeys((_key(span), span.order, "job_id")))
+
+
+def _order(order: str, *, descending: bool, limit: str = ":limit") -> str:
+    way = "DESC" if descending else "ASC"
+    return f"ORDER BY {order} {way}, job_id {way} LIMIT {limit}"
+
+
+def _entries(bodies: str | None, order: str, *, descending: bool) -> list[Entry]:
+    value = ORDERS[order]
+    jobs = decode_jobs(f"[{bodies or ''}]".encode())
+    found: list[Entry] = [((value(job), job.job_id), job) for job in jobs]
+    return sorted(found, key=lambda entry: entry[0], reverse=descending)
+
+
+def _matching(where: JobFilter) -> tuple[str, dict[str, Any]]:
+    """A condition on rows of jobs for what is asked beside tenant and status."""
+    values: dict[str, Any] = {"tenant": where.tenant_id}
+    conditions = ["true"]
+    for number, label in enumerate(asked_labels(where)):
+        values[f"key{number}"], values[f"label{number}"] = label
+        conditions.append(
+            "EXISTS (SELECT 1 FROM job_labels AS one WHERE one.tenant_id = :tenant"
+            f" AND one.key = :key{number} AND one.value = :label{number} AND one.status = jobs.status"
+            " AND one.created_at = jobs.created_at AND one.job_id = jobs.job_id)"
+        )
+    for column, test, value in (
+        ("created_at", ">=", where.created_from_ms),
+        ("created_at", "<", where.created_until_ms),
+        ("name", ">=", where.name_prefix or None),
+        ("name", "<", after_prefix(where.name_prefix)),
+    ):
+        if value is not None:
+            conditions.append(f"jobs.{column} {test} :bound{len(conditions)}")
+            values[f"bound{len(conditions) - 1}"] = value
+    return " AND ".join(conditions), values
 
 
 def _runs(
