@@ -35,13 +35,11 @@ from coordinator.runtime.telemetry import Telemetry
 from coordinator.sqlite.files import FileTrouble
 from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Fenced, Store, StoreError, StoreUnavailable
-from coordinator.store.redis import RedisStore
 from coordinator.store.sqlite import SqliteStore
 from coordinator.streams.front import FrontedStreams
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Streams, StreamsUnavailable
-from coordinator.streams.redis import ALL_LOGS_BYTES, RedisStreams
-from coordinator.streams.retention import keep_within
+from coordinator.streams.retention import ALL_IN_MEMORY_BYTES, keep_within
 from coordinator.streams.sqlite import SqliteStreams
 from scaimind.service import log as service_log
 from scaimind.v1 import options_pb2
@@ -122,14 +120,18 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         parts = await _parts(settings, stack)
         server = Server(parts)
-        port = await server.start(settings.grpc)
-        stack.push_async_callback(server.stop, settings.stop_grace_s)
         driver, leadership = parts.driver, parts.leadership
+        shared = is_shared(settings.store)
+        if shared:  # a standby tells whoever asks who leads
+            port = await _listen(server, settings, stack)
         stack.push_async_callback(leadership.resign)
         epoch = await leadership.win()
         keeping = asyncio.create_task(leadership.keep(server.set_serving))
         stack.push_async_callback(_end, keeping)
         await driver.lead(epoch)
+        _keep_what_lives()
+        if not shared:  # a thousand agents that are refused and come again would only be in the way
+            port = await _listen(server, settings, stack)
         if isinstance(parts.streams, FrontedStreams):
             live = driver.view.jobs
             pruning = keep_within(parts.streams, _logs_budget(settings), live.__contains__)
@@ -141,6 +143,18 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         await stack.enter_async_context(metrics_served(driver, settings.metrics))
         await server.set_serving(True)
         yield Running(parts=parts, server=server, port=port, deciding=deciding, keeping=keeping)
+
+
+async def _listen(server: Server, settings: CoordinatorSettings, stack: AsyncExitStack) -> int:
+    port = await server.start(settings.grpc)
+    stack.push_async_callback(server.stop, settings.stop_grace_s)
+    return port
+
+
+def _keep_what_lives() -> None:
+    """What was loaded stays for long: it is never looked through for garbage again."""
+    gc.freeze()
+    gc.enable()
 
 
 async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
@@ -221,6 +235,10 @@ def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
         return MemoryStore(events_kept=settings.audit_events), MemoryStreams()
     if is_shared(settings.store):
         known = settings.data_dir / "store.id"
+        # a start is a fifth of a second shorter without what only this needs
+        from coordinator.store.redis import RedisStore
+        from coordinator.streams.redis import RedisStreams
+
         shared = RedisStore(settings.store, known, events_kept=settings.audit_events)
         return shared, RedisStreams(settings.store, lambda: shared.epoch)
     try:
@@ -234,7 +252,7 @@ def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
 def _logs_budget(settings: CoordinatorSettings) -> int:
     """Bytes of all logs together; fewer where they are kept in memory and nobody said how many."""
     if is_shared(settings.store) and "all_logs_bytes" not in settings.model_fields_set:
-        return ALL_LOGS_BYTES
+        return ALL_IN_MEMORY_BYTES
     return settings.all_logs_bytes
 
 

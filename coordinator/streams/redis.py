@@ -32,7 +32,6 @@ from coordinator.streams.protocol import (
 from coordinator.streams.tails import News
 
 PREFIX = "mind"
-ALL_LOGS_BYTES = 4 << 30  # of all jobs, unless somebody says otherwise: Redis keeps them in memory
 TRIES = 3
 SCANNED_BYTES = 16 << 20  # of chunks that one call of `lines` or `tail_start` looks at
 CHUNKS_AT_ONCE = 32

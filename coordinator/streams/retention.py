@@ -11,6 +11,7 @@ from coordinator.streams.front import FrontedStreams
 from coordinator.streams.protocol import StreamsUnavailable
 
 LOOKS_EVERY_S = 10.0
+ALL_IN_MEMORY_BYTES = 4 << 30  # of all jobs, where memory keeps them and nobody says otherwise
 
 log = structlog.get_logger("coordinator.streams")
 
