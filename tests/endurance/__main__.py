@@ -1,10 +1,13 @@
-"""Cuts a node off, or freezes the coordinator, for as long as it takes in earnest; prints what came.
+"""Faults that last for as long as they do in earnest; prints what came.
 
     python -m tests.endurance cut --seconds 600 [--way unplug|deaf|mute]
     python -m tests.endurance stall --seconds 60
+    python -m tests.endurance flood --seconds 180 [--mb-per-s 10]
 
-Two jobs run on one of two nodes, one that waits for its node and one that says REPLACE. All programs
-have their default settings. Needs root (network namespaces). Exit code 0: all that is promised held.
+`cut` takes a node off the network, `stall` freezes the coordinator: two jobs run on one of two nodes, one that
+waits for its node and one that says REPLACE. Both need root (network namespaces). `flood` takes the log store
+away while ranks print without end and readers do not read; it needs a few GB of disk. All programs have
+their default settings. Exit code 0: all that is promised held.
 """
 
 from __future__ import annotations
@@ -18,13 +21,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from tests.endurance.flood import flood
+from tests.support.cluster import Cluster
 from tests.support.networks import Network
 from tests.support.parted import REAL, Beating, Parted
 from tests.support.waiting import until
 
 SLACK_S = 90.0
 LOOK_S = 0.2
+FLOOD_LIVE_S = 30.0  # after the store is back
 WAYS: dict[str, Callable[[Network], None]] = {
     "unplug": Network.unplug,
     "deaf": lambda network: network.drop("input"),
@@ -42,7 +49,7 @@ class Run:
         self.machine = parted.machine_of(self.keeps.job_id)
         assert parted.machine_of(self.moves.job_id) is self.machine, "both run on one node"
         self.kept, self.moved = self.keeps.beats(1), self.moves.beats(1)
-        self.seen: dict[str, float | str | int] = {}
+        self.seen: dict[str, Any] = {}
         self._began_s = time.monotonic()
 
     def begin(self) -> None:
@@ -121,22 +128,33 @@ def _shown(run: Run) -> int:
 def main() -> int:
     """One run of what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m tests.endurance")
-    parser.add_argument("what", choices=("cut", "stall"))
+    parser.add_argument("what", choices=("cut", "stall", "flood"))
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--way", choices=tuple(WAYS), default="unplug")
+    parser.add_argument("--mb-per-s", type=float, default=10.0)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="endurance-"))
     try:
-        with Parted(folder, times=REAL, devices=2) as parted:
-            run = Run(parted, folder)
-            if given.what == "cut":
-                cut(run, seconds=given.seconds, way=given.way)
-            else:
-                stall(run, seconds=given.seconds)
-            print(json.dumps(run.seen), flush=True)
+        print(json.dumps(_lived_through(given, folder)), flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def _lived_through(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    if given.what == "flood":
+        with Cluster(folder / "data", devices="sim:4xH100") as cluster:
+            rate = given.mb_per_s * 1e6
+            return flood(
+                cluster, folder, away_s=given.seconds, live_s=FLOOD_LIVE_S, bytes_per_s=rate
+            )
+    with Parted(folder, times=REAL, devices=2) as parted:
+        run = Run(parted, folder)
+        if given.what == "cut":
+            cut(run, seconds=given.seconds, way=given.way)
+        else:
+            stall(run, seconds=given.seconds)
+        return run.seen
 
 
 if __name__ == "__main__":

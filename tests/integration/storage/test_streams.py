@@ -12,24 +12,14 @@ import pytest
 
 from coordinator.data_dir import STREAMS
 from scaimind.v1 import job_pb2
+from tests.endurance.flood import LONGEST_BYTES, flood
 from tests.support import jobs
 from tests.support.cluster import Cluster
-from tests.support.frozen import frozen, memory
-from tests.support.sse import SseReader
 from tests.support.waiting import until
 
 Job = job_pb2.Job
 
-LONGEST_BYTES = 64 * 1024 - 6  # of a line that arrives in one piece
 LONG_LINES = 150
-BURST_BYTES = 20_000_000
-LINE_BYTES = 1000
-FROZEN = 8
-GROWTH_BYTES = {  # what a burst may cost a program: its tails, and what is on its way
-    "coordinator": 96 << 20,
-    "gateway": 256 << 20,  # above all the windows that gRPC opens for each reader
-    "node_agent": 64 << 20,
-}
 
 COUNTING = """
     import sys
@@ -79,18 +69,10 @@ def test_the_longest_lines_arrive_in_one_piece_and_in_order(
     assert {len(line) for line in lines} == {LONGEST_BYTES - 1}
 
 
-def test_a_rank_that_talks_without_end_and_readers_that_never_read_cost_bounded_memory(
+def test_a_flood_of_logs_costs_bounded_memory_and_no_line_comes_twice_or_is_missing(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    count = BURST_BYTES // LINE_BYTES
-    before = memory(cluster)
-    job_id = counts(cluster, tmp_path, count, width=LINE_BYTES)
-    reader = SseReader(cluster.rest, f"/jobs/{job_id}/logs", {"tail": -1})
-    with frozen(cluster, job_id, FROZEN):
-        events = list(reader.events())
-        assert jobs.final(cluster.client, job_id).status == Job.COMPLETED
-        after = memory(cluster)
-    seen = [int(event.data["message"].split()[0]) for event in events[:-1]]
-    assert (seen, events[-1].name, reader.breaks) == (list(range(count)), "end", 0)
-    grown = {name: after[name] - before[name] for name in before}
-    assert all(size < GROWTH_BYTES[name] for name, size in grown.items()), grown
+    """In little; `python -m tests.endurance flood` does the same for minutes."""
+    seen = flood(cluster, tmp_path, away_s=5.0, live_s=1.0, bytes_per_s=10e6)
+    assert [seen[rank]["lost"] for rank in ("fast", "long", "calm")] == [0, 0, 0]
+    assert seen["fast"]["lines"] > 50_000
