@@ -206,6 +206,8 @@ class _Border:
             raise Refusal(
                 Reason.INVALID_ARGUMENT, f"the request is not a {self._method.input_type.name}"
             )
+        if self._program == options_pb2.AGENT:
+            _speaks_for_itself(request, call.identity)
         if not self._program and request.ByteSize() > PUBLIC_BYTES_MAX:
             raise Refusal(
                 Reason.INVALID_ARGUMENT,
@@ -216,8 +218,6 @@ class _Border:
             found = tuple((_path(one.proto), one.proto.message) for one in violations)
             text = "; ".join(f"{field}: {message}" for field, message in found[:5])
             raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
-        if self._program == options_pb2.AGENT:
-            _speaks_for_itself(request, call.identity)
         return request
 
     async def _all_checked(

@@ -2,7 +2,8 @@
 
 Batches that arrive while one append is under way are appended together with the next; the group is
 bounded, and so is what one agent may have unacknowledged (by gRPC's flow control and the group). A batch
-that is no good ends the stream, after everything before it was acknowledged.
+that is no good ends the stream, after everything before it was acknowledged. What a node says of ranks that
+were never its own is answered as if there were no such job.
 """
 
 from __future__ import annotations
@@ -26,6 +27,18 @@ VALUES_MAX = 1024  # of one point
 TIME_MAX_MS = YEAR_9999_S * 1000
 
 
+class Rank(NamedTuple):
+    """A rank of an attempt, on the node that speaks of it."""
+
+    node_id: str
+    job_id: str
+    attempt: int
+    rank: int
+
+
+IsKnown = Callable[[Rank], Awaitable[bool]]
+
+
 class _Batch(NamedTuple):
     """A batch that may be appended."""
 
@@ -45,9 +58,10 @@ _Item = _Batch | _End
 class Intake:
     """Turns pushed batches into appends."""
 
-    def __init__(self, streams: Streams, job_exists: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(self, streams: Streams, is_known: IsKnown) -> None:
+        """`is_known` tells whether a rank is one that its node has, or had, to run."""
         self._streams = streams
-        self._job_exists = job_exists
+        self._is_known = is_known
 
     async def take(
         self, requests: AsyncIterator[api.PushRequest]
@@ -76,19 +90,24 @@ class Intake:
                 await reader
 
     async def _append(self, group: list[_Batch]) -> list[api.PushResponse]:
-        known: dict[str, bool] = {}
+        known: dict[Rank, bool] = {}
         for batch in group:
-            job_id = batch.append.source.job_id
-            if job_id not in known:
-                known[job_id] = await self._job_exists(job_id)
-        appends = [batch.append for batch in group if known[batch.append.source.job_id]]
+            rank = _rank(batch)
+            if rank not in known:
+                known[rank] = await self._is_known(rank)
+        appends = [batch.append for batch in group if known[_rank(batch)]]
         offsets = iter(await self._streams.append(appends) if appends else ())
         return [
             api.PushResponse(batch_id=batch.batch_id, acknowledged=next(offsets))
-            if known[batch.append.source.job_id]
+            if known[_rank(batch)]
             else api.PushResponse(batch_id=batch.batch_id, unknown_job=True)
             for batch in group
         ]
+
+
+def _rank(batch: _Batch) -> Rank:
+    source = batch.append.source
+    return Rank(source.node_id, source.job_id, source.attempt, source.rank)
 
 
 async def _read(requests: AsyncIterator[api.PushRequest], queue: asyncio.Queue[_Item]) -> None:

@@ -28,6 +28,7 @@ from coordinator.rpc.jobs import JobMethods, JobReader
 from coordinator.rpc.keys import KeyMethods
 from coordinator.rpc.life import LifeMethods
 from coordinator.rpc.pages import PageTokens
+from coordinator.rpc.ranks import Ranks
 from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -145,9 +146,6 @@ class Server:
 
         gate = Gate(parts.leadership, driver.view)
 
-        async def job_exists(job_id: str) -> bool:
-            return driver.view.job(job_id) is not None or await store.job(job_id) is not None
-
         jobs = JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens)
         public = (
             jobs,
@@ -167,7 +165,7 @@ class Server:
             AgentMethods(
                 driver,
                 documents=documents,
-                intake=Intake(streams, job_exists),
+                intake=Intake(streams, Ranks(driver.view, store).are_known),
                 telemetry=telemetry,
                 clock=clock,
             ),

@@ -400,7 +400,7 @@ async def test_what_an_agent_pushes_is_checked_message_by_message() -> None:
 
     async def requests() -> AsyncIterator[Any]:
         yield agent_api.PushRequest(batch_id=1, node_id="n", job_id="j")
-        yield agent_api.PushRequest(batch_id=2)
+        yield agent_api.PushRequest(batch_id=2, node_id="n")
 
     context = Context(AGENT)
     stream = handler("Push", Agents(), service=AGENTS).stream_stream(requests(), context)
@@ -408,4 +408,4 @@ async def test_what_an_agent_pushes_is_checked_message_by_message() -> None:
     assert context.initial == (("x-stream", "open"),)
     with pytest.raises(Aborted) as caught:
         await anext(stream)
-    assert caught.value.fields == ["node_id", "job_id"]
+    assert caught.value.fields == ["job_id"]

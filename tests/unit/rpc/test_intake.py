@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.core.reasons import Reason
-from coordinator.rpc.intake import GROUP_MAX, TEXT_MAX, TIME_MAX_MS, Intake, append_of
+from coordinator.rpc.intake import GROUP_MAX, TEXT_MAX, TIME_MAX_MS, Intake, Rank, append_of
 from coordinator.runtime.refusal import Refusal
 from coordinator.streams.memory import MemoryStreams
 from coordinator.streams.protocol import Append, StreamsUnavailable
@@ -61,8 +61,8 @@ class Recording(MemoryStreams):
         return await super().append(batches)
 
 
-async def known(job_id: str) -> bool:
-    return job_id == "job_a"
+async def known(rank: Rank) -> bool:
+    return rank.job_id == "job_a"
 
 
 async def given(
