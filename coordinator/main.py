@@ -23,7 +23,7 @@ from coordinator.data.terms import Rules
 from coordinator.data_dir import STORE, STREAMS, check_whole
 from coordinator.rpc.server import Parts, Server
 from coordinator.rpc.tls import ServerTls
-from coordinator.runtime.bootstrap import digest_of, new_key, read_or_make
+from coordinator.runtime.bootstrap import OWN_TENANT, digest_of, new_key, read_or_make
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.forecaster import Forecaster
@@ -275,19 +275,19 @@ async def _ensure_admin_key(driver: Driver, clock: Clock, path: Path) -> None:
 
     The file comes first: a crash in between leaves a file whose key is kept at the next start.
     """
-    if driver.view.keys:
+    if any(not key.node_id for key in driver.view.keys.values()):
         return
     digest = digest_of(read_or_make(path, new_key()))
     names = [value.name for value in options_pb2.Permission.DESCRIPTOR.values if value.number]
     key = Key(
         key_id="key_admin",
         sha256=digest,
-        tenant_id="local",
+        tenant_id=OWN_TENANT,
         user_id="admin",
         permissions=tuple(sorted(names)),
         created_at_ms=clock.now_ms(),
     )
-    await driver.submit(PutKey(caller=Caller(tenant_id="local", user_id="admin"), key=key))
+    await driver.submit(PutKey(caller=Caller(tenant_id=OWN_TENANT, user_id="admin"), key=key))
 
 
 def main() -> int:

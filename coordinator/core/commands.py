@@ -208,10 +208,18 @@ class SyncNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PutKey:
-    """Keep an API key, new or changed."""
+    """Keep an API key, new or changed. `salt` is remembered with the answer, and no longer."""
 
     caller: Caller
     key: Key
+    salt: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recall:
+    """Was this request answered before? Asked where judging it anew could say otherwise."""
+
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +264,7 @@ Command = (
     | SyncNode
     | PutKey
     | PutQueue
+    | Recall
     | Tick
     | Renew
     | Recover

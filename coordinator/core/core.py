@@ -28,6 +28,7 @@ from coordinator.core.commands import (
     PreemptJob,
     PutKey,
     PutQueue,
+    Recall,
     Recover,
     RemoveNode,
     Renew,
@@ -44,10 +45,12 @@ from coordinator.core.drain import drain, enable
 from coordinator.core.hold import pause, preempt, resume
 from coordinator.core.invariants import ensure
 from coordinator.core.join import join
+from coordinator.core.keys import put_key
 from coordinator.core.loss import remove
 from coordinator.core.mix import look_again
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Record, Request
+from coordinator.core.requests import recall
 from coordinator.core.schedule import schedule
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
@@ -149,11 +152,12 @@ class Core:
             case JoinNode():
                 return join(turn, command, settings=self.settings)
             case PutKey():
-                turn.put(command.key, Reason.KEY_CHANGED)
-                return Reply(key=command.key)
+                return put_key(turn, command, settings=self.settings)
             case PutQueue():
                 turn.put(command.queue, Reason.QUEUE_CHANGED)
                 return Reply(queue=command.queue)
+            case Recall():
+                return recall(self.state, command.caller) or Reply()
             case Tick():
                 tick(turn, self.settings)
                 return Reply()

@@ -78,7 +78,8 @@ class Reply:
     node: Node | None = None
     key: Key | None = None
     queue: Queue | None = None
-    outcomes: tuple[Outcome, ...] = ()  # of a batch, in its order
+    salt: str = ""  # of a key that was made
+    outcomes: tuple[Outcome, ...] = ()  # of a batch, in its order; of a drain, what runs there
     replayed: bool = False
     superseded: bool = False  # SyncNode: a newer agent has taken the node over
     stale: bool = False  # SyncNode: a late report; nothing was taken from it

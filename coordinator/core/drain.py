@@ -7,7 +7,7 @@ from dataclasses import replace
 from coordinator.core.commands import DrainNode, EnableNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Drain, Node, StopCause
+from coordinator.core.records import Drain, Node, Outcome, StopCause
 from coordinator.core.requests import recall, remember
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
@@ -15,7 +15,7 @@ from coordinator.core.turn import Turn
 
 
 def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | Rejected:
-    """Places nothing more on a node; with force, stops what runs there."""
+    """Places nothing more on a node; with force, stops what runs there. Answers with those jobs."""
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
@@ -29,12 +29,15 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
         deadline_ms=command.deadline_ms,
         actor=command.caller.user_id,
     )
+    held = {one.job_id for one in turn.state.leases_on(node.node_id) if not one.is_ended}
+    there = tuple(Outcome(job_id=job_id) for job_id in sorted(held))
     if command.validate_only:
-        return Reply(node=replace(node, drain=wish))
+        return Reply(node=replace(node, drain=wish), outcomes=there)
     node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish)
     if command.force:
         empty(turn, node)
-    return remember(turn, command.caller, reply=Reply(node=node), settings=settings)
+    reply = Reply(node=node, outcomes=there)
+    return remember(turn, command.caller, reply=reply, settings=settings)
 
 
 def enable(turn: Turn, command: EnableNode, *, settings: CoreSettings) -> Reply | Rejected:

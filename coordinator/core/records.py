@@ -395,7 +395,7 @@ def node_key_id(node_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one job of a batch: its id and status, or why it was refused."""
+    """What became of one job of several: its id and status, or why it was refused."""
 
     job_id: str = ""
     status: str = ""
@@ -417,6 +417,8 @@ class Request:
     job: Job | None = None  # the answer, as the record was then
     node: Node | None = None
     outcomes: tuple[Outcome, ...] = ()
+    key: Key | None = None
+    salt: str = ""  # what the key's secret can be made from again, by who has the installation's
 
     @property
     def id(self) -> str:

@@ -49,7 +49,14 @@ def recall(state: ClusterState, caller: Caller) -> Reply | Rejected | None:
             message="the request id was used for another request",
             field="request_id",
         )
-    return Reply(job=known.job, node=known.node, outcomes=known.outcomes, replayed=True)
+    return Reply(
+        job=known.job,
+        node=known.node,
+        key=known.key,
+        salt=known.salt,
+        outcomes=known.outcomes,
+        replayed=True,
+    )
 
 
 def remember(turn: Turn, caller: Caller, *, reply: Reply, settings: CoreSettings) -> Reply:
@@ -68,6 +75,8 @@ def remember(turn: Turn, caller: Caller, *, reply: Reply, settings: CoreSettings
         job=job,
         node=node,
         outcomes=reply.outcomes,
+        key=reply.key,
+        salt=reply.salt,
     )
     turn.put(request, Reason.REMEMBERED)
     return reply

@@ -12,7 +12,7 @@ from coordinator.rpc import convert
 from coordinator.rpc.batch import error_message
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
-from coordinator.rpc.jobs import JobReader, caller_of, label_of, note_replay
+from coordinator.rpc.jobs import JobReader, caller_of, label_of, note_replay, remembered
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.store.protocol import JobFilter, Store
@@ -37,15 +37,18 @@ class ChangeMethods:
 
     async def UpdateJob(self, request: api.UpdateJobRequest, call: Call) -> job_pb2.Job:
         """Changes what is given of a live job."""
-        job = await self._reader.find(request.job_id, call.identity.tenant_id)
-        if job.is_final:
-            text = f"the job is {job.status} and cannot be changed"
-            raise Refusal(Reason.WRONG_STATUS, text)
-        command = replace(
-            _update(caller_of(call, request), job.job_id, change=request),
-            validate_only=request.validate_only,
-        )
-        reply = await self._driver.submit(command)
+        caller = caller_of(call, request)
+        reply = await remembered(self._driver, caller)
+        if reply is None:
+            job = await self._reader.find(request.job_id, call.identity.tenant_id)
+            if job.is_final:
+                text = f"the job is {job.status} and cannot be changed"
+                raise Refusal(Reason.WRONG_STATUS, text)
+            command = replace(
+                _update(caller, job.job_id, change=request),
+                validate_only=request.validate_only,
+            )
+            reply = await self._driver.submit(command)
         note_replay(call, reply)
         assert reply.job is not None
         return await self._documents.message(reply.job)

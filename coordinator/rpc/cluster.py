@@ -146,19 +146,18 @@ class ClusterMethods:
             )
         )
         note_replay(call, reply)
-        leases = self._view.desired_of_node(request.node_id)
-        jobs = sorted({lease.job_id for lease in leases})
-        what = "job" if len(jobs) == 1 else "jobs"
-        if not jobs:
+        if not reply.outcomes:
             text = "nothing runs on the node"
         elif request.force:
-            text = f"{len(jobs)} {what} will be stopped and queued again"
+            text = "what runs there will be stopped and queued again"
         else:
-            text = f"{len(jobs)} {what} will run to the end; nothing new is placed here"
+            text = "what runs there will run to the end; nothing new is placed here"
         return api.DrainNodeResponse(
             node_id=request.node_id,
-            status=node_pb2.Node.DRAINING if jobs else node_pb2.Node.DRAINED,
-            running_job_ids=[one for one in jobs if self._shown(one, call)],
+            status=node_pb2.Node.DRAINING if reply.outcomes else node_pb2.Node.DRAINED,
+            running_job_ids=[
+                one.job_id for one in reply.outcomes if await self._tells(one.job_id, call)
+            ],
             message=text,
         )
 
@@ -182,17 +181,23 @@ class ClusterMethods:
         return api.RemoveNodeResponse(node_id=request.node_id)
 
     async def GetQueue(self, request: api.GetQueueRequest, call: Call) -> api.GetQueueResponse:
-        """What waits, in the order in which it would start; other tenants' jobs are only counted."""
+        """What waits, in the order in which it would start.
+
+        Of queues in which the tenant has jobs itself; those of others in them are only counted.
+        """
         known = self._view.queues.by_name
+        queues = {name: one for name, one in known.items() if self._sees(one, call)}
         if request.queue_name:
-            queues = {request.queue_name: self._view.queues.of(request.queue_name)}
+            names = [request.queue_name]
+            queues = {name: one for name, one in queues.items() if name in names}
         else:
-            queues = {name: one for name, one in known.items() if self._sees(one, call)}
-        names = sorted(queues)[:QUEUES_MAX] or ["default"]
+            names = sorted(queues)[:QUEUES_MAX] or ["default"]
         limit = max(QUEUE_JOBS_LEAST, QUEUE_JOBS_MAX // len(names))
         return api.GetQueueResponse(
             queues=[
-                self._queue(name, queues.get(name) or self._view.queues.of(name), call, limit=limit)
+                self._queue(name, queues[name], call, limit=limit)
+                if name in queues
+                else api.QueueView(queue_name=name)
                 for name in names
             ],
             depth=sum(len(one.waiting) for one in queues.values()),
@@ -234,15 +239,22 @@ class ClusterMethods:
                     device.telemetry.ParseFromString(measured)
         return message
 
+    async def _tells(self, job_id: str, call: Call) -> bool:
+        """As _shown, of a job that may have ended since."""
+        if self._shown(job_id, call) or self._view.job(job_id) is not None:
+            return self._shown(job_id, call)
+        job = await self._store.job(job_id)
+        return job is not None and job.tenant_id == call.identity.tenant_id
+
     def _shown(self, job_id: str, call: Call) -> bool:
-        if ADMIN in call.identity.permissions:
+        if call.identity.is_operator:
             return True
         job = self._view.job(job_id)
         return job is not None and job.tenant_id == call.identity.tenant_id
 
     def _sees(self, queue: QueueFigures, call: Call) -> bool:
         identity = call.identity
-        return ADMIN in identity.permissions or identity.tenant_id in queue.live
+        return identity.is_operator or identity.tenant_id in queue.live
 
     def _status(self, node: Node) -> str:
         return node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))

@@ -13,13 +13,21 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from coordinator.core.decision import Reply
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import Job, JobStatus
 from coordinator.rpc import convert
 from coordinator.rpc.admit import submit_command
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
-from coordinator.rpc.jobs import JobMethods, JobReader, caller_of, new_job_id, note_replay
+from coordinator.rpc.jobs import (
+    JobMethods,
+    JobReader,
+    caller_of,
+    new_job_id,
+    note_replay,
+    remembered,
+)
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.streams.protocol import Point, Streams
@@ -58,6 +66,11 @@ class EvaluationMethods:
         self, request: api.SubmitEvaluationRequest, call: Call
     ) -> api.SubmitEvaluationResponse:
         """Queues an evaluation; durable when answered."""
+        caller = caller_of(call, request)
+        # Its checkpoint may be gone since, or a benchmark be offered no more.
+        known = await remembered(self._driver, caller)
+        if known is not None:
+            return self._submitted(known, call)
         parent = await self._reader.find(request.job_id, call.identity.tenant_id)
         _check_benchmarks(request)
         asked = api.SubmitEvaluationRequest()
@@ -65,8 +78,11 @@ class EvaluationMethods:
         asked.ClearField("request_id")
         asked.model_uri = _model_uri(parent, request)
         submit = _submit(asked, parent, await self._documents.message(parent))
-        command = submit_command(submit, caller=caller_of(call, request), job_id=new_job_id())
+        command = submit_command(submit, caller=caller, job_id=new_job_id())
         reply = await self._driver.submit(replace(command, parent_job_id=parent.job_id))
+        return self._submitted(reply, call)
+
+    def _submitted(self, reply: Reply, call: Call) -> api.SubmitEvaluationResponse:
         note_replay(call, reply)
         job = reply.job
         assert job is not None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Key, node_key_id
+from coordinator.runtime.bootstrap import OWN_TENANT
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.view import View
@@ -42,6 +43,11 @@ class Identity:
     ends_at_ms: int = 0  # when the credential ends by itself; 0 is never
     program: int = 0  # of options.proto; 0 is a user
     node_id: str = ""  # the only node that an agent speaks for
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the caller may look across tenants: a cluster admin of the installation's own."""
+        return self.tenant_id == OWN_TENANT and NAMES[options_pb2.CLUSTER_ADMIN] in self.permissions
 
 
 def key_is_valid(key: Key, now_ms: int) -> bool:

@@ -62,6 +62,20 @@ def _digest(request: Message) -> str:
     return hashlib.sha256(name.encode() + b"\0" + body).hexdigest()
 
 
+async def remembered(driver: Driver, caller: Caller) -> Reply | None:
+    """The first answer to the request, where it was answered before.
+
+    For methods that judge a request by what may have changed since.
+
+    Raises:
+        Refusal: REQUEST_ID_REUSED.
+    """
+    if not caller.request_id:
+        return None
+    reply = await driver.submit(commands.Recall(caller=caller))
+    return reply if reply.replayed else None
+
+
 def note_replay(call: Call, reply: Reply) -> None:
     """Lets the caller know that the answer is the remembered one."""
     if reply.replayed:

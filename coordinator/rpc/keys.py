@@ -6,13 +6,14 @@ import secrets
 from dataclasses import replace
 
 from coordinator.core.commands import PutKey
+from coordinator.core.decision import Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Key
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
-from coordinator.rpc.identity import NUMBERS, Authenticator
-from coordinator.rpc.jobs import caller_of
-from coordinator.runtime.bootstrap import digest_of, new_key
+from coordinator.rpc.identity import NAMES, NUMBERS, Authenticator, Identity
+from coordinator.rpc.jobs import caller_of, note_replay, remembered
+from coordinator.runtime.bootstrap import OWN_TENANT, derived_key, digest_of
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
@@ -23,13 +24,22 @@ from scaimind.v1 import options_pb2
 class KeyMethods:
     """CreateKey, ListKeys, RevokeKey, ResolveCredential."""
 
-    def __init__(self, driver: Driver, authenticator: Authenticator, clock: Clock) -> None:
+    def __init__(
+        self, driver: Driver, authenticator: Authenticator, clock: Clock, *, secret: str
+    ) -> None:
+        """`secret` is the installation's; keys are made of it, so that an answer can be given again."""
         self._driver = driver
         self._authenticator = authenticator
         self._clock = clock
+        self._secret = secret
 
     async def CreateKey(self, request: api.CreateKeyRequest, call: Call) -> api.CreateKeyResponse:
         """Makes a key; its secret is in this answer and nowhere else."""
+        caller = caller_of(call, request)
+        known = await remembered(self._driver, caller)
+        if known is not None:
+            return self._made(known, call)
+        _may_make(request, call.identity)
         now_ms = self._clock.now_ms()
         expires_at_ms = convert.milliseconds(request.expires_at)
         if request.HasField("expires_at") and expires_at_ms <= now_ms:
@@ -37,11 +47,10 @@ class KeyMethods:
             raise Refusal(
                 Reason.INVALID_ARGUMENT, f"expires_at {text}", violations=(("expires_at", text),)
             )
-        secret = new_key()
-        key_id = f"key_{secrets.token_hex(8)}"
+        key_id, salt = f"key_{secrets.token_hex(8)}", secrets.token_hex(32)
         key = Key(
             key_id=key_id,
-            sha256=digest_of(secret),
+            sha256=digest_of(derived_key(self._secret, key_id, salt)),
             tenant_id=request.tenant_id,
             user_id=request.user_id or f"key:{key_id}",
             permissions=tuple(
@@ -50,8 +59,8 @@ class KeyMethods:
             created_at_ms=now_ms,
             expires_at_ms=expires_at_ms,
         )
-        await self._driver.submit(PutKey(caller=caller_of(call, request), key=key))
-        return api.CreateKeyResponse(key=secret, info=convert.key_message(key))
+        reply = await self._driver.submit(PutKey(caller=caller, key=key, salt=salt))
+        return self._made(reply, call)
 
     async def ListKeys(self, request: api.ListKeysRequest, call: Call) -> api.ListKeysResponse:
         """Keys without their secrets, by id."""
@@ -60,19 +69,35 @@ class KeyMethods:
             keys=[
                 convert.key_message(keys[key_id])
                 for key_id in sorted(keys)
-                if not keys[key_id].node_id and request.tenant_id in ("", keys[key_id].tenant_id)
+                if request.tenant_id in ("", keys[key_id].tenant_id)
+                and _sees(call.identity, keys[key_id])
             ]
         )
 
     async def RevokeKey(self, request: api.RevokeKeyRequest, call: Call) -> api.RevokeKeyResponse:
         """Revokes a key at once; revoking twice changes nothing."""
         key = self._driver.view.keys.get(request.key_id)
-        if key is None or key.node_id:
+        if key is None or not _sees(call.identity, key):
             raise Refusal(Reason.KEY_NOT_FOUND, f"there is no key {request.key_id}")
-        if not key.revoked_at_ms:
-            key = replace(key, revoked_at_ms=self._clock.now_ms())
-            await self._driver.submit(PutKey(caller=caller_of(call, request), key=key))
+        caller = caller_of(call, request)
+        if not key.revoked_at_ms or caller.request_id:
+            at_ms = key.revoked_at_ms or self._clock.now_ms()
+            command = PutKey(caller=caller, key=replace(key, revoked_at_ms=at_ms))
+            reply = await self._driver.submit(command)
+            note_replay(call, reply)
+            assert reply.key is not None
+            key = reply.key
         return api.RevokeKeyResponse(info=convert.key_message(key))
+
+    def _made(self, reply: Reply, call: Call) -> api.CreateKeyResponse:
+        note_replay(call, reply)
+        key = reply.key
+        assert key is not None
+        secret = derived_key(self._secret, key.key_id, reply.salt)
+        if digest_of(secret) != key.sha256:
+            text = "the installation's secret was changed since; make another key"
+            raise Refusal(Reason.WRONG_STATUS, text)
+        return api.CreateKeyResponse(key=secret, info=convert.key_message(key))
 
     async def ResolveCredential(
         self, request: api.ResolveCredentialRequest, call: Call
@@ -85,3 +110,19 @@ class KeyMethods:
             permissions=[NUMBERS[name] for name in sorted(identity.permissions)],
             key_id=identity.key_id,
         )
+
+
+def _sees(identity: Identity, key: Key) -> bool:
+    """Whether an admin has a say in a key. Credentials of nodes are no keys."""
+    return not key.node_id and (identity.is_operator or identity.tenant_id == key.tenant_id)
+
+
+def _may_make(request: api.CreateKeyRequest, identity: Identity) -> None:
+    """A tenant's admin makes keys of that tenant; nobody gives what the maker may not do."""
+    if not identity.is_operator and request.tenant_id != identity.tenant_id:
+        text = f"only admins of tenant {OWN_TENANT} make keys of other tenants"
+        raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, text)
+    beyond = sorted({NAMES[number] for number in request.permissions} - identity.permissions)
+    if beyond:
+        text = f"you cannot give what you do not have: {', '.join(beyond)}"
+        raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, text)

@@ -160,7 +160,7 @@ class Server:
             BatchMethods(driver, documents=documents, jobs=jobs),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
         )
-        keys = (KeyMethods(driver, authenticator, clock),)
+        keys = (KeyMethods(driver, authenticator, clock, secret=parts.api_secret),)
         agents = (
             AgentMethods(
                 driver,

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
 
 KEY_PREFIX = "sgk_"
+OWN_TENANT = "local"  # of the installation itself; its admins are those of all tenants
 
 
 def new_key() -> str:
     """A new API key: the prefix and 43 random characters."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def derived_key(secret: str, key_id: str, salt: str) -> str:
+    """An API key of the same form that who has the installation's secret and the salt can make again."""
+    made = hmac.digest(secret.encode(), f"api-key:{key_id}:{salt}".encode(), "sha256")
+    return KEY_PREFIX + base64.urlsafe_b64encode(made).decode().rstrip("=")
 
 
 def digest_of(key: str) -> str:

@@ -58,8 +58,6 @@ class _Connection(Caller):
                 return await send(call.request, timeout=left_s, metadata=self._metadata)
             except grpc.aio.AioRpcError as failure:
                 error = from_call(failure)
-            if not call.repeatable:
-                raise error
             await asyncio.sleep(patience.delay_s(error))
 
     async def _pages(self, pages: Pages[I_co]) -> AsyncIterator[I_co]:

@@ -29,13 +29,13 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[A]):
-    """One call: which method, with what, and what it answers with."""
+    """One call: which method, with what, and what it answers with. Any may be sent again: what changes
+    something carries a request id.
+    """
 
     method: MethodDescriptor
     request: Message
     answer: type[A]
-    repeatable: bool = True
-    """Whether it may be sent again when it is not known to have arrived."""
 
     @property
     def path(self) -> str:
@@ -82,9 +82,9 @@ def _coordinator(method: str, request: Message, answer: type[A]) -> Call[A]:
     return Call(service.methods_by_name[method], request, answer)
 
 
-def _keys(method: str, request: Message, answer: type[A], *, repeatable: bool = True) -> Call[A]:
+def _keys(method: str, request: Message, answer: type[A]) -> Call[A]:
     service = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
-    return Call(service.methods_by_name[method], request, answer, repeatable)
+    return Call(service.methods_by_name[method], request, answer)
 
 
 def _id(request_id: str | None) -> str:
@@ -501,19 +501,21 @@ def create_key(
     permissions: Iterable[str | options_pb2.Permission.ValueType],
     user_id: str = "",
     expires_at: datetime | None = None,
+    request_id: str | None = None,
 ) -> Call[key_service_pb2.CreateKeyResponse]:
     """Makes an API key and shows it, this once. `permissions` as VIEW or `scaimind:view`."""
     request = key_service_pb2.CreateKeyRequest(
         tenant_id=tenant_id,
         user_id=user_id,
         permissions=[_permission(item) for item in permissions],
+        request_id=_id(request_id),
     )
     if expires_at is not None:
         moment = Timestamp()
         moment.FromDatetime(expires_at)
         request.expires_at.CopyFrom(moment)
     answer = key_service_pb2.CreateKeyResponse
-    return _keys("CreateKey", request, answer, repeatable=False)
+    return _keys("CreateKey", request, answer)
 
 
 def list_keys(tenant_id: str = "") -> Call[key_service_pb2.ListKeysResponse]:
@@ -522,9 +524,11 @@ def list_keys(tenant_id: str = "") -> Call[key_service_pb2.ListKeysResponse]:
     return _keys("ListKeys", request, key_service_pb2.ListKeysResponse)
 
 
-def revoke_key(key_id: str) -> Call[key_service_pb2.RevokeKeyResponse]:
+def revoke_key(
+    key_id: str, *, request_id: str | None = None
+) -> Call[key_service_pb2.RevokeKeyResponse]:
     """Revokes a key at once."""
-    request = key_service_pb2.RevokeKeyRequest(key_id=key_id)
+    request = key_service_pb2.RevokeKeyRequest(key_id=key_id, request_id=_id(request_id))
     return _keys("RevokeKey", request, key_service_pb2.RevokeKeyResponse)
 
 

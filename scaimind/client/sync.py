@@ -50,8 +50,6 @@ class _Connection(Caller):
                 return send(call.request, timeout=left_s, metadata=self._metadata)
             except grpc.RpcError as failure:
                 error = from_call(failure)
-            if not call.repeatable:
-                raise error
             time.sleep(patience.delay_s(error))
 
     def _pages(self, pages: Pages[I_co]) -> Iterator[I_co]:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 import structlog
 
@@ -24,14 +21,13 @@ from coordinator.core.reasons import Reason
 from coordinator.runtime.refusal import Refusal
 from coordinator.store.protocol import StoreUnavailable
 from coordinator.streams.protocol import StreamsUnavailable
-from gateway.app import Gateway, create_app
 from gateway.copies import Copies
-from gateway.upstream import Upstream
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
 from scaimind.v1 import job_pb2, stream_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
+from tests.integration.both import World, opened
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import House, a_submit, open_house
+from tests.integration.coordinator.house import a_submit
 from tests.support import jobs
 
 CANARIES = {
@@ -59,31 +55,6 @@ UNKNOWN: tuple[Error, ...] = (RuntimeError, KeyError, OSError, sqlite3.Operation
 STORE: tuple[Error, ...] = (StoreUnavailable, *UNKNOWN)
 STREAMS: tuple[Error, ...] = (StreamsUnavailable, *UNKNOWN)
 REFUSALS: tuple[Error, ...] = (core_refusal, rpc_refusal)
-
-
-@dataclass
-class World:
-    """Both programs in this process, and who calls them."""
-
-    house: House
-    gateway: Gateway
-    rest: httpx.AsyncClient
-
-
-@asynccontextmanager
-async def opened(folder: Path, *, copies: Copies | None = None) -> AsyncIterator[World]:
-    async with open_house(folder) as house:
-        parts = house.now.parts
-        upstream = Upstream(f"127.0.0.1:{house.now.port}", secret=parts.api_secret)
-        gateway = create_app(upstream, copies=copies, access_log=False)
-        key = (folder / "admin.key").read_text().strip()
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(gateway),
-            base_url="http://mind/v1/modules/scaimind",
-            headers={"authorization": f"Bearer {key}"},
-        ) as rest:
-            yield World(house, gateway, rest)
-        await gateway.close()
 
 
 @pytest.fixture

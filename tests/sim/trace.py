@@ -40,7 +40,7 @@ def show_reply(reply: Reply | Rejected) -> str:
     if reply.key is not None:
         words.append(reply.key.key_id)
     for outcome in reply.outcomes:
-        words.append(outcome.reason or f"{outcome.job_id} {outcome.status}")
+        words.append(outcome.reason or f"{outcome.job_id} {outcome.status}".rstrip())
     return f"-> {' '.join(words)}" if words else ""
 
 

@@ -12,6 +12,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE]
+    recall COMMAND      was this command answered before? (with its req=)
     renew            the coordinator was held up
     batch [atomic] JOB,… devices=N …    one command; the options are of each job
     pause JOB [nosave] [timeout=SECONDS] [else=KEEP_RUNNING|USE_LATEST|STOP]
@@ -45,6 +46,7 @@ from coordinator.core.commands import (
     PreemptJob,
     PutKey,
     PutQueue,
+    Recall,
     Recover,
     RemoveNode,
     Renew,
@@ -351,6 +353,9 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 created_at_ms=now_ms,
             )
             return PutKey(caller=caller, key=key)
+        case "recall":
+            digest = f"{names[0]} {names[1:]} {options}"
+            return Recall(caller=replace(caller, digest=digest))
     raise ValueError(f"no such command: {verb}")
 
 

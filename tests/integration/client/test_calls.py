@@ -56,14 +56,19 @@ def test_an_unavailable_coordinator_is_asked_again_with_the_same_request_id(
     assert len(ids) == 1
 
 
-def test_a_key_is_not_made_twice(coordinator: Scripted, client: Client) -> None:
-    def answer(_: object) -> pb.SubmitJobResponse:
-        raise refusal(Code.UNAVAILABLE, "SHUTTING_DOWN")
+def test_a_key_is_asked_for_again_with_the_same_request_id(
+    coordinator: Scripted, client: Client
+) -> None:
+    def answer(_: object) -> key_service_pb2.CreateKeyResponse:
+        if len(coordinator.asked) < 3:
+            raise refusal(Code.UNAVAILABLE, "SHUTTING_DOWN")
+        return key_service_pb2.CreateKeyResponse(key="sgk_x")
 
     coordinator.answers["CreateKey"] = answer
-    with pytest.raises(errors.Unavailable):
-        client.create_key("local", permissions=["view"])
-    assert len(coordinator.asked) == 1
+    assert client.create_key("local", permissions=["view"]).key == "sgk_x"
+    requests = coordinator.requests("CreateKey")
+    assert len({request.request_id for request in requests}) == 1
+    assert len(requests) == 3
 
 
 @pytest.mark.parametrize(

@@ -166,3 +166,22 @@ async def test_who_may_submit_and_read_evaluations(
     assert (fault.reason != denied) is may_submit
     find = api.GetEvaluationRequest(evaluation_id="job_none")
     assert ((await caller.refused("GetEvaluation", find)).reason != denied) is may_read
+
+
+async def test_a_repeated_request_is_answered_again_when_its_checkpoint_is_gone(
+    admin: Caller, agent: FakeAgent
+) -> None:
+    job_id, lease_id = await running(admin, agent)
+    request = asked(job_id, checkpoint_id="step-5")
+    request.request_id = "r1"
+    first = await admin.call("SubmitEvaluation", request)
+    agent.observed[lease_id].ClearField("checkpoints")
+    await agent.sync()
+    assert not (await admin.job(job_id)).checkpoints
+    call = admin.start("SubmitEvaluation", request)
+    assert (await call).evaluation_id == first.evaluation_id
+    assert ("x-idempotency-replayed", "true") in tuple(await call.trailing_metadata())
+    request.benchmarks.add(name="token_accuracy", dataset="/x")
+    assert (await admin.refused("SubmitEvaluation", request)).reason == "REQUEST_ID_REUSED"
+    request.request_id = "r2"
+    assert (await admin.refused("SubmitEvaluation", request)).reason == "INVALID_ARGUMENT"

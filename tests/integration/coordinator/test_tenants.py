@@ -214,6 +214,62 @@ async def test_a_key_that_makes_no_sense_is_refused(
     assert (fault.code, set(fault.fields)) == (CODE.INVALID_ARGUMENT, {field})
 
 
+async def test_a_key_that_is_asked_for_again_is_given_again(house: House) -> None:
+    keys = key_service_pb2
+    request = keys.CreateKeyRequest(
+        tenant_id="acme", permissions=[options_pb2.VIEW], request_id="r1"
+    )
+    now_ms = house.now.parts.clock.now_ms()
+    request.expires_at.FromMilliseconds(now_ms + 60_000)
+    first = await house.admin.call("CreateKey", request)
+    house.now.parts.clock._now_ms = now_ms + 61_000  # too late to be asked for anew
+    call = house.admin.start("CreateKey", request)
+    assert await call == first
+    assert ("x-idempotency-replayed", "true") in tuple(await call.trailing_metadata())
+    request.user_id = "eve"
+    assert (await house.admin.refused("CreateKey", request)).reason == "REQUEST_ID_REUSED"
+    listed = await house.admin.call("ListKeys", keys.ListKeysRequest(tenant_id="acme"))
+    assert len(listed.keys) == 1
+
+
+async def test_a_tenants_admin_has_a_say_in_the_keys_of_that_tenant_alone(house: House) -> None:
+    keys, view, manage = key_service_pb2, options_pb2.VIEW, options_pb2.MANAGE
+    ours = await house.admin.call(
+        "CreateKey", keys.CreateKeyRequest(tenant_id="other", permissions=[view])
+    )
+    boss = await house.caller("acme", "CLUSTER_ADMIN", "VIEW")
+    made = await boss.call("CreateKey", keys.CreateKeyRequest(tenant_id="acme", permissions=[view]))
+    foreign = keys.CreateKeyRequest(tenant_id="other", permissions=[view])
+    assert (await boss.refused("CreateKey", foreign)).code is CODE.PERMISSION_DENIED
+    more = keys.CreateKeyRequest(tenant_id="acme", permissions=[view, manage])
+    fault = await boss.refused("CreateKey", more)
+    assert fault.code is CODE.PERMISSION_DENIED
+    assert "scaimind:manage" in fault.text
+    for tenant_id in ("", "acme", "other", "local"):
+        listed = await boss.call("ListKeys", keys.ListKeysRequest(tenant_id=tenant_id))
+        assert {one.tenant_id for one in listed.keys} <= {"acme"}
+    fault = await boss.refused("RevokeKey", keys.RevokeKeyRequest(key_id=ours.info.key_id))
+    assert (fault.code, fault.reason) == (CODE.NOT_FOUND, "KEY_NOT_FOUND")
+    await boss.call("RevokeKey", keys.RevokeKeyRequest(key_id=made.info.key_id))
+
+
+async def test_nobody_gives_a_permission_that_the_maker_does_not_have(house: House) -> None:
+    numbers = [options_pb2.Permission.Value(name) for name in ALL]
+    for tenant in ("acme", "local"):
+        for held in ALL:
+            maker = await house.caller(tenant, *sorted({"CLUSTER_ADMIN", held}))
+            for number in numbers:
+                name = options_pb2.Permission.Name(number)
+                request = key_service_pb2.CreateKeyRequest(tenant_id=tenant, permissions=[number])
+                if name in ("CLUSTER_ADMIN", held):
+                    made = await maker.call("CreateKey", request)
+                    assert list(made.info.permissions) == [number]
+                    continue
+                fault = await maker.refused("CreateKey", request)
+                assert fault.code is CODE.PERMISSION_DENIED, (tenant, held, name)
+                assert f"scaimind:{name.lower()}" in fault.text
+
+
 async def test_a_key_ends_by_itself(house: House) -> None:
     request = key_service_pb2.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
     now_ms = house.now.parts.clock.now_ms()

@@ -1,0 +1,20 @@
+"""API keys are kept as they come; who may have which is the border's to judge."""
+
+from __future__ import annotations
+
+from coordinator.core.commands import PutKey
+from coordinator.core.decision import Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.requests import recall, remember
+from coordinator.core.settings import CoreSettings
+from coordinator.core.turn import Turn
+
+
+def put_key(turn: Turn, command: PutKey, *, settings: CoreSettings) -> Reply | Rejected:
+    """Keeps a key, new or changed."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    turn.put(command.key, Reason.KEY_CHANGED)
+    reply = Reply(key=command.key, salt=command.salt)
+    return remember(turn, command.caller, reply=reply, settings=settings)
