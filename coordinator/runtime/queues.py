@@ -11,28 +11,31 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain, islice
 
-from coordinator.core.order import Turn, turn_of
-from coordinator.core.records import WAITING, Job, Queue
+from coordinator.core.order import turn_of
+from coordinator.core.records import WAITING, Job, JobStatus, Queue
 from coordinator.core.tables import ASIDE
 
 CHUNK = 512
+
+# Whether it cannot be its turn yet, and its turn among those that are as it is.
+Place = tuple[bool, int, int, int, str]
 
 
 class Turns:
     """Turns in order: short sorted lists in a row."""
 
     def __init__(self) -> None:
-        self._chunks: list[list[Turn]] = []
-        self._lasts: list[Turn] = []  # of each chunk
+        self._chunks: list[list[Place]] = []
+        self._lasts: list[Place] = []  # of each chunk
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Turn]:
+    def __iter__(self) -> Iterator[Place]:
         return chain.from_iterable(self._chunks)
 
-    def add(self, turn: Turn) -> None:
+    def add(self, turn: Place) -> None:
         """Takes in one that is not there."""
         self._count += 1
         if not self._chunks:
@@ -47,7 +50,7 @@ class Turns:
             index += 1
         self._lasts[index] = self._chunks[index][-1]
 
-    def remove(self, turn: Turn) -> None:
+    def remove(self, turn: Place) -> None:
         """Lets one go that is there."""
         self._count -= 1
         index = bisect_left(self._lasts, turn)
@@ -58,7 +61,7 @@ class Turns:
         else:
             del self._chunks[index], self._lasts[index]
 
-    def places(self, turns: Iterable[Turn]) -> list[int]:
+    def places(self, turns: Iterable[Place]) -> list[int]:
         """The place of each of some turns, 1 for the first of all."""
         before = [0, *accumulate(map(len, self._chunks))]
         found = []
@@ -97,7 +100,7 @@ class QueueFigures:
         if job.status in WAITING:
             mine = self.by_tenant.setdefault(job.tenant_id, Turns())
             for turns in (self.waiting, mine):
-                (turns.add if sign > 0 else turns.remove)(turn_of(job, self.order))
+                (turns.add if sign > 0 else turns.remove)(place_of(job, self.order))
             if not mine:
                 del self.by_tenant[job.tenant_id]
         elif job.status not in ASIDE:
@@ -145,6 +148,11 @@ class Queues:
             queue.count(job, sign)
             if not queue.live:
                 del self.by_name[job.queue_name]
+
+
+def place_of(job: Job, order: Queue) -> Place:
+    """Where a waiting job stands: one that waits for a time or for other jobs holds up nobody."""
+    return (job.status is JobStatus.PENDING, *turn_of(job, order))
 
 
 def _stands(job: Job) -> tuple[object, ...]:

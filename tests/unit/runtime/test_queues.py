@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.core.order import turn_of
 from coordinator.core.records import WAITING, Job, JobStatus, Order, Queue
 from coordinator.core.tables import ASIDE
 from coordinator.runtime import queues
-from coordinator.runtime.queues import Queues, Turns
+from coordinator.runtime.queues import Queues, Turns, place_of
 from tests.contract.stores.samples import job
 
 NUMBERS = st.integers(0, 9)
@@ -43,7 +42,7 @@ def short_chunks() -> object:
 def test_turns_stay_in_order_and_know_their_places(changes: list[tuple[int, bool]]) -> None:
     turns, expected = Turns(), set()
     for number, adds in changes:
-        turn = (number % 3, 0, number, f"job_{number}")
+        turn = (bool(number % 2), number % 3, 0, number, f"job_{number}")
         if adds and turn not in expected:
             turns.add(turn)
             expected.add(turn)
@@ -76,7 +75,7 @@ def test_queues_follow_every_change_of_a_job_and_of_their_order(
         mine = [one for one in open_jobs if one.queue_name == name]
         by = order.get(name) or Queue(name=name)
         open_here = [one for one in mine if one.status in WAITING]
-        waiting = sorted(open_here, key=lambda one: turn_of(one, by))
+        waiting = sorted(open_here, key=lambda one: place_of(one, by))
         assert queue.live == Counter(one.tenant_id for one in mine)
         assert queue.running == sum(
             one.status not in WAITING and one.status not in ASIDE for one in mine
@@ -88,3 +87,11 @@ def test_queues_follow_every_change_of_a_job_and_of_their_order(
                 if one.tenant_id == tenant_id
             ]
             assert queue.first(tenant_id, 2) == shown[:2]
+
+
+def test_what_cannot_start_yet_stands_behind_what_can() -> None:
+    queues_ = Queues()
+    for number, status in enumerate((JobStatus.PENDING, JobStatus.QUEUED)):
+        queues_.put(None, job(number, sequence=number, status=status, priority=9 - number))
+    places = queues_.of("default").first("acme", 10)
+    assert places == [(1, "job_0001"), (2, "job_0000")]
