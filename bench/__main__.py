@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.report import Row, page_table, text_table, write_page
+from bench.report import Row, text_table, write_page
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 BENCHES = {
@@ -47,7 +47,7 @@ def main() -> int:
         print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(text_table(rows))
     if options.write:
-        write_page(PAGE, f"{_machine()}\n\n{page_table(rows)}")
+        write_page(PAGE, _machine(), rows=rows, whole=not options.names)
     return 0
 
 

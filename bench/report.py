@@ -116,21 +116,31 @@ def text_table(rows: Sequence[Row]) -> str:
     )
 
 
-def page_table(rows: Sequence[Row]) -> str:
-    """For the page."""
-    lines = [HEADS, ("---",) * len(HEADS), *(row.cells() for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def page_lines(rows: Sequence[Row]) -> dict[str, str]:
+    """Lines for the page, by what they measure."""
+    return {row.what: f"| {' | '.join(row.cells())} |" for row in rows}
 
 
-def write_page(path: Path, text: str) -> None:
-    """Replaces what stands between the page's markers.
+def write_page(path: Path, machine: str, *, rows: Sequence[Row], whole: bool) -> None:
+    """Replaces the rows between the page's markers; where not all were measured the others stay.
 
     Raises:
         ValueError: the page has no markers.
     """
     page = path.read_text(encoding="utf-8")
     head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    kept, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} has no markers {BEGIN} and {END}")
-    path.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
+    before, lines = ("", {}) if whole else _read(kept)
+    lines |= page_lines(rows)
+    table = "\n".join((f"| {' | '.join(HEADS)} |", f"|{' --- |' * len(HEADS)}", *lines.values()))
+    said = before or machine
+    path.write_text(f"{head}{BEGIN}\n\n{said}\n\n{table}\n\n{END}{tail}", encoding="utf-8")
+
+
+def _read(kept: str) -> tuple[str, dict[str, str]]:
+    """What a page says of the machine, and its rows by what they measure."""
+    machine, _, table = kept.strip().partition("\n\n")
+    rows = table.splitlines()[2:]
+    return machine, {row.split("|")[1].strip(): row for row in rows}

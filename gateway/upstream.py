@@ -31,7 +31,6 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", 64 << 20),
     ("grpc.max_metadata_size", 64 << 10),
-    ("grpc.http2.bdp_probe", 0),  # else a stuck reader's stream is given room for megabytes
     ("grpc.absolute_max_metadata_size", 128 << 10),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
