@@ -39,6 +39,7 @@ OWN_NAMES = frozenset(
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
 _Training = job_pb2.TrainingConfig
 _Framework = job_pb2.Framework
+WITH_CREDENTIAL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
 UNSUPPORTED = {
     _Framework.MEGATRON: frozenset(
         {_Training.LORA, _Training.QLORA, _Training.DPO, _Training.RLHF}
@@ -52,7 +53,12 @@ def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) ->
     Raises:
         Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
     """
-    faults = [*_training_faults(request), *_resource_faults(request), *_schedule_faults(request)]
+    faults = [
+        *_training_faults(request),
+        *_uri_faults(request),
+        *_resource_faults(request),
+        *_schedule_faults(request),
+    ]
     if faults:
         text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
@@ -111,6 +117,20 @@ def _training_faults(request: SubmitJobRequest) -> list[Violation]:
         elif "\0" in value:
             faults.append((field, "must not contain NUL"))
     return faults
+
+
+def _uri_faults(request: SubmitJobRequest) -> list[Violation]:
+    training, output = request.training_config, request.output_config
+    places = [
+        ("training_config.framework.custom_script_path", training.framework.custom_script_path),
+        ("training_config.resume_from_checkpoint", training.resume_from_checkpoint),
+        ("output_config.output_uri", output.output_uri),
+        ("output_config.checkpoint_uri", output.checkpoint_uri),
+    ]
+    sources = enumerate(request.data_config.sources)
+    places += [(f"data_config.sources[{n}].path", source.path) for n, source in sources]
+    text = "must not hold a user or password: a job's record is kept, and shown to its tenant"
+    return [(field, text) for field, uri in places if WITH_CREDENTIAL.match(uri)]
 
 
 def _resource_faults(request: SubmitJobRequest) -> list[Violation]:

@@ -3,9 +3,6 @@ the coordinator's check presents it, and nobody else ever sees it. All programs 
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,15 +10,13 @@ from pathlib import Path
 import httpx
 from starlette.responses import JSONResponse, Response
 
+from tests.e2e.gateways import MODULE, gateway
 from tests.integration.coordinator.house import Program
 from tests.support.files import Answer, serving
-from tests.support.ports import Port
 from tests.support.provider import AUDIENCE, ISSUER, claims, provider, token
-from tests.support.waiting import until
 
 LINES = b'{"text": "one"}\n{"text": "two"}\n'
 CANARY = "minted-canary-91c4"
-MODULE = "/v1/modules/scaimind"
 
 
 def minted(form: dict[str, str]) -> Response:
@@ -31,38 +26,18 @@ def minted(form: dict[str, str]) -> Response:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, coordinator: str, url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """`python -m gateway` before a coordinator, with tokens of an identity provider."""
-    port = Port()
-    flags = ["--http", str(port), "--coordinator", coordinator, "--log-level", "DEBUG"]
-    flags += ["--api-secret-file", str(folder / "gateway.secret")]
-    flags += ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-jwks-url", f"{url}/jwks"]
+async def client_of(folder: Path, coordinator: str, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller of a gateway that takes the tokens of an identity provider."""
+    flags = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-jwks-url", f"{url}/jwks"]
     flags += ["--exchange-url", f"{url}/token", "--exchange-client-id", "mind"]
-    with (folder / "gateway.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *flags,
-            env=os.environ | {"MIND_EXCHANGE_CLIENT_SECRET": "secret"},
-            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        what = "the gateway is ready"
-        await asyncio.to_thread(until, lambda: _is_ready(str(port)), what, within_s=60)
+    secret = {"MIND_EXCHANGE_CLIENT_SECRET": "secret"}
+    async with gateway(folder, coordinator, *flags, environ=secret) as base:
         caller = token(claims(module_permissions=["scaimind:manage"]))
         headers = {"authorization": f"Bearer {caller}"}
-        base = f"http://{port}{MODULE}"
-        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=30) as client:
+        async with httpx.AsyncClient(
+            base_url=base + MODULE, headers=headers, timeout=30, trust_env=False
+        ) as client:
             yield client
-    finally:
-        process.terminate()
-        await process.wait()
-        port.close()
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/readyz", trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 async def test_a_check_reads_a_service_with_a_token_minted_for_its_caller(tmp_path: Path) -> None:
@@ -80,7 +55,7 @@ async def test_a_check_reads_a_service_with_a_token_minted_for_its_caller(tmp_pa
         try:
             async with provider() as identity:
                 identity.exchange = minted
-                async with gateway(tmp_path, coordinator.address, identity.url) as client:
+                async with client_of(tmp_path, coordinator.address, identity.url) as client:
                     paths = ["scaidrive://acme/a.jsonl", "scaiatlas://corpus.jsonl"]
                     paths += [f"{server.url}/open.jsonl", "http://[::ffff:127.0.0.1]/x.jsonl"]
                     body = {"sources": [{"path": path} for path in paths]}

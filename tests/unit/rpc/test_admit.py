@@ -98,6 +98,14 @@ FAULTS: dict[str, tuple[Change, str]] = {
         ranks(3, gpu_count=6, node_count=2),
         f"{FRAMEWORK}.distributed.world_size",
     ),
+    "a password in a source": (
+        lambda request: setattr(request.data_config.sources[0], "path", "https://a:pw@host/x"),
+        "data_config.sources[0].path",
+    ),
+    "a user in an output": (
+        lambda request: setattr(request.output_config, "output_uri", "s3://someone@bucket/x"),
+        "output_config.output_uri",
+    ),
     "before 1970": (at("start_after", seconds=-1), "scheduling_config.start_after"),
     "after 9999": (at("deadline", seconds=1 << 60), "scheduling_config.deadline"),
     "bad nanos": (at("start_after", seconds=1, nanos=-1), "scheduling_config.start_after"),
@@ -110,6 +118,11 @@ def test_a_fault_is_refused_and_names_its_field(name: str) -> None:
     refusal = refusal_of(lambda: command(change))
     assert [violation[0] for violation in refusal.violations] == [field]
     assert field in refusal.message
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/a@b", "/data/a@b", "https://host/?mail=a@b"])
+def test_an_at_sign_that_is_no_credential_is_taken(path: str) -> None:
+    command(lambda request: setattr(request.data_config.sources[0], "path", path))
 
 
 def test_every_fault_is_told_at_once() -> None:
