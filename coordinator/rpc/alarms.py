@@ -15,9 +15,10 @@ MOST = 100
 NAMED = 10
 
 
-def alarms(view: View) -> list[api.Alarm]:
-    """The alarms of now, those of the whole cluster first."""
-    return list(islice((*_frozen(view), *_awaited(view), *_unknown(view)), MOST))
+def alarms(view: View, *, for_operator: bool = True) -> list[api.Alarm]:
+    """The alarms of now, those of the whole cluster first. Only operators are told of leases by name."""
+    unknown = _unknown(view, for_operator=for_operator)
+    return list(islice((*_frozen(view), *_awaited(view), *unknown), MOST))
 
 
 def _frozen(view: View) -> Iterator[api.Alarm]:
@@ -49,12 +50,13 @@ def _awaited(view: View) -> Iterator[api.Alarm]:
         )
 
 
-def _unknown(view: View) -> Iterator[api.Alarm]:
+def _unknown(view: View, *, for_operator: bool) -> Iterator[api.Alarm]:
     for node_id, unknown in sorted(view.unknown.items()):
+        which = f": {_named(unknown.lease_ids)}" if for_operator else ""
         yield api.Alarm(
             code=Reason.LEASES_UNKNOWN.value,
             message=f"{len(unknown.lease_ids)} leases of the node are not known here, and are being "
-            f"stopped: {_named(unknown.lease_ids)}",
+            f"stopped{which}",
             node_id=node_id,
             since=convert.timestamp(unknown.since_ms),
         )

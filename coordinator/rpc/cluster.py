@@ -86,7 +86,9 @@ class ClusterMethods:
             jobs_by_status=jobs,
             queue_depth=sum(jobs.get(status.value, 0) for status in WAITING),
             simulated=any(one.simulated for one in types.values()),
-            alarms=alarms(self._view) if ADMIN in call.identity.permissions else [],
+            alarms=alarms(self._view, for_operator=call.identity.is_operator)
+            if ADMIN in call.identity.permissions
+            else [],
         )
 
     async def ListNodes(self, request: api.ListNodesRequest, call: Call) -> api.ListNodesResponse:
