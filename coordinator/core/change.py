@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
 from coordinator.core.requests import job_of, recall, remember, wrong_status
@@ -30,6 +31,9 @@ def update(turn: Turn, command: UpdateJob, *, settings: CoreSettings) -> Reply |
     changes = _changes(job, command)
     if "policy" in changes and _is_being_ended(job):
         return wrong_status(job, "changed: its time limit has come")
+    refused = closed(turn.state, command.queue_name) if "queue_name" in changes else None
+    if refused is not None:
+        return replace(refused, field="queue_name")
     if command.validate_only:
         return Reply(job=replace(job, **changes))  # type: ignore[arg-type]
     if "policy" in changes and job.status is JobStatus.QUEUED:

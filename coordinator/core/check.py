@@ -136,6 +136,7 @@ def _check_queue(state: ClusterState) -> None:
         )
         job = waiting[job_id]
         ensure(group.queue_name == job.queue_name, "and of its queue", job_id)
+        ensure(group.account == state.shares.account_of(job), "and of its account", job_id)
         turn = turn_of(job, state.queue_of(job))
         ensure(group.turns[job_id] == turn, "a turn stays as it is", job_id)
     blocked = {group.serial for group in queue.blocked()}

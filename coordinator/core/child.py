@@ -13,6 +13,7 @@ from coordinator.core.commands import RetryJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.hold import unknown_checkpoint
 from coordinator.core.invariants import ensure
+from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Document, Job, JobStatus
 from coordinator.core.requests import no_job, recall, remember, wrong_status
@@ -38,8 +39,10 @@ def retry(turn: Turn, command: RetryJob, *, settings: CoreSettings) -> Reply | R
     if parent.status not in RETRYABLE:
         return wrong_status(parent, "retried")
     demand = command.demand or parent.demand
-    refusal = unknown_checkpoint(parent, command.checkpoint_id) or misplaced(
-        turn.state, demand, live_jobs=len(turn.state.jobs), settings=settings
+    refusal = (
+        unknown_checkpoint(parent, command.checkpoint_id)
+        or closed(turn.state, parent.queue_name)
+        or misplaced(turn.state, demand, live_jobs=len(turn.state.jobs), settings=settings)
     )
     if refusal is not None:
         return refusal
@@ -55,7 +58,6 @@ def retry(turn: Turn, command: RetryJob, *, settings: CoreSettings) -> Reply | R
 def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
     demand = command.demand or parent.demand
     policy = command.policy or parent.policy
-    group = turn.state.queue.groups.get((parent.queue_name, demand))
     child = Job(
         job_id=command.new_job_id,
         sequence=turn.state.last_sequence + 1,
@@ -67,7 +69,7 @@ def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
         labels=parent.labels,
         queue_name=parent.queue_name,
         priority=parent.priority,
-        demand=group.demand if group else demand,
+        demand=turn.state.queue.same(demand),
         policy=replace(policy, depends_on=(), start_after_ms=0, deadline_ms=0),
         status=JobStatus.QUEUED,
         reason=Reason.WAITING_FOR_CAPACITY.value,

@@ -228,6 +228,15 @@ class PutQueue:
 
     caller: Caller
     queue: Queue
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveQueue:
+    """Let a queue be as by default again."""
+
+    caller: Caller
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +274,7 @@ Command = (
     | PutKey
     | PutQueue
     | Recall
+    | RemoveQueue
     | Tick
     | Renew
     | Recover

@@ -31,6 +31,7 @@ from coordinator.core.commands import (
     Recall,
     Recover,
     RemoveNode,
+    RemoveQueue,
     Renew,
     ResumeJob,
     RetryJob,
@@ -48,6 +49,7 @@ from coordinator.core.join import join
 from coordinator.core.keys import put_key
 from coordinator.core.loss import remove
 from coordinator.core.mix import look_again
+from coordinator.core.queues import put_queue, remove_queue
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Record, Request
 from coordinator.core.requests import recall
@@ -154,8 +156,9 @@ class Core:
             case PutKey():
                 return put_key(turn, command, settings=self.settings)
             case PutQueue():
-                turn.put(command.queue, Reason.QUEUE_CHANGED)
-                return Reply(queue=command.queue)
+                return put_queue(turn, command, settings=self.settings)
+            case RemoveQueue():
+                return remove_queue(turn, command, settings=self.settings)
             case Recall():
                 return recall(self.state, command.caller) or Reply()
             case Tick():

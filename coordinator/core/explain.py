@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from coordinator.core.capacity import Capacity
 from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
+from coordinator.core.queues import kept_back
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, Device, Job, JobStatus, Node
 from coordinator.core.room import Room
@@ -116,6 +117,9 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
         wait_s = (job.not_before_ms - now_ms) / 1000
         yield Blocker(Reason.RETRYING, f"it failed and is tried again in {wait_s:.0f} s")
     yield from _doubts(state, job)
+    back = kept_back(state, job)
+    if back is not None:
+        yield Blocker(*back)
     yield from _capacity_blockers(state, job.demand)
 
 

@@ -1,8 +1,10 @@
 """Taking devices from running attempts for a job whose turn is before theirs.
 
 Theory of operation. Who may be preempted: attempts of the same queue that the job's owner allows, of lower
-priority or, where the queue is ordered by SHORTEST, of the same priority with more to do by a factor;
-each for the first time after its minimum run time, and so many times a day at most. Of those a set is
+priority or, where the queue is ordered by SHORTEST, of the same priority with more to do by a factor. A
+job of a queue that holds less than its guarantee takes it back from the queues beside it that hold more
+than theirs, those with most of it first. Each
+for the first time after its minimum run time, and so many times a day at most. Of those a set is
 sought that makes the whole job fit, those with most to do first, and thinned out by what would be lost: the
 device-seconds since the last proven checkpoint. Nobody is preempted for a job that would not fit by it.
 
@@ -12,9 +14,10 @@ aside in the job's record until all of them are free. They survive a restart wit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
 from coordinator.core.order import key_of, least_level
@@ -23,6 +26,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Job, Order, Queue, Share, StopCause
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
+from coordinator.core.share import milli_of
 from coordinator.core.state import DAY_MS, ClusterState, is_doubted
 from coordinator.core.turn import Turn
 
@@ -37,7 +41,7 @@ Victims = dict[str, Job]
 def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
     """Preempts others for a job that finds no room; answers whether room will be made."""
     queue = turn.state.queue_of(job)
-    if not queue.preempts:
+    if not queue.preempts and not turn.state.shares.guarantees:
         return False
     found = _plan(turn, job, queue=queue, settings=settings)
     if found is None:
@@ -57,7 +61,7 @@ def take_room(turn: Turn, job: Job) -> None:
     state = turn.state
     if not job.room or is_doubted(state, job):
         return
-    if not all(_is_sound(state, share) for share in job.room):
+    if state.shares.limit_of(job) or not all(_is_sound(state, share) for share in job.room):
         turn.edit(job, Reason.ROOM_LOST, room=(), message="")
     elif not any(_is_held(state, share) for share in job.room):
         unit = job.demand.devices_per_rank
@@ -118,7 +122,41 @@ def _thinned(
 
 
 def _candidates(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> Iterator[Job]:
-    """Who may be preempted for the job: the lowest priority first, then those with most to do."""
+    """Who may be preempted for the job: who borrows what it is entitled to, then in its own queue."""
+    yield from _borrowers(turn, job, settings=settings)
+    if queue.preempts:
+        yield from _rivals(turn, job, queue=queue, settings=settings)
+
+
+def _borrowers(turn: Turn, job: Job, *, settings: CoreSettings) -> Iterator[Job]:
+    """Attempts of queues that hold more than their guarantee, beside one above the job that holds less.
+
+    None of them is left with less than it is guaranteed itself.
+    """
+    state, shares = turn.state, turn.state.shares
+    if not shares.guarantees:
+        return
+    path = shares.path(job.queue_name)
+    need = milli_of(job)
+    meets = {above for name, above in pairwise(path) if shares.is_entitled(name, need)}
+    taken: Counter[str] = Counter()
+    for rank in sorted(state.running.levels, key=lambda x: (-shares.borrowed_milli(x[0]), x[1], x)):
+        lent_to = [*takewhile(lambda name: name not in path, shares.path(rank[0]))]
+        met = shares.path(rank[0])[len(lent_to)]
+        if not lent_to or met not in meets:
+            continue
+        for job_id in state.running.worst(rank, 0):
+            victim = state.jobs[job_id]
+            given = milli_of(victim)
+            if any(shares.borrowed_milli(name) - taken[name] < given for name in lent_to):
+                continue
+            if not _is_spared(state, victim, now_ms=turn.now_ms, settings=settings):
+                taken.update(dict.fromkeys(lent_to, given))
+                yield victim
+
+
+def _rivals(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> Iterator[Job]:
+    """Attempts of the job's queue: the lowest priority first, then those with most to do."""
     state = turn.state
     for priority in range(job.priority):
         for job_id in state.running.worst((job.queue_name, priority), 0):

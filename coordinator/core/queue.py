@@ -1,9 +1,10 @@
 """The waiting jobs, grouped by what they ask for.
 
-Theory of operation. Jobs of one queue and of equal demand form a group; a group's jobs stand by their
-turn (see order.py). Where the first of a group finds no room the others will not either, so the group is
-set aside and costs nothing until devices appear that it accepts, in the number that it needs, or until
-its first job may take those of others. A submit onto 100,000 queued jobs and a full cluster is then one
+Theory of operation. Jobs of one queue, one account and of equal demand form a group; a group's jobs
+stand by their turn (see order.py). Where the first of a group finds no room the others will not either, so
+the group is set aside and costs nothing until devices appear that it accepts, in the number that it needs,
+or until its first job may take those of others; where a limit keeps it back, until less is held below
+that. A submit onto 100,000 queued jobs and a full cluster is then one
 push to one heap.
 
 Which groups are set aside is a memo, not state: forgetting it changes no decision, only its cost.
@@ -18,23 +19,42 @@ from itertools import count
 
 from coordinator.core.order import Turn, turn_of
 from coordinator.core.records import Demand, Job, Queue
+from coordinator.core.share import Limit
 
 _SLACK = 64
-Like = tuple[str, Demand]  # name of the queue, and what is asked for
+Like = tuple[str, str, Demand]  # name of the queue, account in it, and what is asked for
 
 
 class Group:
-    """Waiting jobs of one queue and one demand."""
+    """Waiting jobs of one queue, account and demand."""
 
-    __slots__ = ("blocked_as", "demand", "heap", "queue_name", "serial", "turns")
+    __slots__ = (
+        "account",
+        "blocked_as",
+        "demand",
+        "heap",
+        "limited_by",
+        "queue_name",
+        "serial",
+        "turns",
+    )
 
-    def __init__(self, queue_name: str, demand: Demand, *, serial: int) -> None:
-        self.queue_name = queue_name
-        self.demand = demand
+    def __init__(self, like: Like, serial: int) -> None:
+        self.queue_name, self.account, self.demand = like
+        self.limited_by: Limit | None = None
         self.serial = serial
         self.heap: list[Turn] = []
         self.turns: dict[str, Turn] = {}  # of the jobs that really wait; the heap may hold more
         self.blocked_as: tuple[int, int] | None = None
+
+    @property
+    def like(self) -> Like:
+        return self.queue_name, self.account, self.demand
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is known to find no room, or to be kept back."""
+        return self.blocked_as is not None or self.limited_by is not None
 
     def add(self, turn: Turn) -> None:
         self.turns[turn[-1]] = turn
@@ -62,20 +82,27 @@ class Waiting:
         self.touched: dict[str, None] = {}  # jobs with devices set aside, of which one has changed
         self._of_queue: dict[str, dict[int, Group]] = {}  # by serial
         self._blocked: dict[str, list[tuple[int, int]]] = {}  # by type: (device count, serial)
+        self._limited: dict[Limit, dict[int, Group]] = {}  # by serial
+        self._demands: dict[Demand, list[Demand]] = {}  # one for each group that has it
         self._by_serial: dict[int, Group] = {}
         self._serials = count(1)
 
     def __len__(self) -> int:
         return len(self.group_of)
 
-    def add(self, job: Job, queue: Queue) -> None:
+    def same(self, demand: Demand) -> Demand:
+        """An equal demand that is kept already, so that equal ones are kept once."""
+        return self._demands.get(demand, (demand,))[0]
+
+    def add(self, job: Job, queue: Queue, *, account: str) -> None:
         """Lets a job wait."""
-        like = job.queue_name, job.demand
+        like = job.queue_name, account, job.demand
         group = self.groups.get(like)
         if group is None:
-            group = self.groups[like] = Group(*like, serial=next(self._serials))
+            group = self.groups[like] = Group(like, next(self._serials))
             self._by_serial[group.serial] = group
             self._of_queue.setdefault(job.queue_name, {})[group.serial] = group
+            self._demands.setdefault(job.demand, []).append(job.demand)
             self.ready[group.serial] = group
         turn = turn_of(job, queue)
         if queue.preempts and group.blocked_as is not None and turn < group.first():
@@ -84,13 +111,13 @@ class Waiting:
         group.add(turn)
         self.group_of[job.job_id] = group
 
-    def file_again(self, job: Job, queue: Queue) -> None:
+    def file_again(self, job: Job, queue: Queue, *, account: str) -> None:
         """Lets a waiting job that has changed stand where it belongs now."""
         group = self.group_of[job.job_id]
-        like = group.queue_name, group.demand
-        if like != (job.queue_name, job.demand) or group.turns[job.job_id] != turn_of(job, queue):
+        like = job.queue_name, account, job.demand
+        if group.like != like or group.turns[job.job_id] != turn_of(job, queue):
             self.remove(job.job_id)
-            self.add(job, queue)
+            self.add(job, queue, account=account)
 
     def remove(self, job_id: str) -> None:
         """Takes a job out, placed or not."""
@@ -99,15 +126,23 @@ class Waiting:
         if not group.turns:
             self._unblock(group)
             self.ready.pop(group.serial, None)
-            del self.groups[group.queue_name, group.demand]
+            del self.groups[group.like]
+            equal = self._demands[group.demand]
+            equal.pop()
+            if not equal:
+                del self._demands[group.demand]
             del self._by_serial[group.serial]
             del self._of_queue[group.queue_name][group.serial]
             if not self._of_queue[group.queue_name]:
                 del self._of_queue[group.queue_name]
 
-    def set_aside(self, group: Group) -> None:
-        """Remembers that the group finds no room."""
+    def set_aside(self, group: Group, limit: Limit | None = None) -> None:
+        """Remembers that the group finds no room, or that a limit keeps it back."""
         if self.ready.pop(group.serial, None) is None:
+            return
+        if limit is not None:
+            group.limited_by = limit
+            self._limited.setdefault(limit, {})[group.serial] = group
             return
         group.blocked_as = (group.demand.device_count, group.serial)
         for key in _types(group.demand):
@@ -124,6 +159,11 @@ class Waiting:
                 group = self._by_serial[serial]
                 self._unblock(group)
                 self.ready[serial] = group
+
+    def room_below(self, limit: Limit) -> None:
+        """Less is held below a limit: who was kept back by it is tried again."""
+        if limit in self._limited:
+            self.try_again([*self._limited[limit].values()])
 
     def try_again(self, groups: Iterable[Group]) -> None:
         """Lets groups that were set aside be looked at in the next pass."""
@@ -147,7 +187,7 @@ class Waiting:
 
     def blocked(self) -> Iterator[Group]:
         """The groups that are set aside."""
-        return (group for group in self._by_serial.values() if group.blocked_as is not None)
+        return (group for group in self._by_serial.values() if group.is_aside)
 
     def _unblock(self, group: Group) -> None:
         if group.blocked_as is not None:
@@ -155,6 +195,12 @@ class Waiting:
                 blocked = self._blocked[key]
                 del blocked[bisect_left(blocked, group.blocked_as)]
             group.blocked_as = None
+        if group.limited_by is not None:
+            limited = self._limited[group.limited_by]
+            del limited[group.serial]
+            if not limited:
+                del self._limited[group.limited_by]
+            group.limited_by = None
 
 
 def _types(demand: Demand) -> tuple[str, ...]:

@@ -94,8 +94,15 @@ class Reason(StrEnum):
     REMEMBERED = "REMEMBERED"
     KEY_CHANGED = "KEY_CHANGED"
     QUEUE_CHANGED = "QUEUE_CHANGED"
+    QUEUE_REFUSED = "QUEUE_REFUSED"
+    QUEUE_NOT_FOUND = "QUEUE_NOT_FOUND"
+    QUEUE_CLOSED = "QUEUE_CLOSED"
+    QUEUE_CORDONED = "QUEUE_CORDONED"
+    QUEUE_LIMIT = "QUEUE_LIMIT"
+    TENANT_LIMIT = "TENANT_LIMIT"
     LEARNT = "LEARNT"
     DEMANDS_LEARNT = "DEMANDS_LEARNT"
+    SHARE_NOTED = "SHARE_NOTED"
 
 
 class Row(NamedTuple):
@@ -135,6 +142,16 @@ TABLE: dict[Reason, Row] = {
     Reason.BATCH_REFUSED: Row(
         "ABORTED", False, "Another job of the same atomic batch was refused; none was accepted."
     ),
+    Reason.QUEUE_NOT_FOUND: Row("NOT_FOUND", False, "No queue of this name was set."),
+    Reason.QUEUE_REFUSED: Row(
+        "FAILED_PRECONDITION", False, "The queue cannot be so; the message says why."
+    ),
+    Reason.QUEUE_CLOSED: Row(
+        "FAILED_PRECONDITION", True, "The queue takes no jobs at present; use another, or wait."
+    ),
+    Reason.QUEUE_CORDONED: Row("", False, "An admin keeps the queue from starting jobs."),
+    Reason.QUEUE_LIMIT: Row("", False, "Its queue holds as many devices as it may."),
+    Reason.TENANT_LIMIT: Row("", False, "Its tenant holds as many devices as it may in the queue."),
     Reason.QUEUE_FULL: Row("RESOURCE_EXHAUSTED", True, "Too many jobs wait; try again later."),
     Reason.NOT_LEADER: Row(
         "UNAVAILABLE", True, "This coordinator does not lead; another one does."
@@ -254,6 +271,7 @@ TABLE: dict[Reason, Row] = {
     Reason.QUEUE_CHANGED: Row(
         "", False, "An admin set how a queue is ordered and what it may take."
     ),
+    Reason.SHARE_NOTED: Row("", False, "What a queue or a user holds of the cluster has changed."),
     Reason.LEARNT: Row("", False, "How long a job ran was added to what is known of its kin."),
     Reason.DEMANDS_LEARNT: Row("", False, "What jobs ask for was counted anew; places follow it."),
 }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import ClassVar
 
+ROOT = "root"  # the queue above all others
 Pairs = tuple[tuple[str, str], ...]  # a string map, sorted by key
 WHOLE = 1000  # thousandths of a device
 
@@ -30,6 +31,7 @@ class Kind(StrEnum):
     QUEUE = "queue"
     HISTORY = "history"
     MIX = "mix"
+    USAGE = "usage"
 
 
 class JobStatus(StrEnum):
@@ -416,6 +418,7 @@ class Request:
     expires_at_ms: int
     job: Job | None = None  # the answer, as the record was then
     node: Node | None = None
+    queue: Queue | None = None
     outcomes: tuple[Outcome, ...] = ()
     key: Key | None = None
     salt: str = ""  # what the key's secret can be made from again, by who has the installation's
@@ -454,20 +457,32 @@ class Document:
 
 
 class Order(StrEnum):
-    """Whose turn it is among the jobs of a queue that have the same priority."""
+    """Whose turn it is among the jobs of a queue that have the same priority, and among its queues."""
 
     PRIORITY_FIFO = "PRIORITY_FIFO"  # the oldest
-    FAIR = "FAIR"  # the oldest of the user who uses least
+    FAIR = "FAIR"  # the oldest of the user, or the first of the queue, that used least of its part
     SHORTEST = "SHORTEST"  # the one with the fewest device-seconds left, as expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """How the jobs of one queue are ordered, and what they may take; written by an admin."""
+    """How the jobs of one queue are ordered, and what they may take; written by an admin.
+
+    Queues are a tree below ROOT. What is below a queue counts as the queue's own.
+    """
 
     kind: ClassVar[Kind] = Kind.QUEUE
 
     name: str
+    parent: str = ROOT
+    weight: int = 1  # in a parent that is FAIR: its part, beside those of the others
+    # while it holds less it goes before those of its parent that have theirs, and takes back from
+    # those that hold more than theirs
+    guaranteed_devices: int = 0
+    max_devices: int = 0  # it may hold at once; 0 is no limit
+    tenant_limits: tuple[tuple[str, int], ...] = ()  # devices by tenant; "*" is each other one
+    accepts: bool = True  # whether new jobs may come
+    places: bool = True  # whether jobs that wait may start
     order: Order = Order.PRIORITY_FIFO
     preempts: bool = (
         False  # whether jobs whose turn is before that of running ones take their devices
@@ -481,6 +496,25 @@ class Queue:
     @property
     def id(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a queue or a user has held of the cluster: a share now, and its decayed average until then.
+
+    Shares are of the resource of which most is held, in parts of 10^9 of what there is in all.
+    """
+
+    kind: ClassVar[Kind] = Kind.USAGE
+
+    account: str
+    share_ppb: int
+    average_ppb: int
+    updated_at_ms: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -502,4 +536,4 @@ class History:
         return self.kin
 
 
-Record = Job | Lease | Node | Key | Request | Document | Queue | History | Mix
+Record = Job | Lease | Node | Key | Request | Document | Queue | Usage | History | Mix

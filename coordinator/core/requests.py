@@ -54,6 +54,7 @@ def recall(state: ClusterState, caller: Caller) -> Reply | Rejected | None:
         node=known.node,
         key=known.key,
         salt=known.salt,
+        queue=known.queue,
         outcomes=known.outcomes,
         replayed=True,
     )
@@ -74,6 +75,7 @@ def remember(turn: Turn, caller: Caller, *, reply: Reply, settings: CoreSettings
         expires_at_ms=turn.now_ms + settings.request_ttl_ms,
         job=job,
         node=node,
+        queue=reply.queue,
         outcomes=reply.outcomes,
         key=reply.key,
         salt=reply.salt,

@@ -40,10 +40,12 @@ from coordinator.core.records import (
     Record,
     Request,
     Share,
+    Usage,
 )
 from coordinator.core.room import Pool, Room, pools_of
 from coordinator.core.running import Filed, Running
 from coordinator.core.settings import CoreSettings
+from coordinator.core.share import Charge, Limit, Shares, charge_of_lease, charge_of_room, milli_of
 from coordinator.core.tables import RUNNING
 
 DAY_MS = 86_400_000
@@ -77,6 +79,7 @@ class ClusterState:
         self.doubt = Doubt()
         self.deadlines = Deadlines()
         self.settings = settings
+        self.shares = Shares(self.queues, half_life_ms=settings.usage_half_life_ms)
 
     def apply(self, event: Event) -> None:
         """Takes over one fact."""
@@ -88,9 +91,10 @@ class ClusterState:
             case Changed():
                 self._put(event.record, event.at_ms)
 
-    def set_aside(self, group: Group) -> None:
-        """Remembers that a group of waiting jobs finds no room, until devices appear for it."""
-        self.queue.set_aside(group)
+    def set_aside(self, group: Group, limit: Limit | None = None) -> None:
+        """Remembers that a group of waiting jobs finds no room, until devices appear for it, or that
+        a limit keeps it back, until less is held below that."""
+        self.queue.set_aside(group, limit)
 
     def advance(self, now_ms: int) -> None:
         """Brings the index of running attempts up to the time."""
@@ -156,6 +160,8 @@ class ClusterState:
         for table in (self.jobs, self.keys, self.leases, self.nodes, self.requests, self.queues):
             for id in sorted(table):
                 yield table[id]
+        for account in sorted(self.shares.usages):
+            yield self.shares.usages[account]
         for kin in sorted(self.estimates.known):
             yield self.estimates.history(kin)
         if self.mix.demands:
@@ -183,6 +189,8 @@ class ClusterState:
                 self.deadlines.set(Due.FORGET, record.id, at_ms=record.expires_at_ms)
             case Queue():
                 self._put_queue(record)
+            case Usage():
+                self.shares.note(record)
             case History():
                 self.estimates.put(record)
             case Mix():
@@ -212,6 +220,7 @@ class ClusterState:
                 self.deadlines.set(Due.DRAIN, event.id, at_ms=0)
                 self._note_contact(event.id, event.at_ms)
                 self.total.put(event.id, None)
+                self.shares.put_machine(event.id, None)
                 self._refresh(event.id)
             case Kind.KEY:
                 del self.keys[event.id]
@@ -220,6 +229,9 @@ class ClusterState:
                 self.deadlines.set(Due.FORGET, event.id, at_ms=0)
             case Kind.QUEUE:
                 del self.queues[event.id]
+                self._queues_changed()
+            case Kind.USAGE:
+                del self.shares.usages[event.id]
             case Kind.HISTORY:
                 self.estimates.drop(event.id)
             case Kind.MIX | Kind.DOCUMENT:
@@ -227,10 +239,31 @@ class ClusterState:
 
     def _put_queue(self, queue: Queue) -> None:
         self.queues[queue.name] = queue
-        for group in self.queue.groups_of(queue.name):
-            for job_id in [*group.turns]:
-                self.queue.remove(job_id)
-                self.queue.add(self.jobs[job_id], queue)
+        self._queues_changed()
+
+    def _queues_changed(self) -> None:
+        """Files anew everything that depends on how queues are set."""
+        self.shares.changed()
+        for jobs in self.kept.values():
+            self.queue.touch(jobs)
+        for job_id in [*self.queue.group_of]:
+            job = self.jobs[job_id]
+            self.queue.remove(job_id)
+            self._wait(job)
+
+    def _charge(self, key: str, charge: Charge | None) -> None:
+        for limit in self.shares.put(key, charge):
+            self.queue.room_below(limit)
+
+    def _charge_leases(self, job: Job) -> None:
+        """What a job holds is charged to the queue in which it is now."""
+        for lease_id in self.leases_of_job.get(job.job_id, ()):
+            self._charge_lease(self.leases[lease_id])
+
+    def _charge_lease(self, lease: Lease) -> None:
+        job = self.jobs.get(lease.job_id)
+        holds = job is not None and not lease.is_ended
+        self._charge(lease.lease_id, charge_of_lease(job, lease) if job and holds else None)
 
     def _put_job(self, job: Job, at_ms: int) -> None:
         before = self.jobs.get(job.job_id)
@@ -241,6 +274,9 @@ class ClusterState:
         room = before.room if before else ()
         if room != job.room:
             self._keep(job, room)
+        if before is None or before.queue_name != job.queue_name:
+            self._charge_leases(job)
+        self._charge(f"room of {job.job_id}", charge_of_room(job, job.room))
         self._wait(job)
         self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
@@ -253,11 +289,12 @@ class ClusterState:
         eligible = is_eligible(job) and not is_doubted(self, job)
         if eligible != (job.job_id in self.queue.group_of):
             if eligible:
-                self.queue.add(job, self.queue_of(job))
+                self.queue.add(job, self.queue_of(job), account=self.shares.account_of(job))
             else:
                 self.queue.remove(job.job_id)
         elif eligible:
-            self.queue.file_again(job, self.queue_of(job))
+            account = self.shares.account_of(job)
+            self.queue.file_again(job, self.queue_of(job), account=account)
 
     def _wait_all(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:
@@ -295,6 +332,8 @@ class ClusterState:
         level = level_of(self.work_ms(job, now_ms=at_ms))
         steady_ms = self.estimates.steady_ms(job, self.age_ms(job, at_ms))
         self.running.put(job.job_id, Filed(rank, level, at_ms + steady_ms))
+        if self.shares.guarantees:
+            self.queue.try_again([g for g in self.queue.blocked() if self._is_owed(g)])
         if self.queue_of(job).preempts:
             groups = self.queue.groups_of(job.queue_name)
             self.queue.try_again(
@@ -307,6 +346,12 @@ class ClusterState:
         if first.priority != job.priority:
             return first.priority > job.priority
         return self.queue_of(job).order is Order.SHORTEST and least_level(first) <= level
+
+    def _is_owed(self, group: Group) -> bool:
+        """Whether the first of a group may take back what its queue is guaranteed."""
+        need = milli_of(self.jobs[group.first()[-1]])
+        path = self.shares.path(group.queue_name)
+        return group.limited_by is None and any(self.shares.is_entitled(x, need) for x in path)
 
     def _index_dependencies(self, job: Job, *, add: bool) -> None:
         for needed in dict.fromkeys(job.policy.depends_on):
@@ -344,6 +389,7 @@ class ClusterState:
         self.leases_of_node.setdefault(lease.node_id, {})[lease.lease_id] = None
         self.leases_of_job.setdefault(lease.job_id, {})[lease.lease_id] = None
         if before is None or before.is_ended != lease.is_ended:
+            self._charge_lease(lease)
             self._refresh(lease.node_id)
 
     def _check_free(self, lease: Lease) -> None:
@@ -374,6 +420,7 @@ class ClusterState:
         self._wait_all(self.doubt.jobs_on(node.node_id))
         if before is None or before.offer != node.offer:
             offer = node.offer
+            self.shares.put_machine(node.node_id, offer)
             self.total.put(
                 node.node_id,
                 Room(

@@ -10,6 +10,7 @@ from coordinator.core.decision import Rejected, Reply
 from coordinator.core.invariants import ensure
 from coordinator.core.mix import learn
 from coordinator.core.placement import misfit
+from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, StopCause
 from coordinator.core.requests import job_of, recall, remember, wrong_status
@@ -79,6 +80,9 @@ def judge_submit(
             message=f"no job {unknown[0]}",
             field="scheduling_config.depends_on",
         )
+    refused = closed(state, command.queue_name)
+    if refused is not None:
+        return refused
     return misplaced(state, command.demand, live_jobs=live_jobs, settings=settings) or dependencies
 
 
@@ -145,7 +149,6 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
 
 
 def _job(turn: Turn, command: SubmitJob, *, status: JobStatus, reason: Reason) -> Job:
-    group = turn.state.queue.groups.get((command.queue_name, command.demand))
     return Job(
         job_id=command.job_id,
         sequence=turn.state.last_sequence + 1,
@@ -157,7 +160,7 @@ def _job(turn: Turn, command: SubmitJob, *, status: JobStatus, reason: Reason) -
         parent_job_id=command.parent_job_id,
         queue_name=command.queue_name,
         priority=command.priority,
-        demand=group.demand if group else command.demand,  # equal demands are kept once
+        demand=turn.state.queue.same(command.demand),
         policy=command.policy,
         status=status,
         reason=reason.value,

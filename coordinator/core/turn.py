@@ -115,11 +115,23 @@ class Turn:
 
     def decision(self, reply: Reply | Rejected | None = None) -> Decision:
         """All that was noted."""
+        if not isinstance(reply, Rejected):
+            self._note_shares()
         effects: tuple[Effect, ...] = tuple(WakeAgent(node_id=key) for key in self._woken)
         ensure(
             not (isinstance(reply, Rejected) and self._events), "a refusal changes nothing", reply
         )
         return Decision(reply=reply, events=tuple(self._events), effects=effects)
+
+    def _note_shares(self) -> None:
+        """What is compared of what queues and users hold."""
+        shares, most = self.state.shares, self.state.settings.max_usages
+        for usage in shares.renewed(self.now_ms):
+            if usage.account not in shares.usages and len(shares.usages) >= most:
+                stale = shares.stalest()
+                if stale is not None:
+                    self.retire(Kind.USAGE, stale)
+            self.put(usage, Reason.SHARE_NOTED)
 
     def _note(self, event: Event) -> None:
         self.state.apply(event)

@@ -25,6 +25,7 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    Usage,
 )
 
 Tree = dict[str, Any]
@@ -41,6 +42,7 @@ STEPS: Mapping[Kind, tuple[Step, ...]] = {
     Kind.QUEUE: (),
     Kind.HISTORY: (),
     Kind.MIX: (),
+    Kind.USAGE: (),
 }
 
 TYPES: Mapping[Kind, type[Record]] = {
@@ -52,6 +54,7 @@ TYPES: Mapping[Kind, type[Record]] = {
     Kind.QUEUE: Queue,
     Kind.HISTORY: History,
     Kind.MIX: Mix,
+    Kind.USAGE: Usage,
 }
 
 

@@ -19,10 +19,11 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    Usage,
 )
 from coordinator.store.protocol import JobFilter, StoredEvent
 
-# Requests, documents, histories and the mix are bookkeeping beside a job; the job's own line tells the same.
+# Requests, documents, usages, histories and the mix are bookkeeping beside a job; its own line tells the same.
 AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY, Kind.QUEUE})
 
 EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
@@ -30,6 +31,7 @@ EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
 # What `load` answers before the jobs, in this order; leases come after: each may refer to those before.
 BEFORE_JOBS: tuple[Kind, ...] = (
     Kind.QUEUE,
+    Kind.USAGE,
     Kind.HISTORY,
     Kind.MIX,
     Kind.NODE,
@@ -51,7 +53,7 @@ ALL: Label = ("", "")  # every job has it
 QUEUE, PARENT = "=queue", "=parent"
 
 Small = (
-    Lease | Node | Key | Request | Queue | History | Mix
+    Lease | Node | Key | Request | Queue | Usage | History | Mix
 )  # records that are deleted when they retire
 
 

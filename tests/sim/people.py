@@ -24,7 +24,7 @@ from coordinator.core.commands import (
 )
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
-from coordinator.core.records import OnTimeout, Order, Queue
+from coordinator.core.records import ROOT, OnTimeout, Order, Queue
 from tests.sim.clock import SECOND, Loop
 from tests.sim.coordinator import SimCoordinator
 from tests.sim.network import Network
@@ -163,10 +163,32 @@ class People:
         return change
 
     def set_queue(self, rng: Random) -> None:
-        """An operator says how a queue is ordered, and whether it preempts."""
-        order, preempts = rng.choice(list(Order)), rng.random() < 0.8
-        queue = Queue(name=rng.choice(QUEUES), order=order, preempts=preempts)
+        """An operator says where a queue stands, how it is ordered and what it may take."""
+        name = rng.choice((*QUEUES, ROOT))
+        queue = Queue(
+            name=name,
+            parent=rng.choice(("other", ROOT, ROOT)) if name == "default" else ROOT,
+            weight=rng.randint(1, 3),
+            guaranteed_devices=rng.choice((0, 0, 1, 3)),
+            max_devices=rng.choice((0, 0, 0, 4)),
+            tenant_limits=rng.choice(((), (), (("*", 4),))),
+            places=rng.random() < 0.9,
+            order=rng.choice(list(Order)),
+            preempts=rng.random() < 0.8,
+        )
         self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
+
+    def withdraw(self, what: str) -> None:
+        """Nobody asks any more for what was not answered yet; it may be on its way."""
+        for wish in self.wishes:
+            wish.answered = wish.answered or wish.what == what
+
+    def lift_limits(self) -> None:
+        """An operator lets every queue take and start what it can."""
+        for record in [*self._coordinator.store.live.values()]:
+            if isinstance(record, Queue):
+                queue = Queue(name=record.name, order=record.order, preempts=record.preempts)
+                self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
 
     def drain(self, node_id: str, *, force: bool, deadline_ms: int = 0) -> None:
         """An operator drains a node."""

@@ -132,8 +132,29 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "the wait after a failure has no end": (
         Edit("coordinator.core.state", "at_ms=backoff_ms", "at_ms=0"),
     ),
+    "limits count only what has not been asked to stop": (
+        Edit(
+            "coordinator.core.state",
+            "holds = job is not None and not lease.is_ended",
+            'holds = job is not None and lease.action == "RUN" and not lease.is_ended',
+        ),
+        Edit(
+            "coordinator.core.state",
+            "before is None or before.is_ended != lease.is_ended:",
+            "True:",
+        ),
+    ),
+    "a queue that starts nothing starts what room was made for": (
+        Edit(
+            "coordinator.core.preempt", "if state.shares.limit_of(job) or not all(", "if not all("
+        ),
+    ),
     "a job that is changed stands in line where it stood": (
-        Edit("coordinator.core.state", "self.queue.file_again(job, self.queue_of(job))", "pass"),
+        Edit(
+            "coordinator.core.state",
+            "self.queue.file_again(job, self.queue_of(job), account=account)",
+            "pass",
+        ),
     ),
     "the time limit is raised of a job that is being ended for it": (
         Edit(

@@ -13,7 +13,19 @@ from coordinator.core.decision import (
     Reply,
 )
 from coordinator.core.reasons import Reason
-from coordinator.core.records import History, Job, Key, Lease, Mix, Node, Queue, Record, Request
+from coordinator.core.records import (
+    ROOT,
+    History,
+    Job,
+    Key,
+    Lease,
+    Mix,
+    Node,
+    Queue,
+    Record,
+    Request,
+    Usage,
+)
 from coordinator.core.tables import contact, duty
 
 
@@ -78,7 +90,15 @@ def show_record(record: Record, now_ms: int) -> str:
             return f"request {record.id}"
         case Queue():
             words = [f"queue {record.name} v{record.version} {record.order}"]
+            words += [f"below {record.parent}"] * (record.parent != ROOT)
+            words += [f"weight={record.weight}"] * (record.weight != 1)
+            words += [f"guaranteed={record.guaranteed_devices}"] * bool(record.guaranteed_devices)
+            words += [f"most={record.max_devices}"] * bool(record.max_devices)
+            words += [f"{tenant}<={most}" for tenant, most in record.tenant_limits]
+            words += ["closed"] * (not record.accepts) + ["cordoned"] * (not record.places)
             return " ".join(words + ["preempts"] * record.preempts)
+        case Usage():
+            return f"usage {record.account} {record.share_ppb} average {record.average_ppb}"
         case History():
             return f"history {record.kin} {sum(record.ended)}/{max(record.reached, default=0)}"
         case Mix():

@@ -7,6 +7,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, Lease, Queue, Record, StopCause
 from tests.sim.coordinator import SETTINGS
 from tests.sim.kept import RecordsKept
+from tests.sim.quotas import path_of
 from tests.sim.truth import Checker, SimFailure
 
 
@@ -48,18 +49,31 @@ class RoomForOne(Checker):
         since_ms = attempt.started_at_ms or attempt.granted_at_ms
         held = {share.node_id for share in attempt.shares}  # devices, or only CPUs and memory
         wanted = {share.node_id for share in winner.room}
+        own = (
+            queue is not None
+            and queue.preempts
+            and winner.queue_name == job.queue_name
+            and winner.priority >= job.priority
+        )
         wrong = (
-            queue is None
-            or not queue.preempts
+            not (own or self._gives_back(job, winner))
             or not job.policy.preemptible
             or winner.status is not JobStatus.QUEUED
-            or winner.priority < job.priority
             or held.isdisjoint(wanted)
             or at_ms - since_ms < SETTINGS.min_run_ms
             or len(job.preempted_at_ms) > SETTINGS.max_preemptions_per_day
         )
         if wrong:
             raise SimFailure(f"{job.job_id} is preempted for {winner.job_id}", job.job_id)
+
+    def _gives_back(self, job: Job, winner: Job) -> bool:
+        """Whether a queue above the winner is guaranteed devices that one above the victim borrows."""
+        mine, theirs = self._path(winner), self._path(job)
+        owed = any(self._queues[x].guaranteed_devices for x in mine if x in self._queues)
+        return owed and mine != theirs
+
+    def _path(self, job: Job) -> list[str]:
+        return path_of(self._queues, job.queue_name)
 
     def _take(self, record: Record) -> None:
         if isinstance(record, Queue):

@@ -18,6 +18,7 @@ from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
 from tests.sim.people import People
 from tests.sim.plans import Plan, draw_plan
+from tests.sim.quotas import LimitsHold
 from tests.sim.situations import Situations
 from tests.sim.storm import Storm
 from tests.sim.swarm import Swarm, draw
@@ -193,6 +194,7 @@ class World:
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
             RoomForOne(),
+            LimitsHold(),
             ChangedAsAsked(self.truth),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),
@@ -240,7 +242,10 @@ class World:
             node.machine.power = not node.is_gone
             node.set_clock_right()
             node.start_agent()
+        self.people.withdraw("queue")
         self.loop.run(self.loop.now_ms + 90 * SECOND)
+        self.people.lift_limits()
+        self.loop.run(self.loop.now_ms + 30 * SECOND)
         for node in self.nodes:
             node.start_agent()  # of two with one name, the one that stays
         for known in self.coordinator.nodes():

@@ -11,7 +11,9 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     [queue=NAME] [expect=SECONDS] …
     join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
-    queue NAME [order=ORDER] [preempts] [aging=PERMILLE]
+    queue NAME [order=ORDER] [preempts] [aging=PERMILLE] [below=QUEUE] [weight=N] [guaranteed=N] [most=N]
+                                            [tenants=TENANT:N,…] [closed] [cordoned] [check]
+    noqueue NAME
     recall COMMAND      was this command answered before? (with its req=)
     renew            the coordinator was held up
     batch [atomic] JOB,… devices=N …    one command; the options are of each job
@@ -49,6 +51,7 @@ from coordinator.core.commands import (
     Recall,
     Recover,
     RemoveNode,
+    RemoveQueue,
     Renew,
     ResumeJob,
     RetryJob,
@@ -61,6 +64,7 @@ from coordinator.core.commands import (
 from coordinator.core.core import Core
 from coordinator.core.decision import Decision, Heard
 from coordinator.core.records import (
+    ROOT,
     Checkpoint,
     Demand,
     Device,
@@ -336,11 +340,22 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
         case "queue":
             queue = Queue(
                 name=names[0],
+                parent=options.get("below", ROOT),
+                weight=int(options.get("weight", 1)),
+                guaranteed_devices=int(options.get("guaranteed", 0)),
+                max_devices=int(options.get("most", 0)),
+                tenant_limits=tuple(
+                    (tenant, int(most)) for tenant, most in _pairs(options.get("tenants", ""))
+                ),
+                accepts="closed" not in names,
+                places="cordoned" not in names,
                 order=Order(options.get("order", "PRIORITY_FIFO")),
                 preempts="preempts" in names,
                 aging_permille=int(options.get("aging", 20)),
             )
-            return PutQueue(caller=caller, queue=queue)
+            return PutQueue(caller=caller, queue=queue, validate_only=check)
+        case "noqueue":
+            return RemoveQueue(caller=caller, name=names[0])
         case "renew":
             return Renew()
         case "key":

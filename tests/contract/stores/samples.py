@@ -35,6 +35,7 @@ from coordinator.core.records import (
     Request,
     Share,
     StopCause,
+    Usage,
 )
 from coordinator.store.codec import CODECS, encode
 from coordinator.store.protocol import Batch
@@ -212,12 +213,20 @@ FULL: dict[Kind, Record] = {
     Kind.KEY: key(),
     Kind.QUEUE: Queue(
         name="nightly",
+        parent="research",
+        weight=3,
+        guaranteed_devices=4,
+        max_devices=8,
+        tenant_limits=(("*", 2), ("acme", 6)),
+        accepts=False,
+        places=False,
         order=Order.SHORTEST,
         preempts=True,
         aging_permille=5,
         updated_at_ms=1,
         version=2,
     ),
+    Kind.USAGE: Usage(account="user/nightly/acme/ada", share_ppb=1, average_ppb=2, updated_at_ms=3),
     Kind.HISTORY: History(kin="name/acme/ada/train-#", reached=(3, 2), ended=(1,), updated_at_ms=1),
     Kind.REQUEST: request(job=_FULL_JOB, node=_FULL_NODE),
     Kind.MIX: Mix(through_sequence=17, demands=((_FULL_JOB.demand, 18),)),

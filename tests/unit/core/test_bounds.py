@@ -164,15 +164,15 @@ def test_the_check_finds_an_index_that_has_lost_a_lease(bench: Bench) -> None:
 def test_submits_and_cancels_in_turn_do_not_fill_the_heap() -> None:
     queue, default = Waiting(), Queue(name="default")
     for number in range(2_000):
-        queue.add(waiting(0), default)
-        queue.add(waiting(number + 1), default)
+        queue.add(waiting(0), default, account="")
+        queue.add(waiting(number + 1), default, account="")
         queue.remove(f"j{number + 1}")
         queue.remove("j0")
-    queue.add(waiting(0), default)
+    queue.add(waiting(0), default, account="")
     for number in range(2_000):
-        queue.add(waiting(number + 1), default)
+        queue.add(waiting(number + 1), default, account="")
         queue.remove(f"j{number + 1}")
-    assert len(queue.groups["default", Demand(device_count=1)].heap) < 200
+    assert len(queue.groups["default", "", Demand(device_count=1)].heap) < 200
 
 
 def test_an_epoch_that_was_led_before_is_not_led_again(bench: Bench) -> None:

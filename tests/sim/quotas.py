@@ -1,0 +1,77 @@
+"""Properties of what queues and tenants hold, counted anew from all that is live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordinator.core.decision import Changed, Event, Retired
+from coordinator.core.reasons import Reason
+from coordinator.core.records import ROOT, WHOLE, Job, Kind, Lease, Queue, Record
+from tests.sim.kept import RecordsKept
+from tests.sim.truth import Checker, SimFailure
+
+
+def path_of(queues: Mapping[str, Queue], name: str) -> list[str]:
+    """A queue and all above it."""
+    path = [name]
+    while path[-1] != ROOT:
+        path.append(queues[path[-1]].parent if path[-1] in queues else ROOT)
+    return path
+
+
+class LimitsHold(Checker):
+    """Nothing starts that brings a queue or a tenant over its limit, or in a queue that starts none."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._leases: dict[str, Lease] = {}
+        self._queues: dict[str, Queue] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._jobs.clear()
+        self._leases.clear()
+        self._queues.clear()
+        for record in store.live.values():
+            self._take(record)
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Retired) and event.kind is Kind.QUEUE:
+            del self._queues[event.id]
+        if not isinstance(event, Changed):
+            return
+        self._take(event.record)
+        if isinstance(event.record, Lease) and event.cause is Reason.LEASE_GRANTED:
+            self._check(self._jobs[event.record.job_id])
+
+    def _take(self, record: Record) -> None:
+        match record:
+            case Job():
+                self._jobs[record.job_id] = record
+            case Lease():
+                self._leases[record.lease_id] = record
+            case Queue():
+                self._queues[record.name] = record
+
+    def _check(self, job: Job) -> None:
+        for name in path_of(self._queues, job.queue_name):
+            queue = self._queues.get(name)
+            if queue is None:
+                continue
+            limits = dict(queue.tenant_limits)
+            most = limits.get(job.tenant_id, limits.get("*"))
+            over = queue.max_devices and self._held(name) > WHOLE * queue.max_devices
+            over = over or (most is not None and self._held(name, job.tenant_id) > WHOLE * most)
+            if over or not queue.places:
+                raise SimFailure(f"{job.job_id} starts over a limit of queue {name}", job.job_id)
+
+    def _held(self, name: str, tenant_id: str = "") -> int:
+        def counts(job_id: str) -> bool:
+            job = self._jobs[job_id]
+            of_tenant = tenant_id in ("", job.tenant_id)
+            return of_tenant and name in path_of(self._queues, job.queue_name)
+
+        return sum(
+            lease.thousandths * len(lease.device_ids)
+            for lease in self._leases.values()
+            if not lease.is_ended and counts(lease.job_id)
+        )
