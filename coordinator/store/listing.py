@@ -7,8 +7,9 @@ under a label in a status is known without looking; how many lie between two val
 the index, up to COUNTED_MAX.
 
 So most questions are one span, read from where the page before ended. Where several filters meet, the
-narrowest span is looked through where it is short; else the next SCANNED_MAX jobs at most in the order
-asked for, so that a page may hold fewer than it could, and the count is then the least that it can be.
+narrowest span is looked through where it is short; else the next jobs in the order asked for, until the
+page is full or SCANNED_MAX were looked at, so that a page may hold fewer than it could, and the count is
+then the least that it can be.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from coordinator.store.rows import ALL, ORDERS, Label, asked_labels
 
 LIMIT_MAX = 1000
 COUNTED_MAX = 5_000
-SCANNED_MAX = 1000
-NEAR = 8  # jobs to look at first for each that is wanted
+SCANNED_MAX = 500  # in the order asked for, for one page
+GATHERED = 2  # times as many may be in a span that is looked through and sorted
 LAST_CHARACTER, SURROGATES = 0x10FFFF, range(0xD800, 0xE000)
 
 Value = str | int
@@ -49,22 +50,12 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How to look through a span."""
-
-    start: Place | None  # where in the span to begin: after this place
-    after: Place | None  # only what comes after this place in the order that is asked for
-    most: int  # jobs to look at
-    limit: int  # jobs to answer with
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What a look has found."""
 
     entries: list[Entry]  # the first of those that match, in the order that is asked for
-    matched: int  # of all that were looked at, whatever `after` says
-    last: Place | None  # where the look ended; None where it came to the end of the span
+    matched: int  # of all that were looked at
+    last: Place | None = None  # where the look ended; None where it came to the end of the span
 
 
 class Index(Protocol):
@@ -81,8 +72,15 @@ class Index(Protocol):
     ) -> list[Entry]:
         """The next jobs of a span after a place, in order."""
 
-    async def search(self, span: Span, where: JobFilter, look: Look) -> Found:
-        """The jobs among the next ones of a span that match. It is walked in the direction asked for."""
+    async def gather(
+        self, span: Span, where: JobFilter, *, after: Place | None, limit: int
+    ) -> Found:
+        """Looks through a span of `gathered_max` jobs at most; counts what matches, and answers the
+        first of it after a place in the order asked for."""
+
+    async def sift(self, span: Span, where: JobFilter, *, after: Place | None, limit: int) -> Found:
+        """Looks at the jobs after a place of a span that is in the order asked for, until `limit`
+        match or SCANNED_MAX were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +117,11 @@ async def read_page(index: Index, where: JobFilter, *, limit: int, after: Place 
     page = _Page(index, where, limit=max(1, min(limit, LIMIT_MAX)), after=after)
     asked = frozenset(label for label in labels if label != ALL) | _ranges(where)
     return await page.read(paths, asked)
+
+
+def gathered_max() -> int:
+    """How many jobs a span may hold that is looked through."""
+    return min(GATHERED * SCANNED_MAX, COUNTED_MAX)
 
 
 def after_prefix(prefix: str) -> str | None:
@@ -188,39 +191,16 @@ class _Page:
                 descending=self._where.descending,
             )
             return self._cut(entries, None, total=ordered.size, least=_is_least(ordered))
-        if narrowest.size < SCANNED_MAX:
-            found = await self._look(narrowest.span, after=self._after, limit=self._limit + 1)
+        if narrowest.size < gathered_max():
+            found = await self._index.gather(
+                narrowest.span, self._where, after=self._after, limit=self._limit + 1
+            )
             return self._cut(found.entries, None, total=found.matched, least=False)
-        found = await self._next(ordered.span)
+        found = await self._index.sift(
+            ordered.span, self._where, after=self._after, limit=self._limit + 1
+        )
         total, least = (exact.size, _is_least(exact)) if exact else (found.matched, True)
         return self._cut(found.entries, found.last, total=total, least=least)
-
-    async def _next(self, span: Span) -> Found:
-        """What matches among the next jobs; further ones are looked at where the first hold too few."""
-        near = min(NEAR * self._limit, SCANNED_MAX)
-        found = await self._look(span, start=self._after, most=near, limit=self._limit + 1)
-        if found.last is None or len(found.entries) > self._limit or near == SCANNED_MAX:
-            return found
-        far = await self._look(
-            span, start=found.last, most=SCANNED_MAX - near, limit=self._limit + 1
-        )
-        return Found(
-            entries=[*found.entries, *far.entries],
-            matched=found.matched + far.matched,
-            last=far.last,
-        )
-
-    async def _look(
-        self,
-        span: Span,
-        *,
-        start: Place | None = None,
-        after: Place | None = None,
-        most: int = 0,
-        limit: int,
-    ) -> Found:
-        look = Look(start=start, after=after, most=most or SCANNED_MAX, limit=limit)
-        return await self._index.search(span, self._where, look)
 
     def _cut(
         self, entries: Sequence[Entry], last: Place | None, *, total: int, least: bool

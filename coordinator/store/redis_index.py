@@ -12,16 +12,19 @@ from collections.abc import Sequence
 
 from coordinator.core.records import Job, JobStatus
 from coordinator.redis import Argument, Server
+from coordinator.store import listing
 from coordinator.store.codec import decode_job
 from coordinator.store.lexical import beginning, beyond, part, parts, split
-from coordinator.store.listing import Entry, Found, Look, Place, Span, Value
+from coordinator.store.listing import Entry, Found, Place, Span, Value
 from coordinator.store.protocol import JobFilter
 from coordinator.store.rows import ALL, ORDERS, Label, asked_labels, labels_of
 
 STATUSES = tuple(str(status) for status in JobStatus)
 NUMBERS = frozenset({"created_at", "updated_at", "priority"})
 INDEXES = tuple(f"by_{order}" for order in ORDERS)
+SLOTS = {order: slot for slot, order in enumerate(ORDERS)}
 LABELS = "filed"
+NEAR, SPARE = 8, 4  # jobs to look at first for each that is wanted; more to hope for later
 LAYOUT = 2  # of what is written here; raised where a mark changes
 
 _LENGTH = struct.Struct(">I")
@@ -82,24 +85,45 @@ class RedisIndex:
         places = [_place(text, span.order) for text in texts]
         return await self._with_jobs(places, span.statuses)
 
-    async def search(self, span: Span, where: JobFilter, look: Look) -> Found:
-        texts = await self._walk(
-            span, after=look.start, limit=look.most, descending=where.descending
-        )
+    async def gather(
+        self, span: Span, where: JobFilter, *, after: Place | None, limit: int
+    ) -> Found:
+        met, _, _ = await self._matching(span, where, after=None, most=listing.gathered_max())
+        rest = met
+        if after is not None:
+            end = part(after[0]) + after[1].encode()
+            rest = [text for text in met if (text < end if where.descending else text > end)]
+        found = [_place(text, where.order_by) for text in rest[:limit]]
+        entries = await self._with_jobs(found, span.statuses)
+        return Found(entries=entries, matched=len(met))
+
+    async def sift(self, span: Span, where: JobFilter, *, after: Place | None, limit: int) -> Found:
+        met: list[bytes] = []
+        looked, step, last = 0, NEAR * limit, after
+        while len(met) < limit and looked < listing.SCANNED_MAX:
+            step = min(step, listing.SCANNED_MAX - looked)
+            more, number, last = await self._matching(span, where, after=last, most=step)
+            met += more
+            looked += number
+            if last is None:
+                break
+            # As many as those that match so far let expect, and some more.
+            step = (limit - len(met) + SPARE) * looked // (len(met) + 1) + 1
+        found = [_place(text, where.order_by) for text in met[:limit]]
+        entries = await self._with_jobs(found, span.statuses)
+        return Found(entries=entries, matched=len(met), last=last)
+
+    async def _matching(
+        self, span: Span, where: JobFilter, *, after: Place | None, most: int
+    ) -> tuple[list[bytes], int, Place | None]:
+        """Which of the next jobs of a span match, in the order asked for; how many were looked at,
+        and where that ended: None for the end of the span."""
+        texts = await self._walk(span, after=after, limit=most, descending=where.descending)
         places = [_place(text, span.order) for text in texts]
         marks = await self._server.fields("marks", [job_id for _, job_id in places])
         question = _Question(where, span.statuses)
         met = sorted(filter(None, map(question.place, marks)), reverse=where.descending)
-        rest = met
-        if look.after is not None:
-            end = part(look.after[0]) + look.after[1].encode()
-            rest = [text for text in met if (text < end if where.descending else text > end)]
-        found = [_place(text, where.order_by) for text in rest[: look.limit]]
-        return Found(
-            entries=await self._with_jobs(found, span.statuses),
-            matched=len(met),
-            last=places[-1] if len(places) == look.most else None,
-        )
+        return met, len(texts), places[-1] if len(texts) == most else None
 
     async def _walk(
         self, span: Span, *, after: Place | None, limit: int, descending: bool
@@ -145,8 +169,7 @@ class _Question:
             [parts(where.tenant_id, *label, status) for status in statuses]
             for label in asked_labels(where)
         ]
-        self._orders = tuple(ORDERS)
-        self._slot = self._orders.index(where.order_by)
+        self._slot = SLOTS[where.order_by]
         low, high = where.created_from_ms, where.created_until_ms
         self._low = b"" if low is None else part(low)
         self._high = None if high is None else part(high)
@@ -155,33 +178,27 @@ class _Question:
     def place(self, mark: bytes | None) -> bytes | None:
         """Value and job id of a job in the order that is asked for; None where it does not match."""
         texts = _texts(mark or b"")
-        stands = [
-            number for number, run in enumerate(self._runs) if texts and texts[0].startswith(run)
-        ]
+        stands = [at for at, run in enumerate(self._runs) if texts and texts[0].startswith(run)]
         if not stands:
             return None
         (number,) = stands
         run = self._runs[number]
-        entry, name = (
-            texts[self._orders.index(order)][len(run) :] for order in ("created_at", "name")
-        )
-        has = set(texts[len(INDEXES) :])
+        entry = texts[SLOTS["created_at"]][len(run) :]
         fits = (
             entry >= self._low
             and (self._high is None or entry < self._high)
-            and name.startswith(self._prefix)
-            and all(runs[number] + entry in has for runs in self._labels)
+            and texts[SLOTS["name"]].startswith(self._prefix, len(run))
+            and all(runs[number] + entry in texts for runs in self._labels)
         )
         return texts[self._slot][len(run) :] if fits else None
 
 
 def _texts(mark: bytes) -> list[bytes]:
-    found, at = [], 0
-    while at < len(mark):
-        (length,) = _LENGTH.unpack_from(mark, at)
-        at += _LENGTH.size
-        found.append(mark[at : at + length])
-        at += length
+    found, at, end = [], 0, len(mark)
+    while at < end:
+        begin = at + _LENGTH.size
+        at = begin + int.from_bytes(mark[at:begin])
+        found.append(mark[begin:at])
     return found
 
 

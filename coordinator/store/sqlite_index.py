@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from coordinator.sqlite.database import any_of, delete_rows, insert_rows, transaction
+from coordinator.store import listing
 from coordinator.store.codec import decode_jobs
 from coordinator.store.listing import (
     Entry,
     Found,
-    Look,
     Place,
     Span,
+    Value,
     after_prefix,
     read_page,
 )
@@ -38,7 +39,6 @@ LABELS = (*COUNTS, "created_at", "job_id")
 
 _filed = msgspec.json.Decoder(list[tuple[str, str, str, int, str]])
 _labels = msgspec.json.Decoder(dict[str, str])
-_place = msgspec.json.Decoder(tuple[str | int, str])
 _counts = msgspec.json.Decoder(list[tuple[str, str, str, int]])
 
 
@@ -132,48 +132,55 @@ class SqliteIndex:
     async def entries(
         self, span: Span, *, after: Place | None, limit: int, descending: bool
     ) -> list[Entry]:
-        key, order = _key(span), _order(span.order, descending=descending)
-        runs, values = _runs(
-            span, _columns(span), order=order, after=(after, descending) if after else None
-        )
+        walk, values = _walk(span, after=after, descending=descending)
         (bodies,) = self._connection.execute(
-            f"SELECT group_concat(body, ',') FROM jobs WHERE {key} IN"
-            f" (SELECT {key} FROM (SELECT * FROM ({runs}) {order}))",
+            f"SELECT group_concat(body, ',') FROM jobs WHERE {_key(span)} IN"
+            f" (SELECT {_key(span)} FROM ({walk} LIMIT :limit))",
             values | {"limit": limit},
         ).fetchone()
         return _entries(bodies, span.order, descending=descending)
 
-    async def search(self, span: Span, where: JobFilter, look: Look) -> Found:
-        key, order = _key(span), _order(span.order, descending=where.descending)
-        back = _order(span.order, descending=not where.descending)
-        runs, values = _runs(
-            span,
-            _columns(span),
-            order=order,
-            after=(look.start, where.descending) if look.start else None,
-        )
+    async def gather(
+        self, span: Span, where: JobFilter, *, after: Place | None, limit: int
+    ) -> Found:
+        key, descending = _key(span), where.descending
+        walk, values = _walk(span, descending=descending)
         which, asked = _matching(where)
         beyond = "true"
-        if look.after is not None:
-            past = "<" if where.descending else ">"
-            beyond = f"({where.order_by}, job_id) {past} (:after, :after_id)"
-            asked |= {"after": look.after[0], "after_id": look.after[1]}
-        count, last, matched, bodies = self._connection.execute(
-            f"WITH walked AS MATERIALIZED (SELECT * FROM ({runs}) {order}),"
-            f" met AS MATERIALIZED (SELECT jobs.number, jobs.{where.order_by}, jobs.job_id"
-            f" FROM walked CROSS JOIN jobs ON jobs.{key} = walked.{key} WHERE {which})"
-            " SELECT (SELECT count(*) FROM walked),"
-            f" (SELECT json_array({span.order}, job_id) FROM walked {back.replace(':limit', '1')}),"
-            " (SELECT count(*) FROM met), (SELECT group_concat(body, ',') FROM jobs"
+        if after is not None:
+            beyond = f"({where.order_by}, job_id) {'<' if descending else '>'} (:after, :after_id)"
+            asked |= {"after": after[0], "after_id": after[1]}
+        matched, bodies = self._connection.execute(
+            f"WITH met AS MATERIALIZED (SELECT jobs.number, jobs.{where.order_by}, jobs.job_id"
+            f" FROM ({walk} LIMIT :most) AS walked CROSS JOIN jobs ON jobs.{key} = walked.{key}"
+            f" WHERE {which})"
+            " SELECT (SELECT count(*) FROM met), (SELECT group_concat(body, ',') FROM jobs"
             f" WHERE number IN (SELECT number FROM met WHERE {beyond}"
-            f" {_order(where.order_by, descending=where.descending, limit=':page')}))",
-            values | asked | {"limit": look.most, "page": look.limit},
+            f" {_order(where.order_by, descending=descending)} LIMIT :limit))",
+            values | asked | {"most": listing.gathered_max(), "limit": limit},
         ).fetchone()
-        return Found(
-            entries=_entries(bodies, where.order_by, descending=where.descending),
-            matched=matched,
-            last=None if count < look.most else _place.decode(last),
-        )
+        entries = _entries(bodies, where.order_by, descending=descending)
+        return Found(entries=entries, matched=matched)
+
+    async def sift(self, span: Span, where: JobFilter, *, after: Place | None, limit: int) -> Found:
+        key, most = _key(span), listing.SCANNED_MAX
+        walk, values = _walk(span, after=after, descending=where.descending)
+        which, asked = _matching(where)
+        # The walk is a coroutine of SQLite: no more of it is read than the page needs.
+        (bodies,) = self._connection.execute(
+            "SELECT group_concat(body, ',') FROM jobs WHERE number IN (SELECT jobs.number"
+            f" FROM ({walk} LIMIT :most) AS walked CROSS JOIN jobs ON jobs.{key} = walked.{key}"
+            f" WHERE {which} LIMIT :limit)",
+            values | asked | {"most": most, "limit": limit},
+        ).fetchone()
+        entries = _entries(bodies, where.order_by, descending=where.descending)
+        last = None
+        if len(entries) < limit:
+            last = self._connection.execute(
+                f"SELECT {span.order}, job_id FROM ({walk} LIMIT 1 OFFSET :most)",
+                values | {"most": most - 1},
+            ).fetchone()
+        return Found(entries=entries, matched=len(entries), last=last)
 
 
 def _key(span: Span) -> str:
@@ -185,9 +192,17 @@ def _columns(span: Span) -> str:
     return ", ".join(dict.fromkeys((_key(span), span.order, "job_id")))
 
 
-def _order(order: str, *, descending: bool, limit: str = ":limit") -> str:
+def _order(order: str, *, descending: bool) -> str:
     way = "DESC" if descending else "ASC"
-    return f"ORDER BY {order} {way}, job_id {way} LIMIT {limit}"
+    return f"ORDER BY {order} {way}, job_id {way}"
+
+
+def _walk(
+    span: Span, *, after: Place | None = None, descending: bool
+) -> tuple[str, dict[str, Any]]:
+    """A statement for the jobs of a span, in order, and its values. SQLite merges the runs as it goes."""
+    runs, values = _runs(span, _columns(span), after=(after, descending) if after else None)
+    return f"{runs} {_order(span.order, descending=descending)}", values
 
 
 def _entries(bodies: str | None, order: str, *, descending: bool) -> list[Entry]:
@@ -221,28 +236,42 @@ def _matching(where: JobFilter) -> tuple[str, dict[str, Any]]:
 
 
 def _runs(
-    span: Span, columns: str, *, order: str = "", after: tuple[Place, bool] | None = None
+    span: Span, columns: str, *, after: tuple[Place, bool] | None = None
 ) -> tuple[str, dict[str, Any]]:
     """A statement for the runs of a span, one for each status, and its values."""
     table, which = "jobs", ""
-    values: dict[str, Any] = {"tenant": span.tenant_id, "low": span.low, "high": span.high}
+    low, high = _left(span, after) if after else (span.low, span.high)
+    values: dict[str, Any] = {"tenant": span.tenant_id, "low": low, "high": high}
     if span.label != ALL:
         table, which = "job_labels", "AND key = :key AND value = :value"
         values |= {"key": span.label[0], "value": span.label[1]}
-    which += f" AND {span.order} >= :low" if span.low is not None else ""
-    which += f" AND {span.order} < :high" if span.high is not None else ""
+    which += f" AND {span.order} >= :low" if low is not None else ""
+    which += f" AND {span.order} < :high" if high is not None else ""
     runs = []
     for number, status in enumerate(span.statuses):
         values[f"status{number}"] = status
         beyond = _beyond(span.order, status, after) if after else ""
         if beyond is not None:
             runs.append(
-                f"SELECT * FROM (SELECT {columns} FROM {table} WHERE tenant_id = :tenant"
-                f" AND status = :status{number} {which} {beyond} {order})"
+                f"SELECT {columns} FROM {table} WHERE tenant_id = :tenant"
+                f" AND status = :status{number} {which} {beyond}"
             )
     if after:
         (values["past"], values["past_id"]), _ = after
     return " UNION ALL ".join(runs) or f"SELECT {columns} FROM {table} WHERE false", values
+
+
+def _left(span: Span, after: tuple[Place, bool]) -> tuple[Value | None, Value | None]:
+    """The bounds that a place within a span leaves to say: it is the nearer one of its side.
+
+    SQLite goes by one of two bounds on a side, and then looks at all that the other one excludes.
+    """
+    low: Any = span.low
+    high: Any = span.high
+    (value, _), descending = after
+    if descending:
+        return low, high if high is not None and value >= high else None
+    return low if low is not None and value < low else None, high
 
 
 def _beyond(order: str, status: str, after: tuple[Place, bool]) -> str | None:
