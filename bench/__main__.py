@@ -17,6 +17,8 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 BENCHES = {
     "core": "bench.core_bench",
     "store": "bench.store_bench",
+    "lists": "bench.lists_bench",
+    "batch": "bench.batches",
     "grpc": "bench.submits",
     "rest": "bench.over_http",
     "dispatch": "bench.dispatch",

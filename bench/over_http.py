@@ -12,7 +12,16 @@ import msgspec
 from google.protobuf import json_format
 
 from bench.messages import job_body, submit_request
-from bench.programs import MODULE, Coordinator, GrpcFloor, HttpFloor, Loader, Program, http_request
+from bench.programs import (
+    COORDINATOR,
+    MODULE,
+    Coordinator,
+    GrpcFloor,
+    HttpFloor,
+    Loader,
+    Program,
+    http_request,
+)
 from bench.report import Figure, Row, Target, in_turn
 from gateway.faults import Faults, Place
 from gateway.json_in import JsonReader, decode
@@ -40,7 +49,8 @@ def rows() -> list[Row]:
         job_id = coordinator.client.submit(submit_request()).job_id
         bare.hold(coordinator.client.get_job(job_id))
         bench = _Bench(loader, key=coordinator.key, ours=gateway.address, floor=floor.address)
-        found = [*bench.reads(job_id), *bench.submits()]
+        both = bench.both_ways(job_id, coordinator.address)
+        found = [*bench.reads(job_id), both, *bench.submits()]
     return [*found, _json()]
 
 
@@ -69,6 +79,26 @@ class _Bench:
         ours = http_request("GET", f"{MODULE}{path}", target=self._ours, key=self._key)
         floor = http_request("GET", path, target=self._floor)
         return self._rows("GET job over REST", ours, floor, target=Target(0.6, 0.85))
+
+    def both_ways(self, job_id: str, coordinator: str) -> Row:
+        """One read at a time over REST, against the same call over gRPC."""
+        get = http_request("GET", f"{MODULE}/jobs/{job_id}", target=self._ours, key=self._key)
+        request, path = api.GetJobRequest(job_id=job_id), f"{COORDINATOR}/GetJob"
+        rest_ms, grpc_ms = in_turn(
+            (
+                lambda: self._loader.http(self._ours, get, seconds=SECONDS)["p50_ms"],
+                lambda: self._loader.grpc(
+                    coordinator, path, request, key=self._key, seconds=SECONDS
+                )["p50_ms"],
+            ),
+            rounds=ROUNDS,
+        )
+        return Row(
+            "GET job over REST, c=1, p50; GetJob over gRPC",
+            Figure(rest_ms, "ms"),
+            Figure(grpc_ms, "ms"),
+            Target(2.0, at_most=True),
+        )
 
     def submits(self) -> list[Row]:
         body = json.dumps(job_body()).encode()
