@@ -28,6 +28,17 @@ def whole() -> Iterator[Parted]:
 
 
 @pytest.fixture
+def apart() -> Iterator[Parted]:
+    """A cluster of its own: what it has been through is not undone."""
+    folder = Path(tempfile.mkdtemp(prefix="parted-"))
+    try:
+        with Parted(folder) as made:
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
 def parted(whole: Parted) -> Iterator[Parted]:
     """The same; whatever a test did to networks and programs is undone after it."""
     yield whole

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from scaimind.v1 import job_pb2
 from tests.support.parted import Beating, Parted
@@ -18,17 +13,6 @@ from tests.support.several import START_S
 from tests.support.waiting import until
 
 Job = job_pb2.Job
-
-
-@pytest.fixture
-def parted() -> Iterator[Parted]:
-    """A cluster of its own: what it has been through is not undone."""
-    folder = Path(tempfile.mkdtemp(prefix="parted-"))
-    try:
-        with Parted(folder) as made:
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def backup(verb: str, parted: Parted) -> None:
@@ -58,8 +42,9 @@ def status(job: Beating) -> job_pb2.Job.Status.ValueType:
 
 
 def test_nothing_is_placed_before_every_node_was_heard_and_no_job_runs_twice(
-    parted: Parted, tmp_path: Path
+    apart: Parted, tmp_path: Path
 ) -> None:
+    parted = apart
     first, second = (Beating(parted, tmp_path / name) for name in ("first", "second"))
     waits = Beating(parted, tmp_path / "waits", starts=False)
     backup("make", parted)
