@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from itertools import product
 from types import ModuleType
 
@@ -15,6 +16,8 @@ from gateway.codes import TABLE as CODES
 from gateway.codes import Code
 from gateway.status import TABLE as STATUSES
 from tests.architecture.sources import ROOT
+
+TREES = {path.name for path in ROOT.iterdir() if path.is_dir()}
 
 
 def test_every_reason_has_a_row_and_every_row_a_sentence() -> None:
@@ -69,3 +72,15 @@ def _tool() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_every_file_that_the_pages_name_is_there() -> None:
+    named = re.compile(r"`((?:[a-z_]+/)+[\w.-]+\.(?:py|txt|proto)|tests/[\w/]+/)`")
+    pages = (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    gone = {
+        (page.name, path)
+        for page in pages
+        for path in named.findall(page.read_text())
+        if path.split("/")[0] in TREES and not (ROOT / path).exists()
+    }
+    assert not gone

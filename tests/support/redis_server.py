@@ -9,6 +9,8 @@ import atexit
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,7 @@ import redis
 from tests.support.waiting import until
 
 START_S = 20.0
+LOG = "appendonlydir"
 
 
 class RedisServer:
@@ -75,6 +78,16 @@ class RedisServer:
         if process is not None:
             process.kill()
             process.wait()
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Afterwards it holds what it held before, as a copy that lacks the last writes. Call it, and
+        leave it, while it is down."""
+        log, copy = self.folder / LOG, self.folder / "copy"
+        shutil.copytree(log, copy)
+        yield
+        shutil.rmtree(log)
+        copy.rename(log)
 
     def client(self) -> redis.Redis:
         """For a test that wants to look, or to do harm."""

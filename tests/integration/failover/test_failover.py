@@ -140,3 +140,52 @@ def test_a_redis_that_was_emptied_is_not_started_on_and_jobs_run_on(several: Sev
         assert "Restore its backup" in one.story()
     seen = beat.read_text()
     until(lambda: beat.read_text() > seen, f"{job_id} runs on")
+
+
+def test_a_redis_that_is_full_takes_nothing_on_and_jobs_go_on_when_there_is_room(
+    several: Several, counting: StartCounting
+) -> None:
+    job = counting()
+    redis = several.redis.client()
+    redis.config_set("maxmemory", 1)
+    with pytest.raises(MindError) as refused:
+        several.client.submit(jobs.body("/bin/true"))
+    assert refused.value.status is grpc.StatusCode.UNAVAILABLE, refused.value
+    redis.config_set("maxmemory", 0)
+    later = submit_until_taken(several, within_s=30)
+    job.more_lines()
+    job.end()
+    assert job.check().status == job_pb2.Job.COMPLETED
+    assert jobs.final(several.client, later).status == job_pb2.Job.COMPLETED
+
+
+def test_a_redis_that_lost_its_last_writes_costs_what_they_told_and_nothing_else(
+    several: Several, counting: StartCounting
+) -> None:
+    kept = counting()
+    several.redis.kill()
+    with several.redis.put_back():
+        several.redis.start()
+        beat = several.folder / "beat"
+        program = jobs.script(several.folder, "beating.py", BEATING)
+        body = jobs.body(program, args=str(beat))
+        lost = several.client.submit(body, request_id="lost").job_id
+        until(beat.exists, lambda: f"it runs\n{several.story()}")
+        kept.more_lines()
+        several.redis.kill()
+    several.redis.start()
+    # A lease that nobody knows is stopped, and only then its node takes another.
+    later = submit_until_taken(several, within_s=30)
+    with pytest.raises(MindError, match="no job"):
+        several.client.get_job(lost)
+    assert jobs.final(several.client, later).status == job_pb2.Job.COMPLETED
+    seen = beat.read_text()
+    assert several.client.submit(body, request_id="lost").job_id != lost
+    until(
+        lambda: beat.read_text() > seen, lambda: f"asked again it is a new one\n{several.story()}"
+    )
+    kept.end()
+    ended = jobs.final(several.client, kept.job_id)
+    assert (ended.status, ended.attempts_count) == (job_pb2.Job.COMPLETED, 1)
+    lines = jobs.lines(several.client, kept.job_id)
+    assert lines == [*map(str, range(len(lines) - 1)), f"last {len(lines) - 1}"]
