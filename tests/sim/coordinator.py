@@ -145,6 +145,7 @@ class SimCoordinator:
             self.crash()
             return
         self._note(f"coordinator leads, epoch {self._epoch}")
+        self._truth.lead()
         decision = self._core.step(Recover(epoch=self._epoch), self.clock.now_ms())
         self._commit(decision.events)
         self._soon()

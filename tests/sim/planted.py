@@ -310,6 +310,23 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "return Reply(job=child)",
         ),
     ),
+    "a node is trusted before it was heard": (
+        Edit(
+            "coordinator.core.doubt",
+            "node_id in self._awaited or node_id in self.unknown",
+            "node_id in self.unknown",
+        ),
+    ),
+    "a node that holds what nobody knows takes more": (
+        Edit(
+            "coordinator.core.doubt",
+            "node_id in self._awaited or node_id in self.unknown",
+            "node_id in self._awaited",
+        ),
+    ),
+    "a job starts while ranks of it may run that nobody knows": (
+        Edit("coordinator.core.doubt", "return self._holders.get(job_id, ())", "return ()"),
+    ),
     "an agent hides that a rank failed": (
         Edit("node_agent.core.leases", "not self.stopped and self.exit_code != 0", "False"),
     ),
@@ -317,6 +334,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 
 FOUND_BY = {
     "a supervisor keeps no deadline": 281,
+    "a job starts while ranks of it may run that nobody knows": 42,
     "the time limit is raised of a job that is being ended for it": 30,
     "a job that waits for its node is given up with it": 170,
     "a job goes on with a part of its leases": 268,

@@ -40,6 +40,9 @@ class Checker:
     def committed(self, event: Event, number: int) -> None:
         """An event is durable, in the commit of that number."""
 
+    def led(self) -> None:
+        """A leader begins: it has heard nobody."""
+
     def started(self, going: Going) -> None:
         """Ranks began to run."""
 
@@ -98,6 +101,11 @@ class Truth:
         if going is not None:
             for checker in self.checkers:
                 checker.stopped(going)
+
+    def lead(self) -> None:
+        """A leader begins."""
+        for checker in self.checkers:
+            checker.led()
 
     def rewind(self, store: RecordsKept) -> None:
         """The store has lost its newest batches."""

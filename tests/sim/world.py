@@ -13,6 +13,7 @@ from tests.sim import checkers
 from tests.sim.agent import SimNode
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
+from tests.sim.doubts import DoubtedTakesNothing
 from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
@@ -191,6 +192,7 @@ class World:
             checkers.CancelIsFinal(),
             checkers.DrainedStaysEmpty(),
             checkers.FreedByEvidence(),
+            DoubtedTakesNothing(),
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
             RoomForOne(),
