@@ -2,7 +2,9 @@
 
 A key does not change while a job waits; the least comes first. Priority stands before everything, the
 order of acceptance breaks ties. SHORTEST adds the time of submission to what is left to do, so that a job
-is passed only by jobs which came within a time in proportion to its size: nothing starves.
+is passed only by jobs which came within a time in proportion to its size: nothing starves. Otherwise the
+key is by when the job is wanted: its deadline, but no later than a day from its acceptance, which is also
+what counts where it names none. So a job is passed only by jobs which came within that day.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from coordinator.core.records import Job, Order, Queue
 Turn = tuple[int, int, int, str]  # (-priority, key, sequence, job id): the order of placement
 
 LEVEL_RATIO = 1.25
+WANTED_WITHIN_MS = 24 * 3600 * 1000
 BY_A_FACTOR = 1.3  # so much less must a job have to do to take the devices of another
 _LOG_RATIO = log(LEVEL_RATIO)
 
@@ -26,8 +29,15 @@ def turn_of(job: Job, queue: Queue) -> Turn:
 def key_of(job: Job, queue: Queue, *, work_ms: int) -> int:
     """Its place among jobs of its priority that are as old as its acceptance says."""
     if queue.order is not Order.SHORTEST:
-        return 0
+        return wanted_ms(job)
     return work_ms + job.created_at_ms * queue.aging_permille // 1000
+
+
+def wanted_ms(job: Job) -> int:
+    """By when a job is wanted."""
+    latest_ms = job.created_at_ms + WANTED_WITHIN_MS
+    deadline_ms = job.policy.deadline_ms or latest_ms
+    return min(max(deadline_ms, job.created_at_ms), latest_ms)
 
 
 def level_of(work_ms: int) -> int:

@@ -8,7 +8,8 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     cp=STEP,… saved=N
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
-                                                                    [queue=NAME] [expect=SECONDS] …
+                                                                    [queue=NAME] [expect=SECONDS]
+                                                                    [by=SECONDS] …
     join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE] [below=QUEUE] [weight=N] [guaranteed=N] [most=N]
@@ -391,7 +392,7 @@ def _update(job_id: str, options: dict[str, str], *, caller: Caller, check: bool
 def _submit(
     job_id: str, options: dict[str, str], *, caller: Caller, check: bool, now_ms: int
 ) -> SubmitJob:
-    start = options.get("start")
+    start, by = options.get("start"), options.get("by")
     return SubmitJob(
         caller=caller,
         job_id=job_id,
@@ -410,6 +411,7 @@ def _submit(
             max_retries=int(options.get("retries", 0)),
             retry_on_exit_codes=tuple(int(x) for x in options.get("codes", "").split(",") if x),
             start_after_ms=now_ms + int(start) * 1000 if start else 0,
+            deadline_ms=now_ms + int(by) * 1000 if by else 0,
             depends_on=tuple(x for x in options.get("needs", "").split(",") if x),
             preemptible="firm" not in options,
             requeue_on_preemption="once" not in options,
