@@ -129,13 +129,14 @@ class Endpoint:
         # A large body takes tens of milliseconds, in which streams would stand still.
         request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
         asked = Asked(identity, context, receive, send)
-        failure = away()
+        failure = None
         if identity.confirmed:
             try:
                 await self._ask(request, asked)
                 return
             except grpc.RpcError as error:
                 failure = refusal(error, context, metrics=self._metrics)
+        failure = failure or away()
         if not await self._recalled(request, asked, failure=failure):
             raise failure from None
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from coordinator.core.records import History, Job
@@ -36,6 +37,7 @@ ENDS = (
 MOST = 2_000  # observations that a kin keeps; then all of them count half
 LATE = 20  # a job that is late needs at least this part of what it gave
 NAME_LIMIT = 64
+FRESH_MAX = 1_000
 
 
 @dataclass(slots=True)
@@ -56,9 +58,13 @@ def kins_of(job: Job) -> tuple[str, str, str]:
     """The kins of a job, widest first. A name counts without its numbers."""
     size = job.demand.device_count.bit_length()
     user = f"{job.tenant_id}/{job.user_id}"
-    runs = groupby(job.name, str.isdigit)
-    name = "".join("#" if numbers else "".join(text) for numbers, text in runs)[:NAME_LIMIT]
-    return f"size/{size}", f"user/{user}", f"name/{user}/{name}"
+    return f"size/{size}", f"user/{user}", f"name/{user}/{_plain(job.name)}"
+
+
+@lru_cache(maxsize=1024)
+def _plain(name: str) -> str:
+    runs = groupby(name, str.isdigit)
+    return "".join("#" if numbers else "".join(text) for numbers, text in runs)[:NAME_LIMIT]
 
 
 class Estimates:
@@ -70,6 +76,8 @@ class Estimates:
         ] = {}  # by kin; the one that was not told of for longest is first
         self._all = Known(History(kin=""), [0] * STEPS, [0] * STEPS)
 
+        self._fresh: dict[tuple[str, ...], int] = {}  # index of jobs that have not run, by kins
+
     def put(self, history: History) -> None:
         """Takes over what is known of a kin."""
         self.drop(history.kin)
@@ -79,6 +87,7 @@ class Estimates:
 
     def drop(self, kin: str) -> None:
         """Forgets a kin."""
+        self._fresh.clear()
         old = self.known.pop(kin, None)
         if old is not None:
             self._count(old, sign=-1)
@@ -95,7 +104,9 @@ class Estimates:
     def left_ms(self, job: Job, age_ms: int) -> int:
         """By what to order a job that has run for `age_ms`: the index, or what it said."""
         given_ms = job.policy.expected_duration_ms
-        return _given_left_ms(given_ms, age_ms) if given_ms else self._index_ms(job, age_ms)
+        if given_ms:
+            return _given_left_ms(given_ms, age_ms)
+        return self._index_ms(job, age_ms) if age_ms else self._fresh_ms(job)
 
     def steady_ms(self, job: Job, age_ms: int) -> int:
         """For how much longer `left_ms` stays about what it is, while the job runs."""
@@ -119,6 +130,16 @@ class Estimates:
             left_ms += max(1, width_ms)
             alive *= 1 - ends
         return left_ms
+
+    def _fresh_ms(self, job: Job) -> int:
+        """The index of a job that has not run; jobs of the same kins come together."""
+        kins = kins_of(job)
+        known = self._fresh.get(kins)
+        if known is None:
+            if len(self._fresh) >= FRESH_MAX:
+                self._fresh.clear()
+            known = self._fresh[kins] = self._index_ms(job, 0)
+        return known
 
     def _index_ms(self, job: Job, age_ms: int) -> int:
         spent, alive, best = 0.0, 1.0, float("inf")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import TextIO, cast
 
 import structlog
 
+WORD = re.compile(r"[!#-&(-<>-~]+")  # printable ASCII without spaces, quotes and "="
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
 
@@ -38,6 +40,18 @@ class _Losing:
             self._file.flush()
 
 
+def plain(logger: object, method: str, event: structlog.types.EventDict) -> str:
+    """One line for people, laid out as on a terminal; what is not one plain word stands as Python has it."""
+    head = f"{event.pop('timestamp')} [{event.pop('level'):<9}] {event.pop('event')!s:<30}"
+    trace = event.pop("exception", "")
+    line = f"{head} {' '.join(f'{key}={_word(event[key])}' for key in sorted(event))}".rstrip()
+    return f"{line}\n{trace}" if trace else line
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and WORD.fullmatch(value) else repr(value)
+
+
 def configure(*, level: str, json: bool) -> None:
     """Sets structlog up for this process; unknown levels mean INFO. Never logs job output."""
     losing = cast(TextIO, _Losing(sys.stderr))
@@ -45,7 +59,9 @@ def configure(*, level: str, json: bool) -> None:
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else plain
     )
     structlog.configure(
         processors=[
@@ -56,7 +72,7 @@ def configure(*, level: str, json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(file=losing),
+        logger_factory=structlog.WriteLoggerFactory(file=losing),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(threshold, logging.WARNING), stream=losing)
