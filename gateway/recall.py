@@ -4,12 +4,14 @@ Compiled from the descriptors of a method: what a resource is, whether the answe
 of them, and what the request asks for. A field of the request filters by the field of the resource
 that has its name; `label`s by the map `labels`, `created_after` by `created_at`, `name_prefix` by
 `name`. A request that asks for anything else is not answered from copies at all.
+
+Fields that the protos call secret are not kept.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -20,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.catalog import BadCatalog, Method
 from gateway.copies import Copies, Copy
+from scaimind.v1 import options_pb2
 
 PAGE_SIZE, PAGE_TOKEN, ORDER, NEXT, TOTAL = (
     "page_size",
@@ -35,6 +38,8 @@ TIMESTAMP = "google.protobuf.Timestamp"
 # Tokens of our own, for pages out of copies; those of the coordinator only it can read.
 _TOKEN = re.compile(r"copy\.([0-9]{1,6})")
 
+Path = tuple[str, ...]
+"""Names of fields, the inmost last."""
 Filter = Callable[[Any, Any], bool]
 """Whether a resource is what the value of a request's field asks for."""
 
@@ -68,6 +73,7 @@ class Recall:
             raise _bad(method)
         self._resource_class = message_factory.GetMessageClass(resource)
         self._resource = resource
+        self._secrets = tuple(_secrets(resource))
         self._filters = dict(_filters(method.request, resource))
         self._label = method.cache_label
         if self._label and not _is_map(resource.fields_by_name.get(LABELS)):
@@ -77,7 +83,7 @@ class Recall:
     def keep(self, copies: Copies, tenant_id: str, response: Any) -> None:
         """Keeps what an answer of the coordinator holds."""
         found = [response] if self._list is None else getattr(response, self._list)
-        named = [(getattr(resource, self._key), resource) for resource in found]
+        named = [(getattr(one, self._key), _without(one, self._secrets)) for one in found]
         copies.keep(self.kind, tenant_id, [pair for pair in named if pair[0]])
 
     def forget(self, copies: Copies, tenant_id: str, request: Any) -> None:
@@ -145,6 +151,38 @@ _PAGING = frozenset((PAGE_SIZE, PAGE_TOKEN, ORDER))
 
 def _bad(method: Method) -> BadCatalog:
     return BadCatalog(f"{method.rpc_path}: answers cannot be kept by {method.cache!r}")
+
+
+def _secrets(resource: Descriptor, above: tuple[Descriptor, ...] = ()) -> Iterator[Path]:
+    """Where a resource may hold what is not to be kept."""
+    for field in resource.fields:
+        if field.GetOptions().Extensions[options_pb2.secret]:
+            yield (field.name,)
+        elif field.message_type is not None and field.message_type not in (resource, *above):
+            inner = _secrets(field.message_type, (resource, *above))
+            found = [(field.name, *path) for path in inner]
+            if found and field.is_repeated:
+                raise BadCatalog(f"{field.full_name}: a secret below a repeated field")
+            yield from found
+
+
+def _without(message: Any, secrets: Iterable[Path]) -> Any:
+    """The message itself where it holds none of them, else a copy without."""
+    bare = message
+    for *above, name in secrets:
+        if not getattr(_inner(bare, above), name):
+            continue
+        if bare is message:
+            bare = type(message)()
+            bare.CopyFrom(message)
+        _inner(bare, above).ClearField(name)
+    return bare
+
+
+def _inner(message: Any, names: Iterable[str]) -> Any:
+    for name in names:
+        message = getattr(message, name)
+    return message
 
 
 def _page_of(response: Descriptor, key: str) -> tuple[Descriptor, str]:

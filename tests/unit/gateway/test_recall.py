@@ -52,6 +52,25 @@ async def listed(copies: Copies, **asked: Any) -> list[str] | None:
     return None if found is None else [job.job_id for job in found.response.jobs]
 
 
+async def test_what_may_hold_a_secret_is_not_kept_and_the_answer_itself_is_whole(
+    tmp_path: Path,
+) -> None:
+    made = Copies(tmp_path / "copies.db")
+    job = job_pb2.Job(job_id="d")
+    job.training_config.environment["TOKEN"] = "canary"
+    job.training_config.base_model.model_id = "m"
+    response = method("GetJob").response_class.FromString(job.SerializeToString())
+    JOB.keep(made, "acme", response)
+    await made.flush()
+    copy = await made.one("jobs", "acme", "d")
+    assert copy is not None
+    kept = job_pb2.Job.FromString(copy.body)
+    assert kept.training_config.base_model.model_id == "m"
+    assert not kept.training_config.environment
+    assert response.training_config.environment["TOKEN"] == "canary"
+    await made.close()
+
+
 async def test_lists_are_newest_first_unless_asked_otherwise(copies: Copies) -> None:
     assert await listed(copies) == ["c", "b", "a"]
     assert await listed(copies, order_by="created_at") == ["a", "b", "c"]
