@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -35,6 +35,7 @@ from coordinator.runtime.telemetry import Telemetry
 from coordinator.sqlite.files import FileTrouble
 from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Fenced, Store, StoreError, StoreUnavailable
+from coordinator.store.sealed import Sealed, check_seal
 from coordinator.store.sqlite import SqliteStore
 from coordinator.streams.front import FrontedStreams
 from coordinator.streams.memory import MemoryStreams
@@ -129,6 +130,7 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         keeping = asyncio.create_task(leadership.keep(server.set_serving))
         stack.push_async_callback(_end, keeping)
         await driver.lead(epoch)
+        await check_seal(parts.store, driver.view.jobs)
         _keep_what_lives()
         if not shared:  # a thousand agents that are refused and come again would only be in the way
             port = await _listen(server, settings, stack)
@@ -160,6 +162,8 @@ def _keep_what_lives() -> None:
 async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
     """Everything but the server; the stack closes the stores."""
     store, streams = _stores(settings)
+    if settings.seal_key_file is not None:
+        store = _sealed(store, settings.seal_key_file)
     for one in (store, streams):
         stack.push_async_callback(one.close)
         await one.open()
@@ -213,7 +217,12 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
 
 def data_rules(settings: CoordinatorSettings) -> Rules:
     """What checks of data may read. The coordinator's own folder and secrets stay shut."""
-    own = (settings.data_dir, settings.api_secret_file, settings.join_token_file)
+    own = (
+        settings.data_dir,
+        settings.api_secret_file,
+        settings.join_token_file,
+        settings.seal_key_file,
+    )
     urls = {
         "scaidrive": settings.data_scaidrive_url,
         "scaiatlas": settings.data_scaiatlas_url,
@@ -249,6 +258,13 @@ def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
     return store, SqliteStreams(settings.data_dir / STREAMS)
 
 
+def _sealed(store: Store, path: Path) -> Store:
+    # who seals nothing loads no cryptography
+    from coordinator.store.seal import Seal
+
+    return cast(Store, Sealed(store, Seal(_given(path))))
+
+
 def _logs_budget(settings: CoordinatorSettings) -> int:
     """Bytes of all logs together; fewer where they are kept in memory and nobody said how many."""
     if is_shared(settings.store) and "all_logs_bytes" not in settings.model_fields_set:
@@ -264,10 +280,14 @@ def _tls(settings: CoordinatorSettings) -> ServerTls | None:
 
 def _secret(given: Path | None, default: Path) -> str:
     if given is not None and given != default:
-        if not given.is_file():
-            raise SystemExit(f"coordinator: {given} does not exist")
-        return read_or_make(given, "")
+        return _given(given)
     return read_or_make(default, secrets.token_urlsafe(32))
+
+
+def _given(path: Path) -> str:
+    if not path.is_file():
+        raise SystemExit(f"coordinator: {path} does not exist")
+    return read_or_make(path, "")
 
 
 async def _ensure_admin_key(driver: Driver, clock: Clock, path: Path) -> None:

@@ -43,6 +43,10 @@ class CoordinatorSettings(TokenSettings, ServerTlsSettings):
         default=None,
         description="token that agents present; default DATA_DIR/join.token, made when missing",
     )
+    seal_key_file: Path | None = Field(
+        default=None,
+        description="key with which the store keeps what users submitted; in the clear when not given",
+    )
     metrics: str | None = Field(
         default=None, description="HOST:PORT to serve Prometheus metrics on; nowhere by default"
     )
