@@ -45,10 +45,9 @@ IN_QUERY = "canary-of-a-query-90ce"
 WRONG_KEY = "sgk_canary-of-a-wrong-key-31b0"
 WRONG_SECRET = "canary-of-a-wrong-secret-4f2d"
 EXCHANGE_SECRET = "canary-of-the-exchange-1c1c"
+SEAL = "canary-of-the-seal-of-the-store-2b7e"
 MINTED = "canary-of-a-minted-token-8e8e"
 LOGS = ("program.log", "gateway.log", "agent.log")
-# What a job is given lies with its record, and on its node.
-OF_JOBS = ("coordinator.db", "coordinator.db-wal", "gateway.cache", "gateway.cache-wal", "node/")
 
 
 @dataclass
@@ -109,7 +108,8 @@ def minted(form: dict[str, str]) -> Response:
 
 def body_of(folder: Path) -> dict[str, Any]:
     """A job that is given a secret, and keeps it to itself."""
-    script = jobs.script(folder / "scripts", "train.py", "print('it trains')")
+    text = f"import os\nassert len(os.environ['API_TOKEN']) == {len(IN_ENVIRONMENT)}\nprint('it trains')"
+    script = jobs.script(folder / "scripts", "train.py", text)
     environment = {"API_TOKEN": IN_ENVIRONMENT}
     return jobs.body(script, training={"environment": environment})
 
@@ -182,11 +182,14 @@ async def installation(
     """The programs, an identity provider, and where the coordinator's metrics are."""
     port = Port()
     coordinator = Program(folder)
+    seal = folder / "seal.key"
+    seal.write_text(SEAL + "\n")
+    seal.chmod(0o600)
     async with provider() as identity:
         identity.exchange = minted
         jwt: tuple[str, ...] = ("--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE)
         jwt = (*jwt, "--jwt-jwks-url", f"{identity.url}/jwks")
-        flags = ("--metrics", str(port), "--log-level", "DEBUG")
+        flags = ("--metrics", str(port), "--log-level", "DEBUG", "--seal-key-file", str(seal))
         await coordinator.start(*jwt, *flags, *words)
         exchange = ("--exchange-url", f"{identity.url}/token", "--exchange-client-id", "mind")
         cache = ("--cache-path", str(folder / "gateway.cache"))
@@ -225,7 +228,7 @@ async def live(found: Found, *words: str) -> None:
         assert {form["audience"] for form, _ in identity.asked} == {"scaidrive", "scaiatlas"}
     node_key = (found.folder / "node" / "node.key").read_text().strip()
     found.secrets |= dict.fromkeys(
-        (PASSWORD, IN_QUERY, WRONG_KEY, WRONG_SECRET, EXCHANGE_SECRET, MINTED), ()
+        (IN_ENVIRONMENT, PASSWORD, IN_QUERY, WRONG_KEY, WRONG_SECRET, EXCHANGE_SECRET, MINTED), ()
     )
     found.secrets |= dict.fromkeys((good, forged, made.key), ())
     found.secrets |= dict.fromkeys((*good.split(".")[1:], *forged.split(".")[1:]), ())
@@ -234,7 +237,7 @@ async def live(found: Found, *words: str) -> None:
         (found.folder / "gateway.secret").read_text().strip(): ("gateway.secret",),
         (found.folder / "join.token").read_text().strip(): ("join.token",),
         node_key: ("node/node.key",),
-        IN_ENVIRONMENT: OF_JOBS,
+        SEAL: ("seal.key",),
     }
 
 
@@ -267,8 +270,6 @@ async def test_no_secret_is_kept_in_redis(tmp_path: Path) -> None:
                 *("--api-secret-file", str(tmp_path / "gateway.secret")),
                 *("--join-token-file", str(tmp_path / "join.token")),
             )
-        found.secrets[IN_ENVIRONMENT] = OF_JOBS
         found.check()
         kept = Found(Path(folder), dict.fromkeys(found.secrets, ()))
-        kept.secrets[IN_ENVIRONMENT] = ("appendonlydir/",)
         kept.check()

@@ -40,7 +40,10 @@ def typed(text: str, folder: Path, **variables: str) -> str:
 def test_the_commands_of_the_page_do_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys, certificates, variables = commands()
+    seal, keys, certificates, variables = commands()
+    typed(seal, tmp_path)
+    monkeypatch.setenv("MIND_SEAL_KEY_FILE", str(tmp_path / "seal.key"))
+    assert (tmp_path / "seal.key").stat().st_mode & 0o777 == 0o600
     typed(certificates, tmp_path)
     told = typed(f"{variables}\nenv", tmp_path)
     for line in told.splitlines():
