@@ -4,7 +4,7 @@ Theory of operation. A forecast takes a core over, uses it up, and plays the age
 granted start, attempts end when they are expected to, what is asked to save or stop does so. Everything
 between is decided by the code that decides live, so whatever the scheduler learns, its forecast knows.
 
-Nobody falls silent in a forecast, nothing fails, and nodes that a restored state waits for are heard. It is
+Nobody falls silent in a forecast, nothing fails, and what nobody knows has ended. It is
 bounded in steps (jobs started or ended) and in time; what has not started by then has no answer.
 """
 
@@ -73,6 +73,8 @@ class Forecast:
         turn = Turn(core.state, now_ms, epoch=0)
         for node_id in list(core.state.doubt.restored):
             turn.put(replace(core.state.nodes[node_id], restored=False), Reason.NODE_CHANGED)
+        for node_id in list(core.state.doubt.unknown):
+            turn.hear(node_id, core.state.nodes[node_id].incarnation, sequence=0)
         for lease in list(core.state.leases.values()):
             self._take_on(lease)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from coordinator.core.core import Core
-from coordinator.core.decision import Changed, Retired
+from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.explain import Change, alter, changes, explain
 from coordinator.core.forecast import Forecast, Limits, settings_for
 from coordinator.core.reasons import Reason
@@ -34,13 +34,17 @@ class Replica:
         self.calibration = Calibration()
         self._foreseen: dict[str, int] = {}  # by the newest look at all jobs, uncorrected
 
-    def feed(self, events: Iterable[Changed | Retired]) -> None:
+    def feed(self, events: Iterable[Event]) -> None:
         """Takes over what has changed."""
         for event in events:
             self.core.state.apply(event)
             if isinstance(event, Retired):
                 self.calibration.forget(event.id)
-            elif isinstance(event.record, Job) and event.record.status is not JobStatus.QUEUED:
+            elif (
+                isinstance(event, Changed)
+                and isinstance(event.record, Job)
+                and event.record.status is not JobStatus.QUEUED
+            ):
                 self._learn(event.record, event)
 
     def note(self, foreseen: Foreseen, now_ms: int) -> Foreseen:

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.core.decision import Changed, Retired
+from coordinator.core.decision import Event
 from coordinator.core.explain import Explanation
 from coordinator.core.records import Kind, Record
 from coordinator.core.settings import CoreSettings
@@ -27,9 +27,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What has changed since, in order."""
+    """What has changed since, in order; of reports those that tell of leases which nobody knows, or do
+    so no more."""
 
-    events: tuple[Changed | Retired, ...]
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import structlog
 
-from coordinator.core.decision import Changed, Event, Retired
+from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import Job
 from coordinator.core.settings import CoreSettings
 from coordinator.forecast.terms import (
@@ -170,16 +170,17 @@ class Forecaster:
         """Sends everything, then what changes and what is asked, until it is idle or gone."""
         loop = asyncio.get_running_loop()
         records = [one for one in self._view.records() if one.kind in FOLLOWED]
-        self._news.clear()  # from here on, what comes is newer than the records
+        self._news = [*_unknown(self._view)]  # from here on, what comes is newer than the records
         settings: CoreSettings | None = self._settings
         for first in range(0, max(1, len(records)), LOAD_AT_ONCE):
             pipe.write(frame(Load(tuple(records[first : first + LOAD_AT_ONCE]), settings)))
             settings = None
             await pipe.drain()
             await asyncio.sleep(0)
+        doubted: set[str] = set()
         while not listening.done() and loop.time() - self._asked_s < IDLE_S:
             news, self._news = self._news, []
-            told = tuple(_followed(news))
+            told = tuple(_followed(news, doubted))
             if told:
                 pipe.write(frame(Feed(told)))
             asks, self._asks = self._asks, []
@@ -220,12 +221,31 @@ class Forecaster:
                 waiting.set_result(None)
 
 
-def _followed(events: Iterable[Event]) -> Iterator[Changed | Retired]:
+def _unknown(view: View) -> Iterator[Heard]:
+    for node_id, unknown in view.unknown.items():
+        yield Heard(
+            node_id=node_id,
+            incarnation="",
+            sequence=0,
+            at_ms=unknown.since_ms,
+            unknown=unknown.lease_ids,
+        )
+
+
+def _followed(events: Iterable[Event], doubted: set[str]) -> Iterator[Event]:
+    """What decides when jobs start; `doubted` are the nodes that told of leases which nobody knows."""
     for event in events:
         if isinstance(event, Changed):
             if event.record.kind in FOLLOWED:
                 yield event
-        elif isinstance(event, Retired) and event.kind in FOLLOWED:
+        elif isinstance(event, Retired):
+            if event.kind in FOLLOWED:
+                yield event
+        elif event.unknown:
+            doubted.add(event.node_id)
+            yield event
+        elif event.node_id in doubted and not event.renewed:
+            doubted.remove(event.node_id)
             yield event
 
 

@@ -222,6 +222,8 @@ async def test_leases_that_nobody_knows_alarm_admins_and_keep_their_node_and_job
     assert (alarm.code, alarm.node_id) == ("LEASES_UNKNOWN", "n1")
     assert f"{lease_id}, other.{lease_id}" in alarm.message
     second = await admin.submit()
+    explained = await admin.call("ExplainJob", api.ExplainJobRequest(job_id=second))
+    assert [(one.node_id, one.code) for one in explained.nodes] == [("n1", "LEASES_UNKNOWN")]
     agent.observed.clear()
     await agent.sync()
     await agent.granted(2)
