@@ -34,6 +34,7 @@ from scaimind.agent.v1 import agent_service_pb2 as api
 PORTS_FIRST = 20_000
 PORTS_COUNT = 12_000  # below the range that Linux hands out to clients
 DEVICE_ID_MAX = 256
+STATES = {state.value: state for state in LeaseState if state is not LeaseState.GRANTED}
 
 log = structlog.get_logger("coordinator.agents")
 
@@ -221,7 +222,8 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
     return ObservedLease(
         lease_id=lease.lease_id,
         epoch=lease.epoch,
-        state=LeaseState(min(max(lease.state, LeaseState.ACCEPTED), LeaseState.ENDED)),
+        # a state that only a newer agent knows is no evidence of anything, least of all of an end
+        state=STATES.get(lease.state, LeaseState.ACCEPTED),
         done=lease.done,
         stopped=lease.stopped,
         failure=convert.failure_record(lease.error) if lease.HasField("error") else None,

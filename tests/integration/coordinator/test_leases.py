@@ -231,6 +231,27 @@ async def test_leases_that_nobody_knows_alarm_admins_and_keep_their_node_and_job
     assert {agent.specs[one].job_id for one in agent.lease_ids} == {second, job_id}
 
 
+async def test_what_only_a_newer_agent_knows_is_passed_over_and_frees_nothing(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    await agent.sync()
+    job_id = await admin.submit(gpu_count=4)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    lease = agent.observed[lease_id]
+    lease.MergeFromString(b"\xc2\x3e\x05later")  # field 1000, which is not known here
+    agent.observed[lease_id].ClearField("state")
+    lease.MergeFromString(b"\x18\x63")  # the state 99
+    assert lease.state == 99
+    await agent.sync()
+    assert (await admin.job(job_id)).status == job_pb2.Job.TRAINING
+    later = await admin.submit(gpu_count=4)
+    await agent.sync()
+    assert (await admin.job(later)).status == job_pb2.Job.QUEUED
+    await agent.ends(lease_id)
+    assert (await admin.job(job_id)).status == job_pb2.Job.COMPLETED
+
+
 async def test_an_offer_that_is_no_good_is_refused_and_changes_nothing(
     agent: FakeAgent, admin: Caller
 ) -> None:
