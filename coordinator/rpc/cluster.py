@@ -66,14 +66,16 @@ class ClusterMethods:
         """Totals of the cluster, and the tenant's jobs by status."""
         statuses: Counter[str] = Counter()
         types: dict[str, _Type] = {}
+        free_nodes = 0
         for node in self._view.nodes.values():
             status = self._status(node)
             statuses[status] += 1
-            self._count_devices(node, types, usable=status == "READY")
+            free_nodes += self._count_devices(node, types, usable=status == "READY")
         jobs = await self._store.count_jobs(call.identity.tenant_id)
         return api.GetClusterResponse(
             total_nodes=len(self._view.nodes),
             ready_nodes=statuses["READY"],
+            free_nodes=free_nodes,
             nodes_by_status=statuses,
             accelerators=[
                 api.AcceleratorTotals(
@@ -261,7 +263,8 @@ class ClusterMethods:
     def _status(self, node: Node) -> str:
         return node_status(node, busy=bool(self._view.desired_of_node(node.node_id)))
 
-    def _count_devices(self, node: Node, types: dict[str, _Type], *, usable: bool) -> None:
+    def _count_devices(self, node: Node, types: dict[str, _Type], *, usable: bool) -> bool:
+        """Adds a node's devices to those of their types; whether it takes jobs and holds none."""
         leases = self._view.desired_of_node(node.node_id)
         held = {device_id for lease in leases for device_id in lease.device_ids}
         for device in node.offer.devices:
@@ -270,3 +273,4 @@ class ClusterMethods:
             one.simulated = one.simulated or device.simulated
             if usable and device.healthy and device.device_id not in held:
                 one.free += 1
+        return usable and not leases

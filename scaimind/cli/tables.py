@@ -228,7 +228,7 @@ def queues(answer: "pb.GetQueueResponse") -> Rows:
 def cluster(answer: "pb.GetClusterResponse") -> Rows:
     """Totals."""
     cells = [
-        ("nodes", f"{answer.ready_nodes} of {answer.total_nodes} ready"),
+        ("nodes", f"{answer.ready_nodes} of {answer.total_nodes} ready, {answer.free_nodes} free"),
         *(
             (
                 each.type,

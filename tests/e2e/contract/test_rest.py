@@ -287,7 +287,7 @@ def test_the_cluster_its_nodes_and_the_queue_tell_what_they_should(caller: Calle
     (kind,) = totals["accelerators"]
     assert kind["type"] == "CPU"
     assert kind["total"] == totals["total_devices"]
-    assert {"free_devices", "jobs_by_status", "queue_depth"} <= set(totals)
+    assert {"free_nodes", "free_devices", "jobs_by_status", "queue_depth"} <= set(totals)
     listed = data(caller.rest.get("/cluster/nodes", params={"status_filter": "READY"}))
     assert set(listed) == {"nodes", "next_page_token", "total_count"}
     first = data(caller.rest.get("/cluster/nodes", params={"page_size": 1}))

@@ -354,6 +354,8 @@ EVERY_VERB = [
     ["resume", "x"],
     ["cancel", "x"],
     ["retry", "x"],
+    ["update", "x", "--priority", "1"],
+    ["bulk", "cancel", "--label", "a=b"],
     ["wait", "x"],
     ["explain", "x"],
     ["queue"],

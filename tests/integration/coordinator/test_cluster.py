@@ -64,11 +64,13 @@ async def test_telemetry_is_shown_with_its_node(agent: FakeAgent, admin: Caller)
 async def test_totals_count_nodes_devices_and_jobs(house: House, agent: FakeAgent) -> None:
     big = FakeAgent(house.agents, "n2", devices=2)
     await big.sync()
+    cluster = await house.admin.call("GetCluster", api.GetClusterRequest())
+    assert (cluster.ready_nodes, cluster.free_nodes, cluster.free_devices) == (2, 2, 6)
     for _ in range(3):
         await house.admin.submit(gpu_count=2)
     await house.admin.submit(gpu_count=2)
     cluster = await house.admin.call("GetCluster", api.GetClusterRequest())
-    assert (cluster.total_nodes, cluster.ready_nodes) == (2, 2)
+    assert (cluster.total_nodes, cluster.ready_nodes, cluster.free_nodes) == (2, 2, 0)
     assert (cluster.total_devices, cluster.free_devices) == (6, 0)
     assert dict(cluster.jobs_by_status) == {"SCHEDULING": 3, "QUEUED": 1}
     assert (cluster.queue_depth, cluster.simulated) == (1, True)
