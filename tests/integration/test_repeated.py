@@ -306,6 +306,28 @@ async def test_asked_twice_it_is_done_once_whatever_happened_since(world: World)
     assert await world.all_there_is() == there
 
 
+CHECKED = [name for name in CHANGES if "validate_only" in METHODS[name].input_type.fields_by_name]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_only_checked_is_not_done_and_its_request_id_is_free(
+    world: World, way: str
+) -> None:
+    assert {"SubmitJob", "RetryJob", "DrainNode"} <= set(CHECKED)
+    for name in CHECKED:
+        request: Any = await ROWS[name].prepare(world)
+        request = type(request).FromString(request.SerializeToString())
+        request.request_id, request.validate_only = f"{name}-checked", True
+        before = await world.all_there_is()
+        told = await WAYS[way](world, name, request)
+        assert (told.reason, told.replayed) == ("", False), name
+        assert await world.all_there_is() == before, name
+        request.validate_only = False
+        done = await WAYS[way](world, name, request)
+        assert (done.reason, done.replayed) == ("", False), name
+        assert await world.all_there_is() != before, name
+
+
 async def test_the_two_ways_share_what_they_remember(world: World) -> None:
     for one, other in ((over_grpc, over_rest), (over_rest, over_grpc)):
         request = a_submit()
