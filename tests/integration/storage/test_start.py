@@ -3,9 +3,11 @@ what to do, and leaves everything as it is."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,9 +16,12 @@ import grpc
 import pytest
 
 from coordinator.data_dir import ADMIN_KEY, STORE, STREAMS
+from scaimind.v1 import job_pb2
 from tests.contract.stores.samples import batch, job
+from tests.integration.coordinator.follower import Follower
 from tests.integration.coordinator.house import CHANNEL, Program
 from tests.integration.coordinator.test_restart import run
+from tests.integration.storage.conftest import Site
 from tests.unit.store.test_backup import Home
 
 
@@ -99,3 +104,28 @@ async def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None
         await program.caller(channel, "admin.key").submit()
     assert await program.stop() == 0
     await program.close()
+
+
+async def test_lost_logs_are_done_without_once_somebody_has_said_so(site: Site) -> None:
+    job_id, lease_id = await site.running_job()
+    await site.agent.says(job_id, "before")
+    await site.program.kill()
+    for path in site.folder.glob(f"{STREAMS}*"):
+        if path.suffix != ".lock":
+            path.unlink()
+    status, errors = await run(site.folder, "127.0.0.1:0")
+    assert (status, "empty-logs" in errors) == (3, True)
+    words = ("empty-logs", "--data-dir", str(site.folder))
+    said = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "coordinator.backup", *words, stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await said.wait() == 0
+    await site.program.start()
+    await site.channel.channel_ready()
+    await site.agent.sync()
+    await site.agent.says(job_id, "after", gap_before=True)
+    follower = Follower.of_log(site.admin, job_id)
+    assert await follower.until(2) == ["after"]
+    assert follower.kinds == ["gap", "log"]
+    await site.agent.ends(lease_id)
+    assert (await site.admin.job(job_id)).status == job_pb2.Job.COMPLETED
