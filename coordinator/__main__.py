@@ -3,8 +3,8 @@
 import gc
 import sys
 
-gc.disable()  # until it serves: nothing of what is made before is garbage
-
+gc.disable()  # nothing that is made while modules are loaded is garbage
 from coordinator.main import main  # noqa: E402
 
+gc.enable()
 sys.exit(main())

@@ -131,7 +131,6 @@ async def running(settings: CoordinatorSettings) -> AsyncIterator[Running]:
         stack.push_async_callback(_end, keeping)
         await driver.lead(epoch)
         await check_seal(parts.store, driver.view.jobs)
-        _keep_what_lives()
         if not shared:  # a thousand agents that are refused and come again would only be in the way
             port = await _listen(server, settings, stack)
         if isinstance(parts.streams, FrontedStreams):
@@ -151,12 +150,6 @@ async def _listen(server: Server, settings: CoordinatorSettings, stack: AsyncExi
     port = await server.start(settings.grpc)
     stack.push_async_callback(server.stop, settings.stop_grace_s)
     return port
-
-
-def _keep_what_lives() -> None:
-    """What was loaded stays for long: it is never looked through for garbage again."""
-    gc.freeze()
-    gc.enable()
 
 
 async def _parts(settings: CoordinatorSettings, stack: AsyncExitStack) -> Parts:
