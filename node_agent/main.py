@@ -79,7 +79,11 @@ async def _serve(
         channel = open_aio(settings.coordinator, CHANNEL_OPTIONS, tls=settings.tls)
         stack.push_async_callback(channel.close)
         stub = AgentServiceStub(channel)
-        spool = Spool(lambda: stub.Push(metadata=credential.metadata), node_id=settings.node_id)
+        spool = Spool(
+            lambda: stub.Push(metadata=credential.metadata),
+            node_id=settings.node_id,
+            boot=orphans.boot_mark(),
+        )
         telemetry = TelemetryReporter(
             probe,
             lambda request: stub.ReportTelemetry(request, metadata=credential.metadata),

@@ -17,7 +17,6 @@ from coordinator.core.records import Job, Kind
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
 from coordinator.rpc.jobs import JobReader
-from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.view import View
 from coordinator.streams.protocol import Line, Placed, Streams
@@ -61,8 +60,8 @@ class Cursors:
 class FollowMethods:
     """StreamJobLogs, StreamJobMetrics."""
 
-    def __init__(self, driver: Driver, streams: Streams, reader: JobReader) -> None:
-        self._view = driver.view
+    def __init__(self, view: View, streams: Streams, reader: JobReader) -> None:
+        self._view = view
         self._streams = streams
         self._reader = reader
 

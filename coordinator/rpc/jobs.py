@@ -6,6 +6,7 @@ import hashlib
 import random
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from coordinator.rpc.documents import Documents
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.view import View
 from coordinator.store.protocol import JobFilter, Store
 from coordinator.streams.protocol import Streams
 from scaimind.v1 import job_pb2
@@ -85,13 +87,13 @@ def note_replay(call: Call, reply: Reply) -> None:
 class JobReader:
     """Finds jobs as a tenant may see them."""
 
-    def __init__(self, driver: Driver, store: Store) -> None:
-        self._driver = driver
-        self._store = store
+    def __init__(self, view: View, stored: Callable[[str], Awaitable[Job | None]]) -> None:
+        self._view = view
+        self._stored = stored
 
     async def find(self, job_id: str, tenant_id: str) -> Job:
         """A job of the tenant. Raises Refusal JOB_NOT_FOUND, also for a job of another tenant."""
-        job = self._driver.view.job(job_id) or await self._store.job(job_id)
+        job = self._view.job(job_id) or await self._stored(job_id)
         if job is None or job.tenant_id != tenant_id:
             raise Refusal(
                 Reason.JOB_NOT_FOUND, f"there is no job {job_id}", facts=(("job_id", job_id),)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+from coordinator.core.records import Job
 from coordinator.rpc.intake import Rank
 from coordinator.runtime.view import View
-from coordinator.store.protocol import Store
 
 
 class Ranks:
-    """Tells the ranks that a node has, or had, to run from those of others."""
+    """Tells the ranks that a node has, or had, to run from those of others.
 
-    def __init__(self, view: View, store: Store) -> None:
+    `stored` reads a job that has ended.
+    """
+
+    def __init__(self, view: View, stored: Callable[[str], Awaitable[Job | None]]) -> None:
         self._view = view
-        self._store = store
+        self._stored = stored
 
     async def are_known(self, rank: Rank) -> bool:
         """Whether a rank is its node's own.
@@ -29,7 +34,7 @@ class Ranks:
             return any(
                 one.first_rank <= rank.rank < one.first_rank + one.local_world_size for one in mine
             )
-        job = self._view.job(rank.job_id) or await self._store.job(rank.job_id)
+        job = self._view.job(rank.job_id) or await self._stored(rank.job_id)
         attempt = job.attempt if job is not None else None
         return (
             attempt is not None

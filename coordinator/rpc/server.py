@@ -141,7 +141,7 @@ class Server:
         )
         wait_s = parts.forecaster.wait_s
         documents = Documents(store, streams, wait_s)
-        reader = JobReader(driver, store)
+        reader = JobReader(driver.view, store.job)
         tokens = PageTokens(parts.page_secret)
 
         gate = Gate(parts.leadership, driver.view)
@@ -155,7 +155,7 @@ class Server:
             ExplainMethods(parts.forecaster, reader),
             ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),
-            FollowMethods(driver, streams, reader),
+            FollowMethods(driver.view, streams, reader),
             DataMethods(driver.view, parts.checker),
             BatchMethods(driver, documents=documents, jobs=jobs),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
@@ -165,7 +165,7 @@ class Server:
             AgentMethods(
                 driver,
                 documents=documents,
-                intake=Intake(streams, Ranks(driver.view, store).are_known),
+                intake=Intake(streams, Ranks(driver.view, store.job).are_known),
                 telemetry=telemetry,
                 clock=clock,
             ),

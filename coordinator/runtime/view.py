@@ -67,7 +67,7 @@ class View:
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._revisions: dict[str, int] = {}
         self._counter = 0
-        self._watches: dict[tuple[Kind, str], set[Watch]] = {}
+        self._watches: dict[tuple[Kind, str], dict[Watch, None]] = {}
 
     def reset(self, records: Iterable[Record], *, epoch: int) -> None:
         """Replaces everything, after a start or a reload; watchers are woken, not lost."""
@@ -131,14 +131,14 @@ class View:
         watch = Watch()
         if self.closed:
             watch.wake()
-        self._watches.setdefault((kind, id), set()).add(watch)
+        self._watches.setdefault((kind, id), {})[watch] = None
         return watch
 
     def unwatch(self, kind: Kind, id: str, watch: Watch) -> None:
         """Ends a watch."""
         watches = self._watches.get((kind, id))
         if watches:
-            watches.discard(watch)
+            watches.pop(watch, None)
             if not watches:
                 del self._watches[kind, id]
 

@@ -10,12 +10,12 @@ class Bells:
     """Subscriptions by job."""
 
     def __init__(self) -> None:
-        self._rung: dict[str, set[Bell]] = {}
+        self._rung: dict[str, dict[Bell, None]] = {}
 
     def subscribe(self, job_id: str) -> Bell:
         """A new subscription; close it when done."""
         bell = Bell(lambda: self._remove(job_id, bell))
-        self._rung.setdefault(job_id, set()).add(bell)
+        self._rung.setdefault(job_id, {})[bell] = None
         return bell
 
     def ring(self, job_id: str) -> None:
@@ -24,8 +24,8 @@ class Bells:
             bell.ring()
 
     def _remove(self, job_id: str, bell: Bell) -> None:
-        bells = self._rung.get(job_id, set())
-        bells.discard(bell)
+        bells = self._rung.get(job_id, {})
+        bells.pop(bell, None)
         if not bells:
             self._rung.pop(job_id, None)
 

@@ -147,7 +147,13 @@ class FrontedStreams:
         return await self._group.put(batches)
 
     async def _write(self, batches: Sequence[Append]) -> list[int]:
-        offsets, news = await self._disk.append(batches)
+        try:
+            offsets, news = await self._disk.append(batches)
+        except Exception:
+            # It may have landed all the same, and what is sent again is no news then.
+            for job_id in {batch.source.job_id: None for batch in batches}:
+                self._tails.forget(job_id)
+            raise
         for job_id, one in news.items():
             self._tails.publish(job_id, one)
         for job_id in news:

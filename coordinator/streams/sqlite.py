@@ -37,14 +37,15 @@ class SqliteStreams(FrontedStreams):
     """
 
     def __init__(self, path: Path | str, *, log_bytes_max: int = LOG_BYTES_MAX) -> None:
-        super().__init__(_File(Path(path), log_bytes_max))
+        database = Database(Path(path), SCHEMA, trouble=StreamsUnavailable)
+        super().__init__(SqliteDisk(database, log_bytes_max))
 
 
-class _File:
+class SqliteDisk:
     """A Disk: the writing half in the writing thread, the reading half in reading threads."""
 
-    def __init__(self, path: Path, log_bytes_max: int) -> None:
-        self._database = Database(path, SCHEMA, trouble=StreamsUnavailable)
+    def __init__(self, database: Database, log_bytes_max: int) -> None:
+        self._database = database
         self._log_bytes_max = log_bytes_max
         self._writer = Writer(log_bytes_max)
 

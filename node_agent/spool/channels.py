@@ -69,30 +69,33 @@ class Channel:
     def next_batch(self, *, now_ms: int) -> pb.PushRequest | None:
         """Reads on; None where no further line is complete.
 
-        The batch still lacks `batch_id` and `node_id`. One that ends at or before `acked` was
-        only read to learn from, and is not to be sent.
+        A gap with nothing behind it is a batch without lines: it may be the end. The batch still lacks
+        `batch_id` and `node_id`. One that ends at or before `acked` was only read to learn from, and
+        is not to be sent.
         """
         data = self.tail.read()
-        if not data:
+        if not data and not self.tail.gap:
             return None
         begin = self.tail.position
         last = self.ended and begin + len(data) >= self.tail.size()
         lines = cut(data, final=last, limit=self._reader.limit_bytes)
-        if not lines.ends:
+        if data and not lines.ends:
             return None
+        size = lines.ends[-1] if data else 0
         batch = pb.PushRequest(
             job_id=self.rank.job_id,
             attempt=self.rank.attempt,
             rank=self.rank.rank,
             channel=CHANNELS[self.name],
             begin=max(begin, self.acked),
-            end=begin + lines.ends[-1],
+            end=begin + size,
             gap_before=self.tail.gap,
         )
-        continues = self.tail.continues
-        found = Found(data, lines, offset=begin, continues=continues, now_ms=now_ms)
-        self._reader.fill(batch, found)
-        self.tail.advance(lines.ends[-1], continues=lines.goes_on)
+        if data:
+            continues = self.tail.continues
+            found = Found(data, lines, offset=begin, continues=continues, now_ms=now_ms)
+            self._reader.fill(batch, found)
+        self.tail.advance(size, continues=lines.goes_on)
         return batch
 
     def acknowledge(self, offset: int, *, counted: int) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -87,13 +87,13 @@ class Changes:
         """Wakes the reader."""
         self._wake.set()
 
-    def begin_round(self) -> set[Path] | None:
+    def begin_round(self) -> Collection[Path] | None:
         """The folders in which something was announced since the last round; None: look at all.
 
         To be called before the files are looked at.
         """
         self._wake.clear()
-        found: set[Path] = set()
+        found: dict[Path, None] = {}
         is_time, self._is_time = self._is_time, False
         if self._descriptor >= 0:
             with suppress(BlockingIOError):
@@ -125,7 +125,7 @@ class Changes:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _take(self, data: bytes, found: set[Path]) -> bool:
+    def _take(self, data: bytes, found: dict[Path, None]) -> bool:
         """Adds the folders of some announcements; False where the kernel dropped others."""
         offset = 0
         complete = True
@@ -136,5 +136,5 @@ class Changes:
             if mask & _IN_Q_OVERFLOW:
                 complete = False
             elif folder is not None and data[offset - size : offset].rstrip(b"\0") in self._names:
-                found.add(folder)
+                found[folder] = None
         return complete

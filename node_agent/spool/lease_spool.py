@@ -16,25 +16,31 @@ _log = structlog.get_logger()
 
 
 class LeaseSpool:
-    """The ranks of the lease to which `rank` belongs.
+    """The ranks of the lease to which `rank` belongs, as found in the boot of that mark.
 
     `on_work` is called when a checkpoint waits to be proven. `told` is what the keeper knows of the
     findings, and whether all is drained.
     """
 
-    def __init__(self, rank: RankFiles, *, on_work: Callable[[LeaseSpool], None]) -> None:
+    def __init__(
+        self, rank: RankFiles, *, boot: str, on_work: Callable[[LeaseSpool], None]
+    ) -> None:
         self.lease_id = rank.lease_id
         self.job_id = rank.job_id
         self.ranks: dict[int, RankSpool] = {}
         self.told = (LeaseFindings(settled=False), False)
         self._checkpoints = Checkpoints(rank)
         self._done = False
+        self._boot = boot
         self._on_work = on_work
 
     def add(self, rank: RankFiles) -> RankSpool:
         """Begins with a rank."""
         spool = self.ranks[rank.rank] = RankSpool(
-            rank, on_saved=partial(self._on_saved, rank=rank.rank), on_done=self._on_done
+            rank,
+            boot=self._boot,
+            on_saved=partial(self._on_saved, rank=rank.rank),
+            on_done=self._on_done,
         )
         return spool
 

@@ -29,11 +29,12 @@ _NOWHERE = _Place()
 class _Progress(msgspec.Struct):
     """What a restart of the agent has to know; older than the truth by a second at most.
 
-    A channel of which nothing was acknowledged has no place yet.
+    A channel of which nothing was acknowledged has no place yet. `boot`: in which the rank began.
     """
 
     places: dict[str, _Place] = {}
     own_metrics: bool = False
+    boot: str = ""
 
 
 class RankSpool:
@@ -46,12 +47,15 @@ class RankSpool:
         self,
         files: RankFiles,
         *,
+        boot: str,
         on_saved: Callable[[events.Saved, int], str | None],
         on_done: Callable[[], None],
     ) -> None:
         self.files = files
         self._file = files.path / "acked.json"
-        self._saved = read_document(self._file, _Progress) or _Progress()
+        self._saved = read_document(self._file, _Progress) or _Progress(boot=boot)
+        self._is_final = self._saved.boot != boot
+        self._marks: object = None  # what of it was saved last
         counted = self._saved.places.get(STDOUT, _NOWHERE).counted
         self.reports = Reports(own_metrics=self._saved.own_metrics, counted=counted)
         self.events = self._channel(
@@ -67,7 +71,12 @@ class RankSpool:
 
     def _channel(self, name: str, reader: Reader) -> Channel:
         place = self._saved.places.get(name, _NOWHERE)
-        tail = Tail(self.files.path / name, position=place.acked, base=place.base)
+        tail = Tail(
+            self.files.path / name,
+            position=place.acked,
+            base=place.base,
+            is_final=self._is_final,
+        )
         channel = Channel(name, self.files, tail=tail, reader=reader)
         channel.counted = place.counted
         return channel
@@ -127,8 +136,12 @@ class RankSpool:
 
     def save(self) -> None:
         """Writes how far it is where that has changed."""
-        places = {c.name: _Place(c.acked, c.tail.base, c.counted) for c in self.channels}
+        marks = [(c.acked, c.tail.base, c.counted) for c in self.channels]
+        if (marks, self.reports.own_metrics) == self._marks:
+            return
+        places = {c.name: _Place(*mark) for c, mark in zip(self.channels, marks, strict=True)}
         known = {name: place for name, place in places.items() if place != _NOWHERE}
-        progress = _Progress(known, self.reports.own_metrics)
-        if progress != self._saved and write_document(self._file, progress):
+        progress = _Progress(known, self.reports.own_metrics, self._saved.boot)
+        if progress == self._saved or write_document(self._file, progress):
             self._saved = progress
+            self._marks = marks, self.reports.own_metrics

@@ -43,7 +43,8 @@ class Spool:
     """Reads, ships and proves; see SpoolProtocol.
 
     `open_push` starts the Push RPC with the agent's credentials. `budget_bytes` is how much of one
-    output may wait for the coordinator.
+    output may wait for the coordinator. `boot` names the boot of the machine: a file of an earlier one
+    does not grow any more. `changes` hints at files that have changed.
     """
 
     def __init__(
@@ -52,14 +53,20 @@ class Spool:
         *,
         node_id: str,
         budget_bytes: int = DEFAULT_BUDGET_BYTES,
+        boot: str = "",
+        changes: Changes | None = None,
+        now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         self.on_change: Callable[[str], None] = lambda lease_id: None
         self._budget_bytes = budget_bytes
         self._leases: dict[str, LeaseSpool] = {}
         self._ranks: dict[Path, RankSpool] = {}
+        self._watches = asyncio.Event()  # set while there is a lease
         self._due: dict[Path, RankSpool] = {}  # to be looked at in the next round
         self._unproven: asyncio.Queue[LeaseSpool] = asyncio.Queue()
-        self._changes = Changes((STDOUT, STDERR, EVENTS))
+        self._changes = changes or Changes((STDOUT, STDERR, EVENTS))
+        self._boot = boot
+        self._now_ms = now_ms
         self._pusher = Pusher(open_push, node_id=node_id, on_response=self._on_response)
 
     async def run(self) -> None:
@@ -80,8 +87,9 @@ class Spool:
         """Begins with a rank; one that is watched already is left as it is."""
         lease = self._leases.get(rank.lease_id)
         if lease is None:
-            lease = LeaseSpool(rank, on_work=self._unproven.put_nowait)
+            lease = LeaseSpool(rank, boot=self._boot, on_work=self._unproven.put_nowait)
             self._leases[rank.lease_id] = lease
+            self._watches.set()
         if rank.rank not in lease.ranks:
             self._due[rank.path] = self._ranks[rank.path] = lease.add(rank)
             self._changes.add(rank.path)
@@ -122,6 +130,8 @@ class Spool:
                 self._ranks.pop(path, None)
                 self._due.pop(path, None)
             self._pusher.drop(lambda channel: channel.closed)
+        if not self._leases:
+            self._watches.clear()
 
     async def _read(self) -> None:
         while True:
@@ -163,7 +173,7 @@ class Spool:
     def _read_batch(self, rank: RankSpool, channel: Channel) -> bool:
         if not channel.wanted and channel is not rank.events:
             channel.tail.skip_all()
-        batch = channel.next_batch(now_ms=_now_ms())
+        batch = channel.next_batch(now_ms=self._now_ms())
         if batch is None:
             return False
         if channel.wanted and batch.end > channel.acked:
@@ -208,13 +218,14 @@ class Spool:
     async def _prove(self) -> None:
         while True:
             lease = await self._unproven.get()
-            if await lease.prove_one(now_ms=_now_ms):
+            if await lease.prove_one(now_ms=self._now_ms):
                 self._unproven.put_nowait(lease)
             self._notice(lease.lease_id)
             self._look_at(lease)
 
     async def _keep_house(self) -> None:
         while True:
+            await self._watches.wait()
             await asyncio.sleep(HOUSEKEEPING_S)
             for lease in list(self._leases.values()):
                 lease.keep_house(self._budget_bytes)

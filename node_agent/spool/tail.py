@@ -19,13 +19,19 @@ _ALIGN_BYTES = 1024 * 1024
 
 
 class Tail:
-    """Follows the file at `path` from `position` on; the file may not exist yet."""
+    """Follows the file at `path` from `position` on; the file may not exist yet.
 
-    def __init__(self, path: Path, *, position: int = 0, base: int = 0) -> None:
+    `is_final`: nobody writes to it any more. Where it is short of `position`, the machine has lost its end.
+    """
+
+    def __init__(
+        self, path: Path, *, position: int = 0, base: int = 0, is_final: bool = False
+    ) -> None:
         self._path = path
         self._descriptor = -1
         self._old_end = 0
         self._punched = 0
+        self._is_final = is_final
         self.base = base
         self.position = position
         self.gap = False
@@ -111,6 +117,8 @@ class Tail:
         except OSError:
             return False
         self._old_end = self.base + os.fstat(self._descriptor).st_size
+        if self._is_final:
+            self.position = min(self.position, self._old_end)
         before = self._pread(self.position - 1, 1) if self.position > self.base else b""
         self.continues = before not in (b"", b"\n", b"\r", b"\0")
         return True

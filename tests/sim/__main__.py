@@ -18,19 +18,24 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
     parser.add_argument("--shrink", action="store_true", help="make a failing world smaller")
-    parser.add_argument("--table", action="store_true", help="print how often each fault came")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="count faults and checks",
+    )
     parser.add_argument("--plant", default="", help="plant a bug of tests/sim/planted.py")
     parser.add_argument("--without", default="", help="faults to leave out, between semicolons")
     parser.add_argument("--nodes", type=int, default=0, help="only the first nodes")
     parser.add_argument("--jobs", type=int, default=0, help="only the first jobs")
     parser.add_argument("--storm-s", type=int, default=0, help="length of the storm")
     parser.add_argument("--plain-clocks", action="store_true", help="every clock goes right")
+    parser.add_argument("--silent", action="store_true", help="no rank prints anything")
     options = parser.parse_args()
     if options.plant:
         from tests.sim.planted import plant
 
         plant(options.plant)
-    from tests.sim.shrink import counted
+    from tests.sim.counted import tables
     from tests.sim.world import Less
 
     less = Less(
@@ -39,10 +44,11 @@ def main() -> int:
         jobs=options.jobs,
         storm_s=options.storm_s,
         odd_clocks=not options.plain_clocks,
+        prints=not options.silent,
     )
     seeds = range(options.seed, options.seed + options.count)
     if options.table:
-        print("\n".join(counted(seeds)))
+        print("\n".join(tables(seeds)))
         return 0
     for seed in seeds:
         if not run(seed, less, trace=options.trace, shrinks=options.shrink, planted=options.plant):

@@ -7,20 +7,31 @@ its newest call. Everything that decides is `node_agent.core`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
 from random import Random
+from typing import cast
 
 from coordinator.core.commands import ObservedLease, SyncNode
 from coordinator.core.records import Device, Failure, LeaseState, Offer
 from node_agent.core.leases import Category, Fault, Lease, Rank, State
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
-from tests.sim import machine
+from node_agent.ranks import SpoolProtocol
+from node_agent.spool import Spool
+from node_agent.spool.pusher import PushCall
+from tests.sim import machine, wire
+from tests.sim.changes import SimChanges
 from tests.sim.clock import SECOND, LocalClock, Loop
 from tests.sim.machine import Folder, Key, Machine
-from tests.sim.messages import Answer, Call, Order, Revision
+from tests.sim.messages import Answer, Call, Order
+from tests.sim.output import Output
 from tests.sim.plans import Plan
+from tests.sim.silence import Silence, SilentSpool
+from tests.sim.tasks import Burial
 from tests.sim.truth import Truth
+from tests.sim.wire import Wire
 
 HOLD_MS = 5 * SECOND
 DEADLINE_MS = 10 * SECOND
@@ -37,7 +48,7 @@ class Held:
     ordered: bool = False
     fault: Fault | None = None
     stop_by_ms: int | None = None
-    drained: bool = False
+    told_ended: set[int] = field(default_factory=set)  # ranks of whose end the spool was told
     is_ending: bool = False  # it is being found out what it left behind
     settled: bool = False
     farewell: ObservedLease | None = None
@@ -57,13 +68,18 @@ class SimNode:
         truth: Truth,
         plan_of: Callable[[str], Plan],
         call: Callable[[SimNode, Call], None],
+        output: Output,
+        budget_bytes: int,
+        connect: Callable[[str], Wire],
+        burial: Burial,
         suffix: str = "",
     ) -> None:
         self.node_id = node_id
         self.clock = clock
         self._offset_ms = clock.offset_ms
-        self.machine = Machine(loop, rng, clock=clock, truth=truth, plan_of=plan_of)
+        self.machine = Machine(loop, rng, clock=clock, truth=truth, plan_of=plan_of, output=output)
         self.machine.on_change = self._changed
+        output.changed = self._printed
         self.up = False
         self.superseded = False
         self.is_gone = False  # switched off, and somebody is about to remove the node
@@ -75,6 +91,12 @@ class SimNode:
         self._truth = truth
         self._plan_of = plan_of
         self._call = call
+        self._budget_bytes = budget_bytes
+        self._connect = connect
+        self._burial = burial
+        self._changes = SimChanges(rng)
+        self._is_silent = isinstance(output, Silence)
+        self._spool = self._new_spool()
         self._frozen = False
         self._missed: list[Callable[[], None]] = []  # what came while it was frozen
         self._life = 0
@@ -87,8 +109,9 @@ class SimNode:
         self._calls = 0
         self._sent_ms = 0.0
         self._leader_epoch = 0
-        self._seen: Revision | None = None
+        self._seen: int | None = None
         self._told: tuple[ObservedLease, ...] = ()
+        self._news: tuple[ObservedLease, ...] = ()
 
     # life and death
 
@@ -107,10 +130,17 @@ class SimNode:
         self._sequence = self._leader_epoch = 0
         self._seen = self._orders = None
         self._step_due = False
+        self._changes = SimChanges(self._rng)
+        self._spool = self._new_spool()
         self._held = {
             folder.key: Held(Order.of(folder.lease, folder.told_at_commit), folder, ordered=True)
             for folder in self.machine.folders.values()
         }
+        for folder in self.machine.folders.values():
+            self._watch(folder)
+        if not self._is_silent:
+            tasks = self._burial.tasks(partial(self._later_in, self._life), self.clock)
+            tasks.start(self._spool.run())
         self._step()
         self._sync()
 
@@ -175,8 +205,9 @@ class SimNode:
 
     def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
         """Does something, unless the agent dies before; a frozen one does it once it goes on."""
-        life = self._life
+        self._later_in(self._life, delay_ms, act)
 
+    def _later_in(self, life: int, delay_ms: int, act: Callable[[], None]) -> None:
         def due() -> None:
             if not self.up or self._life != life:
                 return
@@ -196,15 +227,17 @@ class SimNode:
 
     def _step(self) -> None:
         self._step_due = False
-        for key in list(self._held):
-            self._follow(key)
+        observed = {key: self._observe(key) for key in self._held}
+        for key, lease in observed.items():
+            self._follow(key, lease)
         desired = None
         if self._orders is not None:
             desired = [order.desired() for order in self._orders.values()]
-        observed = [self._observe(key) for key in self._held]
-        for action in reconcile(desired, observed, now_ms=int(self.clock.wall_ms())):
+        actions = reconcile(desired, list(observed.values()), now_ms=int(self.clock.wall_ms()))
+        for action in actions:
             self._act(action, (action.lease_id, action.epoch))
-        if self._told != self._picture():
+        self._news = self._picture({} if actions else observed)
+        if self._told != self._news:
             self._later(NEWS_MS, self._sync_if_changed)
 
     def _act(self, action: Action, key: Key) -> None:
@@ -243,37 +276,70 @@ class SimNode:
             held.fault = Fault(Category.CONFIG, "it cannot be started")
         if held.fault is None and held.stop_by_ms is None:
             held.ordered = True
+            for number in folder.ranks:
+                self.machine.output.make(self.machine.files(folder, number))
+            self._watch(folder)
             self.machine.start(folder)
         else:
             held.folder = None  # nothing was started, and nothing will be
         self._changed()
 
     def _forget(self, key: Key) -> None:
+        self._spool.forget(key[0])
+        self.machine.output.remove(key)
         self.machine.folders.pop(key, None)
         del self._held[key]
         self._changed()
 
-    def _follow(self, key: Key) -> None:
-        """Once a lease has ended, finds out what it left, and sends the rest of what it wrote."""
+    def _follow(self, key: Key, lease: Lease) -> None:
+        """Tells the spool which ranks write no more; once all have ended, finds out what they left."""
         held = self._held[key]
-        if held.is_ending or self._observe(key).state is not State.ENDED:
+        if held.farewell is not None:
             return
-        held.is_ending = True
+        if held.folder is not None and held.ordered:
+            for number, rank in held.folder.ranks.items():
+                if rank.state is State.ENDED and number not in held.told_ended:
+                    held.told_ended.add(number)
+                    self._spool.ended(key[0], number)
+        if held.is_ending or lease.state is not State.ENDED:
+            return
         if held.folder is None:
-            held.settled = held.drained = True
-            return
+            held.is_ending = held.settled = True
+        elif self._spool.findings(key[0]).settled:
+            held.is_ending = True
+            self._later(self._rng.randint(1, 300), lambda: self._settle(held))
 
-        def settle() -> None:
-            held.settled = True
-            self._changed()
+    def _settle(self, held: Held) -> None:
+        held.settled = True
+        self._changed()
 
-        def drain() -> None:
-            held.drained = True
-            self._changed()
+    # what the ranks print
 
-        settle_ms = self._rng.randint(1, 300)
-        self._later(settle_ms, settle)
-        self._later(settle_ms + self._rng.randint(1, 500), drain)
+    def _new_spool(self) -> SpoolProtocol:
+        spool = self._silent_spool() if self._is_silent else self._real_spool()
+        spool.on_change = lambda lease_id: self._changed()
+        return spool
+
+    def _silent_spool(self) -> SpoolProtocol:
+        return SilentSpool(self._later, self._rng)
+
+    def _real_spool(self) -> SpoolProtocol:
+        return Spool(
+            lambda: cast(PushCall, wire.PushCall(self._connect(self.node_id))),
+            node_id=self.node_id,
+            budget_bytes=self._budget_bytes,
+            boot=str(self.machine.boot),
+            changes=self._changes,
+            now_ms=lambda: int(self.clock.wall_ms()),
+        )
+
+    def _watch(self, folder: Folder) -> None:
+        for number in folder.ranks:
+            self._spool.watch(self.machine.files(folder, number))
+
+    def _printed(self, path: Path) -> None:
+        if self.up:
+            self._changes.announce(path)
 
     def _observe(self, key: Key) -> Lease:
         held = self._held[key]
@@ -281,12 +347,13 @@ class SimNode:
         if held.folder is not None:
             known = held.folder.ranks
             ranks = tuple(known[number] if held.ordered else Rank(number) for number in known)
-        return replace(
-            held.order.observed(),
+        return Lease(
+            held.order.lease_id,
+            held.order.epoch,
             ranks=ranks,
             fault=held.fault,
             stop_by_ms=held.stop_by_ms,
-            drained=held.drained,
+            drained=held.folder is None or self._spool.is_drained(key[0]),
             leaving=held.farewell is not None,
             device_ids=held.folder.lease.device_ids if held.folder is not None else (),
         )
@@ -327,7 +394,7 @@ class SimNode:
                 self.machine.save(held.folder, order.save)
 
     def _sync_if_changed(self) -> None:
-        if self._told != self._picture():
+        if self._told != self._news:
             self._sync()
 
     def _sync_if(self, number: int) -> Callable[[], None]:
@@ -339,13 +406,13 @@ class SimNode:
         self._sequence += 1
         self._sent_ms = self.clock.elapsed_ms()
         number = self._calls
-        self._told = self._picture()
+        self._told = self._news = self._picture({})
         report = SyncNode(
             node_id=self.node_id,
             incarnation=f"{self.device_ids[0]}-{self._starts}",
             generation=self._generation,
             sequence=self._sequence,
-            offer=self._offer(),
+            offer=_offer(self._kind, tuple(self.device_ids), frozenset(self.bad_devices)),
             leases=self._told,
         )
         self._call(self, Call(number, report, self._seen, HOLD_MS))
@@ -357,26 +424,15 @@ class SimNode:
 
         self._later(self.clock.world_ms(DEADLINE_MS), give_up)
 
-    def _offer(self) -> Offer:
-        devices = [
-            Device(
-                device_id=device_id,
-                index=index,
-                type=self._kind,
-                healthy=index not in self.bad_devices,
-            )
-            for index, device_id in enumerate(self.device_ids)
-        ]
-        return Offer(devices=tuple(devices), cpu_count=64)
+    def _picture(self, observed: Mapping[Key, Lease]) -> tuple[ObservedLease, ...]:
+        """What is reported of every lease; `observed` is what is known of some, and has not changed."""
+        return tuple(self._report(key, observed.get(key)) for key in sorted(self._held))
 
-    def _picture(self) -> tuple[ObservedLease, ...]:
-        return tuple(self._report(key) for key in sorted(self._held))
-
-    def _report(self, key: Key) -> ObservedLease:
+    def _report(self, key: Key, known: Lease | None = None) -> ObservedLease:
         held = self._held[key]
         if held.farewell is not None:
             return held.farewell
-        lease, folder = self._observe(key), held.folder
+        lease, folder = known or self._observe(key), held.folder
         state = lease.state
         if state is State.ENDED and not held.settled:
             state = State.RUNNING if held.stop_by_ms is None else State.STOPPING
@@ -404,3 +460,12 @@ def _failure(fault: Fault) -> Failure:
         signal=fault.signal,
         rank=fault.rank,
     )
+
+
+@cache
+def _offer(kind: str, device_ids: tuple[str, ...], bad: frozenset[int]) -> Offer:
+    devices = [
+        Device(device_id=device_id, index=index, type=kind, healthy=index not in bad)
+        for index, device_id in enumerate(device_ids)
+    ]
+    return Offer(devices=tuple(devices), cpu_count=64)

@@ -10,19 +10,35 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
+from typing import Any
 
 from coordinator.core.commands import Command, Recover, Renew, Tick
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Changed, Effect, Event, Heard, Rejected, Reply
 from coordinator.core.records import Job, Kind, Lease, Node
 from coordinator.runtime.clock import Clock
+from coordinator.runtime.view import View
 from tests.sim.clock import LocalClock, Loop
 from tests.sim.kept import RecordsKept
-from tests.sim.messages import Answer, Call, Order, Revision
+from tests.sim.messages import Answer, Call, Order
+from tests.sim.streams import (
+    BEFORE_EFFECTS,
+    BEFORE_FSYNC,
+    BEFORE_REPLY,
+    BEFORE_WRITE,
+    COMMIT_FAILS,
+    COMMIT_LANDS,
+    Asked,
+    SimDatabase,
+    StreamService,
+)
 from tests.sim.swarm import Swarm
+from tests.sim.tasks import Burial
 from tests.sim.trace import show_event
 from tests.sim.truth import SimFailure, Truth
+from tests.sim.wire import BROKEN, Wire
 
 Respond = Callable[[Reply | Rejected | None], None]
 BATCH = 16
@@ -34,15 +50,10 @@ SETTINGS = CoreSettings(
     max_preemptions_per_day=3,
 )
 
-BEFORE_WRITE = "crash before the write"
-BEFORE_FSYNC = "crash before the fsync"
-BEFORE_REPLY = "crash before the reply"
-BEFORE_EFFECTS = "crash before the effects"
-COMMIT_FAILS = "commit fails"
-COMMIT_LANDS = "commit lands but fails"
 IN_RECOVERY = "crash in recovery"
 CRASH_POINTS = (BEFORE_WRITE, BEFORE_FSYNC, BEFORE_REPLY, BEFORE_EFFECTS)
 COMMIT_FAULTS = (*CRASH_POINTS, COMMIT_FAILS, COMMIT_LANDS)
+APPENDS_PER_FAULT = 2  # there are more of them than of batches
 
 
 @dataclass(slots=True)
@@ -65,13 +76,17 @@ class SimCoordinator:
         truth: Truth,
         note: Callable[[str], None],
         seen: Callable[..., None],
+        burial: Burial,
     ) -> None:
         hands = swarm.coordinator_clock
         self.loop = loop
         self.wall = LocalClock(loop, offset_ms=hands.offset_ms, rate=hands.rate)
         self.clock = Clock(self.wall.wall_ms, self.wall.elapsed_ms)
         self.store = RecordsKept()
+        self.view = View()
         self.kill_at: dict[int, str] = {}  # batch → where to crash, whatever the seed says
+        self.kill_at_append: dict[int, str] = {}  # the same of appends to logs
+        self.appends = 0
         self.kill_in_recovery = 0  # how many times to crash while it starts
         self.jumped = False  # whether its wall clock ever did
         self.batches = 0  # written down, or about to be
@@ -88,6 +103,14 @@ class SimCoordinator:
         self._epoch = 0
         self._life = 0
         self._core = Core(SETTINGS)
+        self._burial = burial
+        self.streams = SimDatabase(
+            Random(rng.random()),
+            fault=self._append_fault,
+            keeps_copies="batches lost" in swarm.faults,
+        )
+        self.streams.crash = self.crash
+        self._service: StreamService | None = None
         self._queue: deque[tuple[Command, Respond]] = deque()
         self._busy = False
         self._timer_ms = 0
@@ -105,6 +128,15 @@ class SimCoordinator:
         # what a clock says at the start is believed: it is set right before
         self.wall.offset_ms = self._swarm.coordinator_clock.offset_ms
         self.clock = Clock(self.wall.wall_ms, self.wall.elapsed_ms)
+        self.view = View()
+        self._service = StreamService(
+            self._burial.tasks(partial(self._later_in, self._life), self.wall),
+            self.streams,
+            self.view,
+            stored=self._stored,
+            log_bytes_max=self._swarm.log_bytes_max,
+            told=self._told,
+        )
         self._load()
 
     def crash(self) -> None:
@@ -114,6 +146,8 @@ class SimCoordinator:
         self._note("coordinator crashes")
         self.up = False
         self._life += 1
+        if self._service is not None:
+            self._service.close()
         self._queue.clear()
         self._holds.clear()
         self._busy = False
@@ -132,6 +166,7 @@ class SimCoordinator:
         """The store fails over to a copy that lacks the newest batches, and the leader with it."""
         self.crash()
         lost = self.store.lose(count)
+        self.streams.lose(self._rng.randint(0, count))
         self._note(f"the store has lost {lost} batches")
         self._truth.rewind(self.store)
 
@@ -146,6 +181,7 @@ class SimCoordinator:
             return
         self._note(f"coordinator leads, epoch {self._epoch}")
         self._truth.lead()
+        self.view.reset(self.store.live.values(), epoch=self._epoch)
         decision = self._core.step(Recover(epoch=self._epoch), self.clock.now_ms())
         self._commit(decision.events)
         self._soon()
@@ -158,8 +194,9 @@ class SimCoordinator:
 
     def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
         """Does something in this life; a loop that stands still does it once it goes on."""
-        life = self._life
+        self._later_in(self._life, delay_ms, act)
 
+    def _later_in(self, life: int, delay_ms: int, act: Callable[[], None]) -> None:
         def due() -> None:
             if not self.up or self._life != life:
                 return
@@ -281,15 +318,21 @@ class SimCoordinator:
         for event in events:
             if not isinstance(event, Heard):
                 self._note(show_event(event, self.loop.now_ms))
+        self.view.apply(events)
         self._truth.commit(events, self.commits)
-        if self.commits % 7 == 0:
+        if self.commits % 10 == 0:
             self._core.check_invariants()
+            self._truth.looked["invariants"] += 1
         if self.commits % 40 == 0:
             self.check_replay()
 
     def check_replay(self) -> None:
         """What is stored gives the state that lives. Only between turns are the two the same."""
-        if self.up and self.store.reload(SETTINGS).digest() != self._core.digest():
+        if not self.up:
+            return
+        self._truth.looked["replay"] += 1
+        stored = list(self.store.reload(SETTINGS).state.records())
+        if stored != list(self._core.state.records()):
             raise SimFailure("replay does not equal live")
 
     def _set_timer(self) -> None:
@@ -316,10 +359,10 @@ class SimCoordinator:
     def _decided(self, call: Call, send: Callable[[Answer], None], reply: Reply) -> None:
         node_id = call.report.node_id
         if reply.superseded:
-            revision = self._revision(node_id)
+            revision = self.view.revision(node_id)
             send(Answer(call.number, self._epoch, revision, (), superseded=True))
             return
-        if self._revision(node_id) != call.seen or reply.stale:
+        if self.view.revision(node_id) != call.seen or reply.stale:
             send(self._answer(call))
             return
         hold = Hold(call, send)
@@ -334,32 +377,57 @@ class SimCoordinator:
 
     def _release(self, node_id: str) -> None:
         for hold in self._holds.pop(node_id, []):
-            if self._revision(node_id) != hold.call.seen:
+            if self.view.revision(node_id) != hold.call.seen:
                 hold.send(self._answer(hold.call))
             else:
                 self._holds.setdefault(node_id, []).append(hold)
-
-    def _desired(self, node_id: str) -> list[Lease]:
-        found = [
-            record
-            for (kind, _), record in self.store.live.items()
-            if kind is Kind.LEASE and isinstance(record, Lease)
-        ]
-        mine = [lease for lease in found if lease.node_id == node_id and not lease.is_ended]
-        return sorted(mine, key=lambda lease: lease.lease_id)
-
-    def _revision(self, node_id: str) -> Revision:
-        leases = self._desired(node_id)
-        return self._epoch, tuple((x.lease_id, x.epoch, x.action.value, x.save) for x in leases)
 
     def _answer(self, call: Call) -> Answer:
         node_id = call.report.node_id
         known = {(one.lease_id, one.epoch) for one in call.report.leases}
         leases = tuple(
             Order.of(lease, self.commits, is_known=(lease.lease_id, lease.epoch) in known)
-            for lease in self._desired(node_id)
+            for lease in self.view.desired_of_node(node_id)
         )
-        return Answer(call.number, self._epoch, self._revision(node_id), leases)
+        return Answer(call.number, self._epoch, self.view.revision(node_id), leases)
+
+    # streams
+
+    def take_push(self, wire: Wire, first: object) -> None:
+        """An agent has begun a stream of batches."""
+        if self.up and self._service is not None and first is not BROKEN:
+            self._service.push(wire, first)
+        else:
+            wire.break_off()
+
+    def take_follow(self, wire: Wire, asked: Asked) -> None:
+        """A user has begun to follow a job."""
+        if self.up and self._service is not None and isinstance(asked, Asked):
+            self._service.follow(wire, asked)
+        else:
+            wire.break_off()
+
+    async def _stored(self, job_id: str) -> Job | None:
+        return self.store.history.get(job_id)
+
+    def _told(self, job_id: str, response: Any) -> None:
+        if any(event.HasField("end") for event in response.events):
+            self._truth.show_end(job_id)
+
+    def _append_fault(self) -> str:
+        """What goes wrong with an append; "" for nothing."""
+        self.appends += 1
+        found = self.kill_at_append.get(self.appends, "")
+        drawn = self._rng.random() * APPENDS_PER_FAULT
+        for name in COMMIT_FAULTS:
+            rate = self._swarm.chance(name)
+            if self.faults and not found and drawn < rate:
+                found = name
+            drawn -= rate
+        if found:
+            self._note(f"append: {found}")
+            self._seen(found, "fact APPENDED")
+        return found
 
     # what the store shows
 

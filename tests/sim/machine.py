@@ -12,7 +12,9 @@ from random import Random
 
 from coordinator.core.records import Checkpoint, Lease
 from node_agent.core.leases import Category, Fault, Rank, State
+from node_agent.ranks import RankFiles
 from tests.sim.clock import MINUTE, SECOND, LocalClock, Loop
+from tests.sim.output import Output
 from tests.sim.plans import Plan
 from tests.sim.truth import Truth
 
@@ -65,8 +67,10 @@ class Machine:
         clock: LocalClock,
         truth: Truth,
         plan_of: Callable[[str], Plan],
+        output: Output,
     ) -> None:
         self.clock = clock
+        self.output = output
         self.power = True
         self.generation = 0  # on disk
         self.folders: dict[Key, Folder] = {}  # on disk
@@ -75,7 +79,7 @@ class Machine:
         self.plan_of = plan_of
         self._loop = loop
         self._rng = rng
-        self._boot = 0
+        self.boot = 0
         self.acknowledged_ms = (
             0.0  # when the last answered call was sent, on the machine's own clock
         )
@@ -149,13 +153,17 @@ class Machine:
             if wipe or (not folder.synced and self._rng.random() < 0.5):
                 # an end that nobody was told of is lost as well
                 self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
+                self.output.lose(key)
                 del self.folders[key]
+            else:
+                for number in folder.ranks:
+                    self.output.cut_power(self.files(folder, number))
         if wipe:
             self.generation = 0
 
     def end_everything(self) -> None:
         """Every process is gone at once; nobody wrote down how."""
-        self._boot += 1
+        self.boot += 1
         for folder in self.folders.values():
             if any(rank.state is not State.ENDED for rank in folder.ranks.values()):
                 self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
@@ -168,14 +176,19 @@ class Machine:
             folder.checkpointing = False
             self.truth.end(folder.lease)
 
+    def files(self, folder: Folder, number: int) -> RankFiles:
+        """Where one rank's files are."""
+        attempt = folder.lease.job_id, folder.lease.attempt
+        return self.output.files(folder.key, attempt, rank=number)
+
     # ranks
 
     def _in(self, delay_ms: int, folder: Folder, act: Callable[[], None]) -> None:
         """Does something to a lease whose folder is still there then; nobody else is needed."""
-        boot = self._boot
+        boot = self.boot
 
         def still() -> None:
-            if self._boot == boot and self.folders.get(folder.key) is folder:
+            if self.boot == boot and self.folders.get(folder.key) is folder:
                 act()
 
         self._loop.after(delay_ms, still)
@@ -204,7 +217,14 @@ class Machine:
             self._in(plan.duration_ms // 4, folder, lambda: self._checkpoint(folder))
         if not plan.hangs:
             self._in(plan.duration_ms, folder, lambda: self._finish(folder, number))
+        self._print(folder, number)
         self.on_change()
+
+    def _print(self, folder: Folder, number: int) -> None:
+        if folder.ranks[number].state is not State.ENDED:
+            pause_ms = self.output.write(self.files(folder, number))
+            if pause_ms:
+                self._in(pause_ms, folder, lambda: self._print(folder, number))
 
     def _finish(self, folder: Folder, number: int) -> None:
         """The rank's program comes to its end; peers of one that fails wait for it for ever."""
@@ -232,6 +252,8 @@ class Machine:
 
     def _end(self, folder: Folder, number: int, *, exit_code: int | None) -> None:
         was_alive = folder.is_alive
+        if folder.ranks[number].state in (State.RUNNING, State.STOPPING):
+            self.output.write(self.files(folder, number), last=True)
         folder.ranks[number] = replace(
             folder.ranks[number],
             state=State.ENDED,

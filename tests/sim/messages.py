@@ -8,8 +8,6 @@ from coordinator.core.commands import SyncNode
 from coordinator.core.records import Lease, LeaseAction
 from node_agent.core import leases as agent
 
-Revision = tuple[int, tuple[tuple[str, int, str, int], ...]]
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -17,7 +15,7 @@ class Call:
 
     number: int  # names the call for ever; an answer to another call is dropped
     report: SyncNode
-    seen: Revision | None
+    seen: int | None
     hold_ms: int
 
 
@@ -52,10 +50,6 @@ class Order:
             device_ids=self.spec.device_ids if self.spec is not None else (),
         )
 
-    def observed(self) -> agent.Lease:
-        """As the agent's core keeps it."""
-        return agent.Lease(self.lease_id, self.epoch)
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -63,6 +57,6 @@ class Answer:
 
     call: int
     leader_epoch: int
-    revision: Revision
+    revision: int
     leases: tuple[Order, ...]
     superseded: bool = False

@@ -38,10 +38,22 @@ class Network:
         if rng.random() < swarm.chance("message lost"):
             self._seen("message lost", what)
             return
-        self._loop.after(self._delay(what), act)
+        self._loop.after(self._delay(what, rng), act)
         if up and rng.random() < swarm.chance("message repeated"):
             self._seen("message repeated", what)
-            self._loop.after(self._delay(what) + rng.randint(0, 20 * SECOND), act)
+            self._loop.after(self._delay(what, rng) + rng.randint(0, 20 * SECOND), act)
+
+    def delay_ms(self, what: str, rng: Random, *, node_id: str, up: bool) -> int | None:
+        """How long a message of a stream takes; None where it is lost, and the stream with it."""
+        if self.healed:
+            return rng.randint(1, 20)
+        way = NOT_HEARD if up else DOES_NOT_HEAR
+        if any(cut & way for cut in self._cuts.get(node_id, ())):
+            return None
+        if rng.random() < self._swarm.chance("message lost"):
+            self._seen("message lost", what)
+            return None
+        return self._delay(what, rng)
 
     def cut(self, node_id: str, ways: int, *, length_ms: int) -> None:
         """Cuts a node off, for a while."""
@@ -49,8 +61,8 @@ class Network:
         cuts.append(ways)
         self._loop.after(length_ms, lambda: cuts.remove(ways))
 
-    def _delay(self, what: str) -> int:
-        if self._rng.random() < self._swarm.chance("message late"):
+    def _delay(self, what: str, rng: Random) -> int:
+        if rng.random() < self._swarm.chance("message late"):
             self._seen("message late", what)
-            return self._rng.randint(1, 30 * SECOND)
-        return self._rng.randint(1, 200)
+            return rng.randint(1, 30 * SECOND)
+        return rng.randint(1, 200)

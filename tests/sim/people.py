@@ -25,13 +25,14 @@ from coordinator.core.commands import (
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import ROOT, OnTimeout, Order, Queue
+from coordinator.core.requests import no_job
 from tests.sim.clock import SECOND, Loop
 from tests.sim.coordinator import SimCoordinator
 from tests.sim.network import Network
-from tests.sim.plans import Plan
+from tests.sim.plans import TENANTS, Plan
 from tests.sim.truth import SimFailure, Truth
 
-TENANT = "acme"
+OPERATOR = "house"
 PATIENCE_MS = 5 * SECOND
 TRIES = 40
 RETRIES_MOST = 4
@@ -73,18 +74,22 @@ class People:
         self._network = network
         self._truth = truth
         self._note = note
+        self._tenants: dict[str, str] = {}  # job id → who wanted it
         self._job_ids = 0
+        self._calls: dict[str, int] = {}  # by tenant
+        self._waiting = 0
 
     def submit(self, plan: Plan) -> None:
         """Somebody submits a job."""
         policy = plan.policy
         if plan.wants_dependency and self.accepted:
             needed = self._rng.choice(sorted(self.accepted.values()))
-            policy = replace(policy, depends_on=(needed,))
+            if self.tenant_of(needed) == plan.tenant_id or self._rng.random() < 0.3:
+                policy = replace(policy, depends_on=(needed,))
         if self._rng.random() < 0.1:
             policy = replace(policy, start_after_ms=self._coordinator.clock.now_ms() + 40 * SECOND)
         command = SubmitJob(
-            caller=self._caller("submit"),
+            caller=self._caller("submit", plan.tenant_id),
             job_id="",
             name=plan.name,
             demand=plan.demand,
@@ -97,7 +102,11 @@ class People:
     def cancel(self, job_id: str) -> None:
         """Somebody cancels a job."""
         self._truth.asked.cancels.add(job_id)
-        self._wish("cancel", CancelJob(caller=self._caller("cancel"), job_id=job_id), job_id)
+        self._wish(
+            "cancel",
+            CancelJob(caller=self._caller("cancel", self.tenant_of(job_id)), job_id=job_id),
+            job_id,
+        )
 
     def pause(self, job_id: str) -> None:
         """Somebody pauses a job, in one of the ways there are."""
@@ -105,7 +114,7 @@ class People:
         self._truth.asked.pauses.setdefault(job_id, set()).add(how)
         saves = how != "nosave"
         command = PauseJob(
-            caller=self._caller("pause"),
+            caller=self._caller("pause", self.tenant_of(job_id)),
             job_id=job_id,
             save_checkpoint=saves,
             timeout_ms=self._rng.choice((0, 5, 60)) * SECOND,
@@ -115,7 +124,11 @@ class People:
 
     def resume(self, job_id: str) -> None:
         """Somebody resumes a job, or takes a pause back."""
-        self._wish("resume", ResumeJob(caller=self._caller("resume"), job_id=job_id), job_id)
+        self._wish(
+            "resume",
+            ResumeJob(caller=self._caller("resume", self.tenant_of(job_id)), job_id=job_id),
+            job_id,
+        )
 
     def retry(self, job_id: str) -> None:
         """Somebody retries a job that failed or was preempted."""
@@ -124,34 +137,44 @@ class People:
             return  # a world has to come to rest some day
         asked[job_id] = asked.get(job_id, 0) + 1
         command = RetryJob(
-            caller=self._caller("retry"), job_id=job_id, new_job_id="", document=b"{}"
+            caller=self._caller("retry", self.tenant_of(job_id)),
+            job_id=job_id,
+            new_job_id="",
+            document=b"{}",
         )
         self._wish("retry", command, job_id)
 
     def preempt(self, job_id: str) -> None:
-        """Somebody takes a job's devices."""
+        """An operator takes a job's devices."""
         self._truth.asked.preempts.add(job_id)
-        self._wish("preempt", PreemptJob(caller=self._caller("preempt"), job_id=job_id), job_id)
+        self._wish(
+            "preempt",
+            PreemptJob(caller=self._caller("preempt"), job_id=job_id),
+            job_id,
+        )
 
     def change(self, job_id: str) -> None:
         """Somebody changes a job, and sometimes others with it, in one decision."""
         others = sorted({*self.accepted.values()} - {job_id})
         job_ids = [job_id, *self._rng.sample(others, min(len(others), self._rng.choice((0, 0, 2))))]
-        acts = tuple(self._change(one) for one in job_ids)
+        tenant_id = self.tenant_of(job_id)
+        acts = tuple(self._change(one, tenant_id) for one in job_ids)
         for act in acts:
-            self._truth.asked.changes.setdefault(act.job_id, []).append(act)
+            if self.tenant_of(act.job_id) == tenant_id:  # others are as unknown as nobody's
+                self._truth.asked.changes.setdefault(act.job_id, []).append(act)
+        caller = self._caller("change", tenant_id)
         if len(acts) == 1:
-            self._wish("change", replace(acts[0], caller=self._caller("change")), job_id)
+            self._wish("change", replace(acts[0], caller=caller), job_id)
         else:
-            self._wish("change", ActOnJobs(caller=self._caller("change"), acts=acts), job_id)
+            self._wish("change", ActOnJobs(caller=caller, acts=acts), job_id)
 
-    def _change(self, job_id: str) -> UpdateJob:
+    def _change(self, job_id: str, tenant_id: str) -> UpdateJob:
         what = self._rng.choice(
             ("priority", "queue_name", "max_runtime_ms", "expected_duration_ms")
         )
         limits_ms = tuple(second * SECOND for second in (0, 10, 600))
         change: UpdateJob = UpdateJob(
-            caller=Caller(tenant_id=TENANT, user_id="change"),
+            caller=Caller(tenant_id=tenant_id, user_id="change"),
             job_id=job_id,
             priority=self._rng.randint(0, 10) if what == "priority" else None,
             queue_name=self._rng.choice(QUEUES) if what == "queue_name" else None,
@@ -181,7 +204,9 @@ class People:
     def withdraw(self, what: str) -> None:
         """Nobody asks any more for what was not answered yet; it may be on its way."""
         for wish in self.wishes:
-            wish.answered = wish.answered or wish.what == what
+            if wish.what == what and not wish.answered:
+                wish.answered = True
+                self._waiting -= 1
 
     def lift_limits(self) -> None:
         """An operator lets every queue take and start what it can."""
@@ -189,6 +214,23 @@ class People:
             if isinstance(record, Queue):
                 queue = Queue(name=record.name, order=record.order, preempts=record.preempts)
                 self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
+
+    def stranger(self, job_id: str) -> None:
+        """Somebody of another tenant wishes something of a job that he cannot know of."""
+        own = self.tenant_of(job_id)
+        caller = self._caller("stranger", next(one for one in TENANTS if one != own))
+        wishes: tuple[Command, ...] = (
+            CancelJob(caller=caller, job_id=job_id),
+            PauseJob(caller=caller, job_id=job_id, save_checkpoint=False),
+            ResumeJob(caller=caller, job_id=job_id),
+            RetryJob(caller=caller, job_id=job_id, new_job_id="", document=b"{}"),
+            UpdateJob(caller=caller, job_id=job_id, priority=3),
+        )
+        self._wish("stranger", self._rng.choice(wishes), job_id)
+
+    def tenant_of(self, job_id: str) -> str:
+        """Whose job it is."""
+        return self._tenants[job_id]
 
     def drain(self, node_id: str, *, force: bool, deadline_ms: int = 0) -> None:
         """An operator drains a node."""
@@ -211,15 +253,18 @@ class People:
     @property
     def waiting(self) -> bool:
         """Whether somebody still waits for an answer."""
-        return any(not wish.answered for wish in self.wishes)
+        return self._waiting > 0
 
-    def _caller(self, what: str) -> Caller:
-        request_id = f"r{len(self.wishes)}"
-        return Caller(tenant_id=TENANT, user_id=what, request_id=request_id, digest=request_id)
+    def _caller(self, what: str, tenant_id: str = OPERATOR) -> Caller:
+        # two tenants use the same request ids, and mean nothing by it
+        number = self._calls[tenant_id] = self._calls.get(tenant_id, 0) + 1
+        request_id = f"r{number}"
+        return Caller(tenant_id=tenant_id, user_id=what, request_id=request_id, digest=request_id)
 
     def _wish(self, what: str, command: Command, id: str = "") -> Wish:
         wish = Wish(what, len(self.wishes), command, job_id=id)
         self.wishes.append(wish)
+        self._waiting += 1
         self._ask(wish)
         return wish
 
@@ -233,11 +278,13 @@ class People:
             self._job_ids += 1
             job_id = f"j{self._job_ids}"
             self.names[job_id] = command.name
+            self._tenants[job_id] = command.caller.tenant_id
             command = replace(command, job_id=job_id)
         if isinstance(command, RetryJob):
             self._job_ids += 1
             child_id = f"j{self._job_ids}"
             self.names[child_id] = self.names[command.job_id]
+            self._tenants[child_id] = command.caller.tenant_id
             command = replace(command, new_job_id=child_id)
         asked = command
 
@@ -255,11 +302,10 @@ class People:
     def _looked_up(self, command: Command) -> Command:
         """What the servicer adds from the store."""
         if isinstance(command, SubmitJob):
-            found = [
-                (job_id, self._coordinator.store.history[job_id].status.value)
-                for job_id in command.policy.depends_on
-                if job_id in self._coordinator.store.history
-            ]
+            history = self._coordinator.store.history
+            needed = [history[id] for id in command.policy.depends_on if id in history]
+            own = [job for job in needed if job.tenant_id == command.caller.tenant_id]
+            found = [(job.job_id, job.status.value) for job in own]
             return replace(command, finished_dependencies=tuple(found))
         if isinstance(command, RetryJob):
             return replace(command, parent=self._coordinator.store.history.get(command.job_id))
@@ -269,6 +315,8 @@ class People:
         if wish.answered:
             return
         wish.answered = True
+        self._waiting -= 1
+        self._check_tenant(wish, reply)
         if isinstance(reply, Rejected):
             wish.refused = reply.reason
             self._check_refused(wish)
@@ -280,8 +328,22 @@ class People:
         if reply.job is not None and wish.what == "retry":
             self.accepted[reply.job.job_id] = reply.job.job_id
         self._note(f"{wish.what} {wish.job_id} acknowledged")
-        for checker in self._truth.checkers:
-            checker.acknowledged(wish.what, wish.job_id, commits)
+        self._truth.acknowledge(wish.what, wish.job_id, commits)
+
+    def _check_tenant(self, wish: Wish, reply: Reply | Rejected) -> None:
+        """A job of another tenant is as unknown as one that never was."""
+        self._truth.looked["tenants"] += 1
+        if wish.what == "stranger" and reply != no_job(wish.job_id):
+            raise SimFailure(f"a stranger is told of {wish.job_id}: {reply}", wish.job_id)
+        if isinstance(reply, Rejected):
+            return
+        if isinstance(wish.command, SubmitJob):
+            tenant_id = wish.command.caller.tenant_id
+            needed = [self.tenant_of(id) for id in wish.command.policy.depends_on]
+            if any(one != tenant_id for one in needed):
+                raise SimFailure("a job waits for one of another tenant", wish.job_id)
+            if reply.job is not None and reply.job.tenant_id != tenant_id:
+                raise SimFailure(f"a submit is answered with {reply.job.job_id}", reply.job.job_id)
 
     def _check_refused(self, wish: Wish) -> None:
         """A cancel is refused only for a job that is final, whatever else goes on with it."""

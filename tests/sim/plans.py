@@ -8,12 +8,15 @@ from random import Random
 from coordinator.core.records import Demand, OnUnreachable, Policy
 from tests.sim.clock import SECOND
 
+TENANTS = ("acme", "umbrella")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A job and its behaviour."""
 
     name: str
+    tenant_id: str
     demand: Demand
     policy: Policy
     priority: int
@@ -39,6 +42,7 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
     replaces = rng.random() < 0.4 and on_stop != "stuck"
     return Plan(
         name=f"p{number}",
+        tenant_id=rng.choice(TENANTS),
         demand=Demand(
             device_count=units,
             device_type=rng.choice(("", rng.choice(types))),

@@ -330,6 +330,97 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "an agent hides that a rank failed": (
         Edit("node_agent.core.leases", "not self.stopped and self.exit_code != 0", "False"),
     ),
+    "a log is acknowledged before it is stored": (
+        Edit(
+            "coordinator.rpc.intake",
+            "        offsets = iter(await self._streams.append(appends) if appends else ())\n",
+            "        late = asyncio.ensure_future(self._streams.append(appends))\n"
+            "        late.add_done_callback(lambda done: done.exception())\n"
+            "        offsets = iter([one.end for one in appends])\n",
+        ),
+    ),
+    "an agent that comes back counts its lines anew": (
+        Edit("node_agent.spool.rank_spool", "base=place.base,", "base=place.acked,"),
+    ),
+    "lines that come again are taken again": (
+        Edit("coordinator.streams.intake", "if batch.end <= known or (", "if ("),
+        Edit("coordinator.streams.intake", "start = bisect_right(batch.ends, known)", "start = 0"),
+    ),
+    "a gap in a log is not written down": (
+        Edit("coordinator.streams.intake", "    if batch.begin > known:", "    if False:"),
+    ),
+    "what landed though its append failed is not shown": (
+        Edit(
+            "coordinator.streams.front",
+            "                self._tails.forget(job_id)",
+            " " * 16 + "pass",
+        ),
+    ),
+    "an agent forgets what was not acknowledged": (
+        Edit("node_agent.spool.spool", "return lease is None or lease.told[1]", "return True"),
+    ),
+    "a log ends before its last lines": (
+        Edit(
+            "coordinator.rpc.follow",
+            "if node is not None and not node.unreachable_since_ms:",
+            "if False:",
+        ),
+    ),
+    "who follows again is shown the last line again": (
+        Edit(
+            "coordinator.rpc.follow",
+            'the stream had ended there")\n        return position',
+            'the stream had ended there")\n        return max(0, position - 1)',
+        ),
+    ),
+    "the id of a line counts those of its message": (
+        Edit(
+            "coordinator.rpc.follow",
+            'f"{line.position}{suffix}"',
+            'f"{lines.index(line) + 1}{suffix}"',
+        ),
+    ),
+    "an id of another job's log is taken for a place": (
+        Edit("coordinator.rpc.follow", "if cursor == self.make(position):", "if True:"),
+    ),
+    "a log is shown to every tenant": (
+        Edit(
+            "coordinator.rpc.jobs", "if job is None or job.tenant_id != tenant_id:", "if not job:"
+        ),
+    ),
+    "a job obeys every tenant": (
+        Edit(
+            "coordinator.core.requests",
+            "if job is None or job.tenant_id != caller.tenant_id:",
+            "if job is None:",
+        ),
+    ),
+    "a job is retried for every tenant": (
+        Edit(
+            "coordinator.core.child",
+            "        or parent.tenant_id != command.caller.tenant_id\n",
+            "",
+        ),
+    ),
+    "a job waits for one of another tenant": (
+        Edit(
+            "coordinator.core.submit",
+            "if job is not None and job.tenant_id == command.caller.tenant_id:",
+            "if job is not None:",
+        ),
+    ),
+    "two tenants share their request ids": (
+        Edit(
+            "coordinator.core.requests",
+            'state.requests.get(f"{caller.tenant_id}/{caller.request_id}")',
+            "state.requests.get(caller.request_id)",
+        ),
+        Edit(
+            "coordinator.core.records",
+            'return f"{self.tenant_id}/{self.request_id}"',
+            "return self.request_id",
+        ),
+    ),
 }
 
 FOUND_BY = {
@@ -369,9 +460,6 @@ NOT_YET = {
     ),
     "launch before append; recovery re-sends a launch without epoch": (
         "nothing is sent: agents pull what is stored"
-    ),
-    "log acknowledged before stored; sequence reset; duplicate lines; SSE id from memory": (
-        "streams are not part of the core; their own tests hold them"
     ),
     "snapshot without the last record; torn record accepted": "the stores' own; see their contract suite",
     "set-order dependence": "the same story in processes of several hash seeds is a test of its own",

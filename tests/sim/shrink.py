@@ -7,8 +7,7 @@ world that fails is kept, whatever it fails by: it is the easier one to understa
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.sim.world import ALL, Less, World
@@ -48,6 +47,8 @@ def _smaller(seed: int, less: Less) -> Iterator[Less]:
         yield replace(less, without=(*less.without, fault))
     if less.odd_clocks:
         yield replace(less, odd_clocks=False)
+    if swarm.prints:
+        yield replace(less, prints=False)
     for nodes in range(1, len(swarm.node_devices)):
         yield replace(less, nodes=nodes)
     for jobs in (1, swarm.job_count // 2, swarm.job_count - 1):
@@ -72,19 +73,6 @@ def command(seed: int, less: Less = ALL, *, planted: str = "") -> str:
             words += [option, str(value)]
     if not less.odd_clocks:
         words.append("--plain-clocks")
+    if not less.prints:
+        words.append("--silent")
     return shlex.join([*words, "--trace"])
-
-
-def counted(seeds: Iterable[int]) -> list[str]:
-    """How often each fault came in the worlds of seeds, as lines of a table."""
-    seen = Counter[str]()
-    for seed in seeds:
-        world = World(seed)
-        world.run()
-        seen += world.situations.seen
-    faults = sorted(key.removeprefix("fault ") for key in seen if key.startswith("fault "))
-    lines = ["| fault | times | met with |", "| --- | ---: | --- |"]
-    for fault in faults:
-        met = [key.split(" × ")[1] for key in sorted(seen) if key.startswith(f"{fault} × ")]
-        lines.append(f"| {fault} | {seen[f'fault {fault}']} | {len(met)} |")
-    return lines

@@ -36,10 +36,11 @@ FACTS = tuple(
 )
 """Facts of a batch with which something may go wrong."""
 
+STREAMS = ("push", "follow")
+
 MET: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("message lost", "message repeated", "message late"), ("report", "submit", "cancel")
-    ),
+    **dict.fromkeys(("message lost", "message late"), ("report", "submit", "cancel", *STREAMS)),
+    "message repeated": ("report", "submit", "cancel"),
     **dict.fromkeys(
         (
             "crash before the write",
@@ -49,7 +50,7 @@ MET: dict[str, tuple[str, ...]] = {
             "commit fails",
             "commit lands but fails",
         ),
-        FACTS,
+        (*FACTS, "fact APPENDED"),
     ),
     **dict.fromkeys(
         (
@@ -82,6 +83,9 @@ MET: dict[str, tuple[str, ...]] = {
     "cancel": (*JOBS, *LEASES, *ENDS),
     "pause": (*JOBS, *LEASES, *ENDS),
     "preempt": (*JOBS, *LEASES),
+    "stranger": (*JOBS, *LEASES, *ENDS),
+    "reader returns": ("at the beginning", "in the middle", "at the end"),
+    "gap": ("SPOOL_FULL", "RETENTION", "RESET"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
     "change": (*JOBS, *LEASES, *ENDS),
     "retry": ("job FAILED", "job PREEMPTED"),

@@ -57,6 +57,7 @@ class Storm:
             "cancel": lambda: self._ask("cancel", self._world.people.cancel),
             "pause": lambda: self._ask("pause", self._world.people.pause),
             "preempt": lambda: self._ask("preempt", self._world.people.preempt),
+            "stranger": lambda: self._ask("stranger", self._world.people.stranger),
             "resume": lambda: self._ask("resume", self._world.people.resume, HELD),
             "retry": lambda: self._ask("retry", self._world.people.retry, AGAIN),
             "change": lambda: self._ask("change", self._world.people.change),

@@ -55,8 +55,12 @@ PERIODS_S: Mapping[str, tuple[int, int]] = {
     "retry": (8, 40),
     "preempt": (8, 40),
     "change": (4, 30),
+    "stranger": (5, 40),
 }
 """Faults and wishes that come again and again, with the shortest and longest mean time between."""
+
+PLENTY = 1 << 30  # bytes
+PRINTING = 0.25  # of the worlds: output takes as long as everything else
 
 FAULTS = (*RATES, *PERIODS_S)
 
@@ -79,6 +83,9 @@ class Swarm:
     job_count: int
     storm_ms: int
     faults: Mapping[str, float]
+    prints: bool = False  # whether ranks do
+    spool_bytes: int = PLENTY  # that one output may have waiting on a node
+    log_bytes_max: int = PLENTY  # of one job, at the coordinator
 
     def chance(self, fault: str) -> float:
         """How probable a fault is each time; 0 is off."""
@@ -110,6 +117,9 @@ def draw(rng: Random) -> Swarm:
         job_count=rng.randint(8, 26),
         storm_ms=rng.randint(3, 7) * MINUTE,
         faults=faults,
+        prints=rng.random() < PRINTING,
+        spool_bytes=rng.choice((3_000, PLENTY, PLENTY)),
+        log_bytes_max=rng.choice((20_000, PLENTY, PLENTY)),
     )
 
 

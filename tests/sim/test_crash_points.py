@@ -1,8 +1,9 @@
 """One scripted story, and the coordinator killed at every point of every batch that it writes.
 
 Before the write; after the write and before the fsync, so that the batch is lost; after the fsync and
-before the reply; after the reply and before anybody is woken. Then it is killed while it starts again,
-up to twice. Set SIM_ALL=1 to try every batch; else each of the points takes its turn.
+before the reply; after the reply and before anybody is woken. The same at every append to the logs. Then
+it is killed while it starts again, up to twice, and at each of the first steps after it has started. Set
+SIM_ALL=1 to try every batch, append and step; else each of the points takes its turn.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from tests.sim.truth import SimFailure
 from tests.sim.world import World
 
 STORY_MS = 2 * MINUTE
-STEP = 1 if os.environ.get("SIM_ALL") else 4
+IS_ALL = bool(os.environ.get("SIM_ALL"))
+STEP = 1 if IS_ALL else 4
+APPEND_STEP = 1 if IS_ALL else 16
+RECOVERY_STEPS = 50
+RECOVERY_STEP = 1 if IS_ALL else 10
 LEAST_RECORDS = 100
+LEAST_APPENDS = 50
 
 
-def world_of_the_story() -> World:
+def world_of_the_story(*, prints: bool = False) -> World:
     """Three nodes and some jobs; one is cancelled, one node is drained by force and enabled again."""
     right = Hands(0, 1.0)
     world = World(
@@ -35,6 +41,7 @@ def world_of_the_story() -> World:
             job_count=10,
             storm_ms=MINUTE,
             faults={},
+            prints=prints,
         ),
     )
     world.coordinator.faults = False
@@ -50,16 +57,22 @@ def tell(world: World) -> None:
         world.loop.after(SECOND, watch)
 
     def cancel() -> None:
-        world.people.cancel(min(world.people.accepted.values()))
+        if world.people.accepted:
+            world.people.cancel(min(world.people.accepted.values()))
+        else:
+            world.loop.after(SECOND, cancel)
 
     world.warm_up()
     watch()
     world.loop.after(20 * SECOND, cancel)
     world.loop.after(40 * SECOND, lambda: world.people.drain("n2", force=True))
     world.loop.after(60 * SECOND, lambda: world.people.enable("n2"))
-    world.loop.run(START_MS + STORY_MS)
-    world.calm()
-    world.rest("at rest")
+    try:
+        world.loop.run(START_MS + STORY_MS)
+        world.calm()
+        world.rest("at rest")
+    finally:
+        world.close()
 
 
 @cache
@@ -82,6 +95,43 @@ def test_a_coordinator_killed_at_any_batch_loses_nothing_and_repeats_nothing(poi
         except SimFailure as failure:
             story = "\n".join(world.story_of(failure.ids))
             pytest.fail(f"{point}, batch {batch}: {failure}\n{story}")
+
+
+@cache
+def appends_of_the_story() -> int:
+    """How many times something is appended to logs when nothing goes wrong."""
+    world = world_of_the_story(prints=True)
+    tell(world)
+    assert world.coordinator.appends > LEAST_APPENDS
+    return world.coordinator.appends
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_coordinator_killed_at_any_append_keeps_every_line_once(point: str) -> None:
+    first = 1 + CRASH_POINTS.index(point) * 4 % APPEND_STEP
+    for append in range(first, appends_of_the_story() + 1, APPEND_STEP):
+        world = world_of_the_story(prints=True)
+        world.coordinator.kill_at_append = {append: point}
+        try:
+            tell(world)
+        except SimFailure as failure:
+            story = "\n".join(world.story_of(failure.ids))
+            pytest.fail(f"{point}, append {append}: {failure}\n{story}")
+
+
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_killed_again_at_a_first_step_after_its_start_it_still_loses_nothing(point: str) -> None:
+    first = batches_of_the_story() // 3
+    turn = CRASH_POINTS.index(point)
+    for step in range(1 + 2 * turn % RECOVERY_STEP, RECOVERY_STEPS + 1, RECOVERY_STEP):
+        world = world_of_the_story()
+        again = CRASH_POINTS[(turn + step) % len(CRASH_POINTS)]
+        world.coordinator.kill_at = {first: point, first + step: again}
+        try:
+            tell(world)
+        except SimFailure as failure:
+            story = "\n".join(world.story_of(failure.ids))
+            pytest.fail(f"{point}, then {again} {step} batches later: {failure}\n{story}")
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)

@@ -11,18 +11,30 @@ import pytest
 from tests.sim.planted import BUGS, FOUND_BY
 
 LEAD = 3
+SHRUNK = "two tenants share their request ids"
+
+
+def simulate(*options: str) -> subprocess.CompletedProcess[str]:
+    """What the program prints; a bug is planted before anything of the cores is imported."""
+    words = [sys.executable, "-m", "tests.sim", *options]
+    return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug: str) -> None:
     first = str(max(1, FOUND_BY.get(bug, 1) - LEAD))
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--plant", bug, "--seed", first, "--count", "150"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    ran = simulate("--plant", bug, "--seed", first, "--count", "150")
     assert ran.returncode == 1, f"150 seeds do not find it: {bug}"
     assert "again with: python -m tests.sim --seed" in ran.stderr
     assert f"--plant {shlex.quote(bug)}" in ran.stderr, "what is printed shows another world"
     assert "LookupError" not in ran.stderr, "the line to change is not there any more"
+
+
+def test_a_planted_bug_is_shown_in_a_smaller_world_that_still_has_it() -> None:
+    ran = simulate("--plant", SHRUNK, "--seed", "1", "--count", "20", "--shrink")
+    command = ran.stderr.strip().rpartition("again with: ")[2]
+    words = shlex.split(command)
+    assert {"--plant", "--without", "--plain-clocks"} <= set(words) or "--jobs" in words, command
+    again = simulate(*words[3:])
+    assert again.returncode == 1
+    assert again.stderr.strip().endswith(command)

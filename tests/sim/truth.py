@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.core.commands import UpdateJob
@@ -18,6 +19,21 @@ class Going:
     lease: Lease  # as it was granted
     started_ms: int
     told_at_commit: int  # commits behind the answer by which the agent learned of it
+
+
+Grant = tuple[str, int]  # lease, epoch
+Origin = tuple[str, int, int, int]  # job, attempt, rank, channel
+
+
+@dataclass(slots=True)
+class Printed:
+    """All that one channel of one rank has ever printed."""
+
+    data: bytearray = field(default_factory=bytearray)
+    lines: int = 0  # begun
+    grants: dict[Grant, None] = field(default_factory=dict)  # under which it was printed
+    is_cut: bool = False  # a fault has taken some of the end for good
+    is_mixed: bool = False  # ranks of two grants, or of two machines, have printed it
 
 
 @dataclass(slots=True)
@@ -58,8 +74,14 @@ class Checker:
     def rewound(self, store: RecordsKept) -> None:
         """The store has lost its newest batches: what it holds now is all that ever was."""
 
+    def log_ended(self, job_id: str) -> None:
+        """Somebody is told that a job's log is complete."""
+
     def settled(self) -> None:
         """The faults have ceased, and everything had time to come to rest."""
+
+
+HOOKS = tuple(name for name in vars(Checker) if not name.startswith("_"))
 
 
 class SimFailure(AssertionError):
@@ -76,45 +98,89 @@ class Truth:
     def __init__(self, checkers: Sequence[Checker]) -> None:
         self.going: dict[tuple[str, int], Going] = {}
         self.asked = Asked()
+        self.printed: dict[Origin, Printed] = {}
         self.proven: set[tuple[str, int, int]] = set()  # (lease, epoch, ask) that was answered
         self.rewinds = 0  # how many times the store has lost batches
         self.clones = 0  # how many machines came to have the name of another one
-        self.checkers = list(checkers)
+        self.checkers: list[Checker] = []
+        self.looked: Counter[str] = Counter()  # how often somebody looked, where no checker does
+        self._told: Counter[str] = Counter()
+        self._watching: dict[str, list[Checker]] = {}  # those who look at each kind of thing
+        self.add(checkers)
+
+    def add(self, checkers: Iterable[Checker]) -> None:
+        """More of those who watch."""
+        self.checkers += checkers
+        for hook in HOOKS:
+            plain = getattr(Checker, hook)
+            self._watching[hook] = [x for x in self.checkers if getattr(type(x), hook) != plain]
+
+    def checks(self) -> Counter[str]:
+        """How often each checker has looked at something."""
+        found = Counter(self.looked)
+        for hook, watching in self._watching.items():
+            for checker in watching:
+                found[type(checker).__name__] += self._told[hook]
+        return found
 
     def start(self, lease: Lease, *, now_ms: int, told_at_commit: int) -> None:
         """Ranks of a lease begin to run."""
         going = Going(lease, now_ms, told_at_commit)
-        for checker in self.checkers:
-            checker.started(going)
+        self._tell("started", going)
         self.going[lease.lease_id, lease.epoch] = going
 
     def end(self, lease: Lease) -> None:
         """Ranks of a lease have ended, if they ran."""
         going = self.going.pop((lease.lease_id, lease.epoch), None)
         if going is not None:
-            for checker in self.checkers:
-                checker.ended(going)
+            self._tell("ended", going)
 
     def stop(self, lease: Lease) -> None:
         """Ranks of a lease that run well are asked to stop."""
         going = self.going.get((lease.lease_id, lease.epoch))
         if going is not None:
-            for checker in self.checkers:
-                checker.stopped(going)
+            self._tell("stopped", going)
+
+    def printed_by(self, grant: Grant) -> list[Printed]:
+        """What the ranks of a grant have printed."""
+        job_id = grant[0].split(".", 1)[0]
+        return [
+            printed
+            for origin, printed in self.printed.items()
+            if origin[0] == job_id and grant in printed.grants
+        ]
+
+    def show_end(self, job_id: str) -> None:
+        """Somebody is told that a job's log is complete."""
+        self._tell("log_ended", job_id)
 
     def lead(self) -> None:
         """A leader begins."""
-        for checker in self.checkers:
-            checker.led()
+        self._tell("led")
 
     def rewind(self, store: RecordsKept) -> None:
         """The store has lost its newest batches."""
         self.rewinds += 1
-        for checker in self.checkers:
-            checker.rewound(store)
+        for printed in self.printed.values():
+            printed.is_cut = True  # its sender may not have it any more
+        self._tell("rewound", store)
 
     def commit(self, events: Sequence[Event], number: int) -> None:
         """Events are durable."""
+        self._told["committed"] += len(events)
         for event in events:
-            for checker in self.checkers:
+            for checker in self._watching["committed"]:
                 checker.committed(event, number)
+
+    def acknowledge(self, what: str, id: str, number: int) -> None:
+        """Somebody is told that something was done."""
+        self._tell("acknowledged", what, id, number)
+
+    def settle(self) -> None:
+        """Everything has had the time to come to rest."""
+        self._tell("settled")
+
+    def _tell(self, hook: str, *facts: object) -> None:
+        self._told[hook] += 1
+        for checker in self._watching[hook]:
+            getattr(checker, hook)(*facts)

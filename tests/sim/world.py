@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
+
+from structlog.testing import capture_logs
 
 from coordinator.core.placement import place
 from coordinator.core.records import JobStatus, Lease
 from tests.sim import checkers
 from tests.sim.agent import SimNode
+from tests.sim.audience import Audience
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
 from tests.sim.doubts import DoubtedTakesNothing
 from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
+from tests.sim.output import Output
 from tests.sim.people import People
 from tests.sim.plans import Plan, draw_plan
 from tests.sim.quotas import LimitsHold
+from tests.sim.readers import Place
+from tests.sim.silence import Silence
 from tests.sim.situations import Situations
 from tests.sim.storm import Storm
-from tests.sim.swarm import Swarm, draw
+from tests.sim.stream_checkers import LinesOnce
+from tests.sim.swarm import PLENTY, Swarm, draw
+from tests.sim.tasks import Burial
 from tests.sim.truth import Checker, SimFailure, Truth
 from tests.sim.turns import RoomForOne
+from tests.sim.wire import Wire
 from tests.sim.wishes import ChangedAsAsked
 
 REST_LIMIT_MS = 40 * MINUTE
 STORY_LINES = 60
+MEMORY = Path("/dev/shm")  # where disks are fast
 CLONES_MOST = 2
 
 
@@ -41,6 +56,7 @@ class Less:
     jobs: int = 0
     storm_s: int = 0
     odd_clocks: bool = True
+    prints: bool = True
 
     def of(self, swarm: Swarm) -> Swarm:
         """What is left of a swarm."""
@@ -56,6 +72,7 @@ class Less:
             coordinator_clock=clock if self.odd_clocks else plain,
             job_count=self.jobs or swarm.job_count,
             storm_ms=self.storm_s * SECOND or swarm.storm_ms,
+            prints=swarm.prints and self.prints,
         )
 
 
@@ -72,6 +89,10 @@ class World:
         self.loop = Loop(self._rng("loop"))
         self.truth = Truth([])
         self.situations = Situations()
+        self.burial = Burial()
+        self._wires = self._rng("wires")
+        self._over = ExitStack()
+        self._disks = ""
         self.is_away = False  # the coordinator, and nobody starts it
         self.network = Network(
             self.loop, self._rng("network"), self.swarm, seen=self.situations.fault
@@ -83,6 +104,7 @@ class World:
             truth=self.truth,
             note=self.note,
             seen=self.situations.fault,
+            burial=self.burial,
         )
         self.people = People(
             self.loop,
@@ -95,21 +117,33 @@ class World:
         self.plans = self._draw_plans()
         self.nodes = [self._node(index) for index in range(len(self.swarm.node_devices))]
         self.past_nodes: list[SimNode] = []  # of which a clone has the name now
-        self.truth.checkers += [*self._checkers(), self.situations]
+        self.truth.add([*self._checkers(), self.situations])
+        if self.swarm.prints:
+            self.truth.add([self._audience()])
         self.storm = Storm(self, self._rng("fate"))
 
     def run(self) -> str:
         """Lives through it all; answers a digest of everything that happened."""
-        self.warm_up()
-        self.storm.begin()
-        self.loop.run(START_MS + self.swarm.storm_ms)
-        self.calm()
-        self.rest("at rest")
-        self._last_drain()
-        return self.digest()
+        try:
+            self.warm_up()
+            self.storm.begin()
+            self.loop.run(START_MS + self.swarm.storm_ms)
+            self.calm()
+            self.rest("at rest")
+            self._last_drain()
+            return self.digest()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """The world is over."""
+        self._over.close()
 
     def warm_up(self) -> None:
         """Everybody starts; the jobs come in their time."""
+        random.seed(f"{self.seed}/jitter")  # of what draws by itself
+        self._over.enter_context(capture_logs())
+        self._over.callback(self.burial.close)
         rng = self._rng("start")
         self.coordinator.start()
         for node in self.nodes:
@@ -129,8 +163,12 @@ class World:
         self.past_nodes.append(original)
         clone = self._node(index, suffix=f"{'xy'[len(self.past_nodes) - 1]}")
         clone.machine.generation = original.machine.generation
+        original.machine.output.copy_to(clone.machine.output)
+        original.machine.output.is_past = True
         clone.machine.folders = copy_of(original.machine.folders)
         for folder in clone.machine.folders.values():
+            for printed in self.truth.printed_by(folder.key):
+                printed.is_mixed = True
             self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
         for attempt in original.attempts():
             self.truth.asked.lost.add(attempt)
@@ -140,6 +178,11 @@ class World:
     def note(self, text: str) -> None:
         """Writes a line into the story."""
         self.story.append((self.loop.now_ms - START_MS, text))
+
+    def seen(self) -> Counter[str]:
+        """What it has met, and how often each checker has looked."""
+        checks = self.truth.checks()
+        return self.situations.seen + Counter({f"checked {x}": n for x, n in checks.items()})
 
     def digest(self) -> str:
         """Of the whole story; the same for a seed in every process."""
@@ -177,8 +220,51 @@ class World:
             truth=self.truth,
             plan_of=lambda job_id: self.plans[self.people.names[job_id]],
             call=self._call,
+            output=self._output(f"n{index}{suffix}"),
+            budget_bytes=self.swarm.spool_bytes,
+            connect=self._connect,
+            burial=self.burial,
             suffix=suffix,
         )
+
+    def _output(self, name: str) -> Output:
+        rng = self._rng(f"{name}/output")
+        if not self.swarm.prints:
+            return Silence(Path(), self.loop, rng, truth=self.truth)
+        if not self._disks:
+            disks = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+            self._disks = self._over.enter_context(disks)
+        return Output(Path(self._disks) / name, self.loop, rng, truth=self.truth)
+
+    def _audience(self) -> Audience:
+        """Those who follow what the ranks print."""
+        lines = next(one for one in self.truth.checkers if isinstance(one, LinesOnce))
+        place = Place(
+            self.loop,
+            self._rng("readers"),
+            self.truth,
+            connect=self._follow,
+            lines=lines,
+            seen=self.situations.fault,
+            trims=self.swarm.log_bytes_max < PLENTY,
+        )
+        audience = Audience(
+            place, self.people, find=self.coordinator.job, storm_ms=self.swarm.storm_ms
+        )
+        self.loop.after(SECOND, audience.begin)
+        return audience
+
+    def _follow(self) -> Wire:
+        """A user begins to follow something."""
+        wire = Wire(self.loop, self._wires, self.network, what="follow")
+        wire.up = lambda asked: self.coordinator.take_follow(wire, asked)
+        return wire
+
+    def _connect(self, node_id: str) -> Wire:
+        """An agent begins a stream of batches."""
+        wire = Wire(self.loop, self._wires, self.network, what="push", node_id=node_id)
+        wire.up = lambda first: self.coordinator.take_push(wire, first)
+        return wire
 
     def _checkers(self) -> list[Checker]:
         coordinator, people = self.coordinator, self.people
@@ -203,8 +289,24 @@ class World:
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
             checkers.HonestOutcomes(self.truth, self.plans),
             checkers.MemoryIsBounded(coordinator),
+            LinesOnce(
+                self.truth,
+                coordinator.streams.connection,
+                in_contact=self._in_contact,
+                spool_bytes=self.swarm.spool_bytes,
+            ),
             checkers.EverythingRan(coordinator, people, people.names.__getitem__),
         ]
+
+    def _in_contact(self, lease_id: str) -> bool:
+        """Whether the coordinator knows the node of a lease, and hears it."""
+        job = self.coordinator.job(lease_id.split(".")[0])
+        number = int(lease_id.split(".")[1])
+        if job is None or job.attempt is None or job.attempt.number != number:
+            return False
+        nodes = self.coordinator.view.nodes
+        ids = [share.node_id for share in job.attempt.shares]
+        return all(id in nodes and not nodes[id].unreachable_since_ms for id in ids)
 
     def _is_orphan(self, lease: Lease) -> bool:
         """Whether the coordinator has lost sight of a lease for good, and knows of no such grant."""
@@ -262,6 +364,7 @@ class World:
 
     def _pick_up(self) -> None:
         """Whatever was put aside is taken up again, or given up, now and later."""
+        self.coordinator.start()  # a crash may have waited for the end of a stall
         for job in self.coordinator.jobs():
             if job.status is JobStatus.PAUSED:
                 self.people.resume(job.job_id)
@@ -274,20 +377,20 @@ class World:
         self.loop.run(self.loop.now_ms + REST_LIMIT_MS, self._at_rest)
         self.note(what)
         self.loop.run(self.loop.now_ms + 15 * SECOND)
+        self.burial.check()
         self.coordinator.check_replay()
         for going in self.truth.going.values():
             lease = going.lease
             raise SimFailure(f"{lease.lease_id} runs on for nobody", lease.lease_id, lease.job_id)
-        for checker in self.truth.checkers:
-            checker.settled()
+        self.truth.settle()
 
     def _at_rest(self) -> bool:
-        live = self.coordinator.store.live
-        if any(isinstance(record, Lease) for record in live.values()) or self.people.waiting:
+        view = self.coordinator.view
+        if not self.coordinator.up or view.leases_by_job or self.people.waiting:
             return False
         if self.truth.going:  # some wait in the kernel for minutes, known to the coordinator or not
             return False
-        return all(job.is_final for job in self.coordinator.jobs())
+        return all(job.is_final for job in view.jobs.values())
 
     def _last_drain(self) -> None:
         """With jobs running, one node is emptied by force, and then given back."""

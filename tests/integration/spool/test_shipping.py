@@ -97,7 +97,7 @@ async def test_nothing_is_lost_or_doubled_when_the_agent_dies(
         await agent.until(lambda seen=seen: coordinator.batches > seen + 3)  # type: ignore[misc]
         # As kill -9 in the worst second: all of its memory of what was acknowledged is gone.
         await agent.stop()
-        (rank.path / "acked.json").unlink()
+        (rank.path / "acked.json").unlink(missing_ok=True)
         await agent.start()
         agent.spool.watch(rank)
     agent.spool.ended(rank.lease_id, 0)

@@ -2,15 +2,16 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from coordinator.streams import growth, reading, writing
-from coordinator.streams.protocol import Bounds, StreamsUnavailable
+from coordinator.streams.protocol import Append, Bounds, StreamsUnavailable
 from coordinator.streams.sqlite import SqliteStreams
+from coordinator.streams.tails import News
 from tests.contract.streams.samples import JOB, all_lines, batch, point, points, source, texts
 
 
@@ -55,15 +56,33 @@ async def test_after_a_fault_the_same_append_lands_once(
 ) -> None:
     await streams.append([batch(0, ["a"])])
     again = batch(2, ["b"])
-    with broken(other, table):
-        with pytest.raises(StreamsUnavailable, match="no such table"):
-            await streams.append([again, batch(0, ["x"], of=source("job_2"))])
-        assert await texts(streams) == ["a"]
+    with broken(other, table), pytest.raises(StreamsUnavailable, match="no such table"):
+        await streams.append([again, batch(0, ["x"], of=source("job_2"))])
+    assert await texts(streams) == ["a"]
     assert await streams.append([again, again]) == [4, 4]
     await streams.close()
     await streams.open()
     assert await texts(streams) == ["a", "b"]
     assert await streams.log_bounds("job_2") == Bounds(first=1, last=0)
+
+
+async def test_what_landed_though_its_append_failed_is_shown(
+    streams: SqliteStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await streams.append([batch(0, ["a"])])
+    append = streams._disk.append
+
+    async def lands_and_fails(batches: Sequence[Append]) -> tuple[list[int], dict[str, News]]:
+        await append(batches)
+        raise StreamsUnavailable("it is not known whether the disk took it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streams._disk, "append", lands_and_fails)
+        with pytest.raises(StreamsUnavailable):
+            await streams.append([batch(2, ["b"])])
+    assert await streams.append([batch(2, ["b"])]) == [4]
+    assert await texts(streams) == ["a", "b"]
+    assert await streams.log_bounds(JOB) == Bounds(first=1, last=2)
 
 
 async def test_an_append_whose_caller_left_lands_all_the_same(streams: SqliteStreams) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from node_agent.ranks import RankFiles
+from node_agent.spool.channels import Channel
+from node_agent.spool.readers import OutputReader, Reports
 from node_agent.spool.tail import CHUNK_BYTES, Tail
 
 MIB = 1024 * 1024
@@ -104,3 +107,28 @@ def test_what_an_earlier_agent_punched_is_not_read_as_output(tmp_path: Path) -> 
         later.advance(len(whole), continues=False)
     assert set(lines[1:]) <= set(data.splitlines(keepends=True))
     assert b"".join(lines).endswith(data[earlier.position :])
+
+
+def test_a_file_of_an_earlier_boot_that_has_lost_its_end_is_not_taken_for_a_new_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "stdout"
+    path.write_bytes(numbered(3))
+    size = path.stat().st_size
+    lost = Tail(path, position=size + 100, is_final=True)
+    assert lost.read() == b""
+    assert (lost.position, lost.base, lost.gap) == (size, 0, False)
+
+
+def test_a_gap_with_nothing_behind_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "stdout").write_bytes(b"a line\n" + b"x" * 200 + b"\n")
+    tail = Tail(tmp_path / "stdout")
+    rank = RankFiles(tmp_path, "j", "j", 1, "j.1.0", 1, 0, tmp_path, 3)
+    reader = OutputReader(Reports(), seeks_metrics=False)
+    channel = Channel("stdout", rank, tail=tail, reader=reader)
+    tail.trim(100)
+    assert tail.position == tail.size() == 208
+    batch = channel.next_batch(now_ms=0)
+    assert batch is not None
+    assert (batch.begin, batch.end, batch.gap_before, len(batch.texts)) == (208, 208, True, 0)
+    assert channel.next_batch(now_ms=0) is None
