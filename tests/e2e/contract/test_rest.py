@@ -241,6 +241,14 @@ def test_lists_come_in_pages_with_filters_order_and_a_total(make_caller: MakeCal
     assert names(status="COMPLETED") == []
     for field in ("created_at", "updated_at", "priority", "status"):
         assert len(names(order_by=field, page_size=100)) == 25
+    assert names(name_prefix="j2", order_by="name") == [f"j2{n}" for n in range(5)]
+    assert len(names(queue_name="default", page_size=100)) == 25
+    assert names(queue_name="night") == names(parent_job_id="job_none") == []
+    moment = first["jobs"][0]["created_at"]  # of all: they were accepted by one commit
+    assert len(names(created_after=moment, page_size=100)) == 25
+    assert names(created_before=moment) == []
+    other = caller.rest.get("/jobs", params=params | {"label": "a=b"})
+    assert (other.status_code, other.json()["error"]["details"][0]["field"]) == (400, "page_token")
 
 
 @pytest.mark.parametrize(
