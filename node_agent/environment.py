@@ -20,9 +20,10 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from node_agent import sharing
 from node_agent.command import local_path, refuse
 from node_agent.files import file_name
-from node_agent.ranks import EVENTS, DetectedDevice
+from node_agent.ranks import CPU_TYPE, EVENTS, DetectedDevice
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
@@ -35,7 +36,6 @@ CONFIGS = (
     "output_config",
     "scheduling_config",
 )
-CPU_TYPE = "CPU"
 _BASE = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _LIBRARIES = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED = (*_BASE, *_LIBRARIES)
@@ -101,6 +101,7 @@ def lease_environment(
         "NNODES": str(max(1, spec.node_count)),
         "CUDA_VISIBLE_DEVICES": ",".join(_visible(device) for device in devices if _is_gpu(device)),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **sharing.environment(spec, devices, agent_environ=agent_environ),
         "MIND_JOB_ID": spec.job_id,
         "MIND_LINEAGE_ID": spec.lineage_id,
         "MIND_ATTEMPT": str(spec.attempt),

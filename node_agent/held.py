@@ -24,6 +24,7 @@ from node_agent.environment import folders
 from node_agent.ranks import LeaseFindings, SpoolProtocol
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.supervisor import now_at_ms
+from node_agent.sharing import thousandths_of
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 FLUSH_DELAY_S = 0.05
@@ -110,6 +111,7 @@ class HeldLease:
             drained=drained,
             leaving=self._farewell is not None,
             device_ids=tuple(self.grant.spec.device_ids),
+            thousandths=thousandths_of(self.grant.spec),
         )
 
     def see(self) -> Seen:

@@ -21,6 +21,7 @@ from node_agent.ranks import DetectedDevice, SpoolProtocol
 from node_agent.report import report
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.supervisor import now_at_ms
+from node_agent.sharing import thousandths_of
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 
@@ -239,4 +240,5 @@ def _desired(lease: agent_pb2.DesiredLease) -> Desired:
         grace_ms=max(0, lease.grace_ms),
         has_spec=lease.HasField("spec"),
         device_ids=tuple(lease.spec.device_ids),
+        thousandths=thousandths_of(lease.spec),
     )

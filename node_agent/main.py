@@ -28,6 +28,7 @@ from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
 from node_agent.settings import Settings
+from node_agent.sharing import sharing_labels
 from node_agent.spool import Spool
 from node_agent.telemetry import TelemetryReporter, open_probe
 from node_agent.telemetry.probe import Probe
@@ -120,9 +121,9 @@ async def _serve(
 
 
 def _offer(settings: Settings, telemetry: TelemetryReporter, *, data_dir: Path) -> NodeOffer:
-    return offer(
-        telemetry.devices(), address=settings.address, labels=settings.labels, data_dir=data_dir
-    )
+    devices = telemetry.devices()
+    labels = {**sharing_labels(devices, os.environ), **settings.labels}
+    return offer(devices, address=settings.address, labels=labels, data_dir=data_dir)
 
 
 async def _until_told(session: Session, keeper: Keeper) -> int:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 STDOUT = "stdout"
 STDERR = "stderr"
+CPU_TYPE = "CPU"
 EVENTS = "events"
 
 

@@ -15,7 +15,7 @@ from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.queues import kept_back
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Demand, Device, Job, JobStatus, Node
+from coordinator.core.records import WHOLE, Demand, Device, Job, JobStatus, Node
 from coordinator.core.room import Room
 from coordinator.core.state import ClusterState, is_doubted
 from coordinator.core.turn import Turn
@@ -166,7 +166,7 @@ def _capacity_blockers(state: ClusterState, demand: Demand) -> Iterator[Blocker]
 
 def _wanted(demand: Demand) -> str:
     nodes = f" on {demand.node_count} nodes" if demand.node_count else ""
-    return f"{demand.device_count} x {demand.device_type or 'any device'}{nodes}"
+    return f"{demand.size / WHOLE:g} x {demand.device_type or 'any device'}{nodes}"
 
 
 def _free(capacity: Capacity, demand: Demand) -> tuple[int, int]:

@@ -81,7 +81,7 @@ def loss_ms(job: Job, now_ms: int) -> int:
     since_ms = now_ms - max(attempt.started_at_ms, newest_ms)
     if job.checkpoints:
         since_ms = min(since_ms, SAVE_MS)
-    return job.demand.device_count * since_ms
+    return job.demand.size * since_ms // WHOLE
 
 
 def _plan(

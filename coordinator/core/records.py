@@ -124,6 +124,11 @@ class Demand:
         return tuple(dict.fromkeys(one for one in self.device_type.split("|") if one))
 
     @property
+    def size(self) -> int:
+        """What it takes of devices in all, in thousandths."""
+        return self.device_count * self.thousandths
+
+    @property
     def devices_per_rank(self) -> int:
         """Devices that one rank owns; they are always on one node."""
         return self.device_count // (self.world_size or self.device_count)

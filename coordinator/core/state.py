@@ -118,7 +118,7 @@ class ClusterState:
 
     def work_ms(self, job: Job, *, now_ms: int) -> int:
         """Device-milliseconds that the job has still to do, as expected."""
-        return job.demand.device_count * self.estimates.left_ms(job, self.age_ms(job, now_ms))
+        return job.demand.size * self.estimates.left_ms(job, self.age_ms(job, now_ms)) // WHOLE
 
     def mature_at_ms(self, job: Job) -> int:
         """From when on the job's attempt may be preempted: its minimum run time, after each

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Demand, OnUnreachable, Policy
+from coordinator.core.records import WHOLE, Demand, OnUnreachable, Policy
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
 from coordinator.runtime.refusal import Refusal, Violation
@@ -25,6 +25,8 @@ ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OWN_NAMES = frozenset(
     (
         "CUDA_DEVICE_ORDER",
+        "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+        "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
         "CUDA_VISIBLE_DEVICES",
         "LOCAL_RANK",
         "LOCAL_WORLD_SIZE",
@@ -37,6 +39,7 @@ OWN_NAMES = frozenset(
     )
 )
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
+ROUNDING = 1e-6  # of what is written in decimals
 _Training = job_pb2.TrainingConfig
 _Framework = job_pb2.Framework
 WITH_CREDENTIAL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
@@ -139,13 +142,10 @@ def _resource_faults(request: SubmitJobRequest) -> list[Violation]:
     count = resources.gpu_count
     if count < 1:
         return [("resource_config.gpu_count", "must be at least 1")]
-    if resources.HasField("gpu_fraction") and resources.gpu_fraction < 1:
-        text = (
-            "shares of a device are not offered by this version"
-            if count == 1
-            else ("less than 1 is only possible with gpu_count 1")
-        )
+    if (text := _fraction_fault(resources)) is not None:
         faults.append(("resource_config.gpu_fraction", text))
+    if resources.gpu_type and not all(resources.gpu_type.split("|")):
+        faults.append(("resource_config.gpu_type", "types stand between single bars"))
     if resources.image:
         faults.append(("resource_config.image", "containers are not offered by this version"))
     nodes = resources.node_count
@@ -165,6 +165,17 @@ def _resource_faults(request: SubmitJobRequest) -> list[Violation]:
     return faults
 
 
+def _fraction_fault(resources: job_pb2.ResourceConfig) -> str | None:
+    given = resources.gpu_fraction * WHOLE
+    if not resources.HasField("gpu_fraction") or given == WHOLE:
+        return None
+    if resources.gpu_count != 1:
+        return "less than 1 is only possible with gpu_count 1"
+    if round(given) < 1 or abs(given - round(given)) > ROUNDING:
+        return "must be a whole number of thousandths"
+    return None
+
+
 def _schedule_faults(request: SubmitJobRequest) -> list[Violation]:
     faults: list[Violation] = []
     for name in ("start_after", "deadline"):
@@ -177,7 +188,10 @@ def _schedule_faults(request: SubmitJobRequest) -> list[Violation]:
 def _demand(resources: job_pb2.ResourceConfig, training: job_pb2.TrainingConfig) -> Demand:
     return Demand(
         device_count=resources.gpu_count,
-        device_type=resources.gpu_type,
+        thousandths=(
+            round(resources.gpu_fraction * WHOLE) if resources.HasField("gpu_fraction") else WHOLE
+        ),
+        device_type="|".join(sorted(set(resources.gpu_type.split("|")))),
         device_memory_bytes=int(resources.gpu_memory_gb * GB),
         node_count=resources.node_count,
         world_size=training.framework.distributed.world_size,

@@ -11,6 +11,7 @@ import structlog
 from coordinator.core.commands import JoinNode, ObservedLease, SyncNode
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
+    WHOLE,
     Checkpoint,
     Device,
     Job,
@@ -159,6 +160,8 @@ class AgentMethods:
         spec.tenant_id = job.tenant_id
         spec.attempt = lease.attempt
         spec.device_ids.extend(lease.device_ids)
+        if lease.thousandths < WHOLE:
+            spec.device_thousandths = lease.thousandths
         spec.first_rank = lease.first_rank
         spec.local_world_size = lease.local_world_size
         spec.world_size = job.demand.world_size or job.demand.device_count

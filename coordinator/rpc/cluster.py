@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.core.commands import DrainNode, EnableNode, RemoveNode
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WAITING, Node
+from coordinator.core.records import WAITING, WHOLE, Node
 from coordinator.rpc import convert
 from coordinator.rpc.alarms import alarms
 from coordinator.rpc.border import Call
@@ -220,6 +220,7 @@ class ClusterMethods:
                 position=position,
                 gpu_count=job.demand.device_count,
                 gpu_type=job.demand.device_type,
+                gpu_fraction=job.demand.thousandths / WHOLE,
                 created_at=convert.timestamp(job.created_at_ms),
                 estimated_wait_seconds=self._wait_s(job),
             )

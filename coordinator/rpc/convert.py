@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,6 +10,7 @@ from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import (
     FINAL,
     WAITING,
+    WHOLE,
     Attempt,
     Checkpoint,
     Failure,
@@ -139,7 +140,10 @@ def attempt_message(attempt: Attempt) -> job_pb2.Attempt:
         node_ids=[share.node_id for share in attempt.shares],
         devices=[
             job_pb2.AttemptDevice(
-                node_id=share.node_id, device_id=device_id, type=share.device_type
+                node_id=share.node_id,
+                device_id=device_id,
+                type=share.device_type,
+                fraction=share.thousandths / WHOLE,
             )
             for share in attempt.shares
             for device_id in share.device_ids
@@ -217,7 +221,10 @@ def node_message(
     node: Node, leases: list[Lease], *, heard_ms: int, shown: Callable[[str], bool]
 ) -> node_pb2.Node:
     """A node with its devices. `shown` tells of a job id whether the caller may see it."""
-    holders = {device: lease for lease in leases for device in lease.device_ids}
+    holders: dict[str, list[Lease]] = {}
+    for lease in sorted(leases, key=lambda lease: lease.job_id):
+        for device_id in lease.device_ids:
+            holders.setdefault(device_id, []).append(lease)
     offer, drain = node.offer, node.drain
     status = node_status(node, busy=bool(leases))
     code, text = "", ""
@@ -242,7 +249,8 @@ def node_message(
                 memory_bytes=device.memory_bytes,
                 simulated=device.simulated,
                 healthy=device.healthy,
-                job_id=_holder(holders.get(device.device_id), shown),
+                job_id=_holder(holders.get(device.device_id, ()), shown),
+                free_fraction=_left(holders.get(device.device_id, ())) / WHOLE,
             )
             for device in offer.devices
         ],
@@ -266,8 +274,13 @@ def node_message(
     )
 
 
-def _holder(lease: Lease | None, shown: Callable[[str], bool]) -> str:
-    return lease.job_id if lease is not None and shown(lease.job_id) else ""
+def _holder(leases: Sequence[Lease], shown: Callable[[str], bool]) -> str:
+    return next((lease.job_id for lease in leases if shown(lease.job_id)), "")
+
+
+def _left(leases: Sequence[Lease]) -> int:
+    """Thousandths of a device that is in those leases."""
+    return max(0, WHOLE - sum(lease.thousandths for lease in leases))
 
 
 def key_message(key: Key) -> key_service_pb2.ApiKey:

@@ -30,6 +30,9 @@ class Category(StrEnum):
     NODE_LOST = "NODE_LOST"
 
 
+WHOLE = 1000  # thousandths of a device
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What went wrong, for the user. A rank's exit code or signal where it had one."""
@@ -78,7 +81,7 @@ class Lease:
 
     `fault`: why none of its ranks was started. `stop_by_ms`: when the grace ends that was last
     given. `drained`: nothing that it wrote is still to be sent. `leaving`: being forgotten now.
-    `device_ids`: what its ranks may be using until it has ended.
+    `device_ids`: what its ranks may be using until it has ended, so many `thousandths` of each.
     """
 
     lease_id: str
@@ -89,6 +92,7 @@ class Lease:
     drained: bool = False
     leaving: bool = False
     device_ids: tuple[str, ...] = ()
+    thousandths: int = WHOLE
 
     @property
     def state(self) -> State:
@@ -117,7 +121,7 @@ class Lease:
 class Desired:
     """What the coordinator wants of a lease: `run`, or else a stop within `grace_ms`.
 
-    `device_ids` are those of its spec, where it has one.
+    `device_ids` and `thousandths` are those of its spec, where it has one.
     """
 
     lease_id: str
@@ -126,6 +130,7 @@ class Desired:
     grace_ms: int
     has_spec: bool
     device_ids: tuple[str, ...] = ()
+    thousandths: int = WHOLE
 
 
 def first_fault(ranks: Sequence[Rank]) -> Fault | None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from node_agent.core.leases import Category, Desired, Fault, Lease, State, first_fault
+from node_agent.core.leases import WHOLE, Category, Desired, Fault, Lease, State, first_fault
 
 SHORT_GRACE_MS = 10_000
 """Grace of leases that nobody wants any more, and of ranks whose gang has failed."""
@@ -90,9 +90,13 @@ def reconcile(
         )
     known_ids = {lease.lease_id for lease in known}
     using = (lease for lease in (*known, *others) if lease.state is not State.ENDED)
-    taken = {id for lease in using for id in lease.device_ids}
+    taken: dict[str, int] = {}  # thousandths of devices
+    for lease in using:
+        for device_id in lease.device_ids:
+            taken[device_id] = taken.get(device_id, 0) + lease.thousandths
     for key, want in wanted.items():
-        if key not in known_ids and taken.isdisjoint(want.device_ids):
+        most = WHOLE - want.thousandths
+        if key not in known_ids and all(taken.get(id, 0) <= most for id in want.device_ids):
             actions.append(_unknown(want))
     return actions
 

@@ -22,7 +22,10 @@ def enum(message: "Message", field: str = "status") -> str:
 
 
 def _devices(resources: "job_pb2.ResourceConfig") -> str:
-    return f"{resources.gpu_count} x {resources.gpu_type or 'any'}"
+    count = float(resources.gpu_count)
+    if resources.HasField("gpu_fraction"):
+        count *= resources.gpu_fraction
+    return f"{count:g} x {resources.gpu_type or 'any'}"
 
 
 def _pairs(pairs: Iterable[tuple[str, object]]) -> str:
@@ -213,7 +216,7 @@ def queues(answer: "pb.GetQueueResponse") -> Rows:
             job.name,
             enum(job),
             str(job.priority),
-            f"{job.gpu_count} x {job.gpu_type or 'any'}",
+            f"{job.gpu_count * (job.gpu_fraction or 1):g} x {job.gpu_type or 'any'}",
             optional_seconds(job, "estimated_wait_seconds"),
             job.status_reason.message or job.status_reason.code,
         )

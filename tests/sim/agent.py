@@ -15,7 +15,7 @@ from random import Random
 from typing import cast
 
 from coordinator.core.commands import ObservedLease, SyncNode
-from coordinator.core.records import Device, Failure, LeaseState, Offer
+from coordinator.core.records import WHOLE, Device, Failure, LeaseState, Offer
 from node_agent.core.leases import Category, Fault, Lease, Rank, State
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
 from node_agent.ranks import SpoolProtocol
@@ -356,6 +356,7 @@ class SimNode:
             drained=held.folder is None or self._spool.is_drained(key[0]),
             leaving=held.farewell is not None,
             device_ids=held.folder.lease.device_ids if held.folder is not None else (),
+            thousandths=held.folder.lease.thousandths if held.folder is not None else WHOLE,
         )
 
     # the session

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.placement import place
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
+    WHOLE,
     Job,
     JobStatus,
     Kind,
@@ -30,22 +31,20 @@ from tests.sim.turns import is_for_another
 
 
 class NoDeviceTwice(Checker):
-    """A device never runs ranks of two leases."""
+    """A device never runs ranks of leases that hold more of it together than all of it."""
 
     def __init__(self) -> None:
-        self._on: dict[str, str] = {}
+        self._on: dict[str, list[Lease]] = {}
 
     def started(self, going: Going) -> None:
         for device_id in going.lease.device_ids:
-            other = self._on.get(device_id)
-            if other is not None:
-                text = f"{device_id} runs {other} and {going.lease.lease_id}"
-                raise SimFailure(text, *_jobs(other, going.lease.lease_id))
-            self._on[device_id] = going.lease.lease_id
+            found = self._on.setdefault(device_id, [])
+            found.append(going.lease)
+            _check_sum(device_id, found, "runs")
 
     def ended(self, going: Going) -> None:
         for device_id in going.lease.device_ids:
-            del self._on[device_id]
+            self._on[device_id].remove(going.lease)
 
 
 class OneAttemptAtATime(Checker):
@@ -178,24 +177,27 @@ class FreedByEvidence(Checker):
     """Devices are granted anew only after the agent said, or the machine showed, that they are free."""
 
     def __init__(self) -> None:
-        self._held: dict[str, str] = {}
+        self._held: dict[str, dict[str, Lease]] = {}  # by device and lease
 
     def rewound(self, store: RecordsKept) -> None:
-        leases = [x for x in store.live.values() if isinstance(x, Lease) and not x.is_ended]
-        self._held = {id: lease.lease_id for lease in leases for id in lease.device_ids}
+        self._held.clear()
+        for record in store.live.values():
+            if isinstance(record, Lease):
+                self._take(record)
 
     def committed(self, event: Event, number: int) -> None:
-        if not isinstance(event, Changed) or not isinstance(event.record, Lease):
-            return
-        lease = event.record
+        if isinstance(event, Changed) and isinstance(event.record, Lease):
+            self._take(event.record)
+            for device_id in event.record.device_ids:
+                _check_sum(device_id, self._held[device_id].values(), "is granted to")
+
+    def _take(self, lease: Lease) -> None:
         for device_id in lease.device_ids:
+            holders = self._held.setdefault(device_id, {})
             if lease.state is LeaseState.ENDED:
-                self._held.pop(device_id, None)
-                continue
-            other = self._held.setdefault(device_id, lease.lease_id)
-            if other != lease.lease_id:
-                text = f"{device_id} is granted to {lease.lease_id} and held by {other}"
-                raise SimFailure(text, *_jobs(other, lease.lease_id))
+                holders.pop(lease.lease_id, None)
+            else:
+                holders[lease.lease_id] = lease
 
 
 class GivenUpAfterProof(Checker):
@@ -250,6 +252,7 @@ class GangsWhole(Checker):
             count = sum(len(share.device_ids) for share in shares)
             wrong = (
                 count != job.demand.device_count
+                or any(share.thousandths != job.demand.thousandths for share in shares)
                 or len({share.device_type for share in shares}) != 1
                 or len({share.node_id for share in shares}) != len(shares)
                 or (job.demand.node_count and len(shares) != job.demand.node_count)
@@ -526,6 +529,13 @@ class EverythingRan(Checker):
                 continue
             if job.status in (*RUNNING, *ASIDE) or place(state.free, job.demand) is not None:
                 raise SimFailure(f"{job.job_id} is {job.status} for ever", job.job_id)
+
+
+def _check_sum(device_id: str, leases: Iterable[Lease], verb: str) -> None:
+    found = list(leases)
+    if sum(lease.thousandths for lease in found) > WHOLE:
+        names = [lease.lease_id for lease in found]
+        raise SimFailure(f"{device_id} {verb} {' and '.join(names)}", *_jobs(*names))
 
 
 def _jobs(*lease_ids: str) -> list[str]:

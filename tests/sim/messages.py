@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.core.commands import SyncNode
-from coordinator.core.records import Lease, LeaseAction
+from coordinator.core.records import WHOLE, Lease, LeaseAction
 from node_agent.core import leases as agent
 
 
@@ -48,6 +48,7 @@ class Order:
             grace_ms=self.grace_ms,
             has_spec=self.spec is not None,
             device_ids=self.spec.device_ids if self.spec is not None else (),
+            thousandths=self.spec.thousandths if self.spec is not None else WHOLE,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from coordinator.core.records import Demand, OnUnreachable, Policy
+from coordinator.core.records import WHOLE, Demand, OnUnreachable, Policy
 from tests.sim.clock import SECOND
 
 TENANTS = ("acme", "umbrella")
@@ -45,7 +45,8 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
         tenant_id=rng.choice(TENANTS),
         demand=Demand(
             device_count=units,
-            device_type=rng.choice(("", rng.choice(types))),
+            thousandths=(WHOLE, 500, 300, WHOLE, 250)[number % 5] if units == 1 else WHOLE,
+            device_type="|".join(types) if number % 7 == 3 else rng.choice(("", rng.choice(types))),
             node_count=rng.choice((0, 0, 0, 1, 2)) if units % 2 == 0 and not ranks else 0,
             world_size=units // 2 if ranks else 0,
             cpu_count=rng.choice((0, 0, 4, 40)),

@@ -185,6 +185,15 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "if True:",
         ),
     ),
+    "a share of a device is taken twice": (
+        Edit(
+            "coordinator.core.state",
+            "free[device_id] = free.get(device_id, WHOLE) - lease.thousandths",
+            "free[device_id] = WHOLE - lease.thousandths",
+        ),
+        Edit("coordinator.core.state", "taken[device_id] += other.thousandths", "pass"),
+        Edit("coordinator.core.check", 'taken[key] <= WHOLE, "no device', 'True, "no device'),
+    ),
     "ranks are split over nodes": (
         Edit(
             "coordinator.core.placement",
@@ -424,13 +433,13 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 }
 
 FOUND_BY = {
-    "a supervisor keeps no deadline": 281,
+    "a supervisor keeps no deadline": 530,
     "a job starts while ranks of it may run that nobody knows": 42,
     "the time limit is raised of a job that is being ended for it": 30,
     "a job that waits for its node is given up with it": 170,
-    "a job goes on with a part of its leases": 268,
-    "a lease of another epoch is taken for this one": 103,
-    "an agent ignores the epoch of a lease": 103,
+    "a job goes on with a part of its leases": 37,
+    "a lease of another epoch is taken for this one": 67,
+    "an agent ignores the epoch of a lease": 67,
 }
 """Seeds near which to begin to look, for bugs that show only after a store has lost its last batches."""
 

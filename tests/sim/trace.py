@@ -15,6 +15,7 @@ from coordinator.core.decision import (
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     ROOT,
+    WHOLE,
     History,
     Job,
     Key,
@@ -146,6 +147,8 @@ def _show_lease(lease: Lease) -> str:
     words = [
         f"lease {lease.lease_id}@{lease.epoch} on {devices_of(lease.node_id, lease.device_ids)}"
     ]
+    if lease.thousandths < WHOLE:
+        words.append(f"share={lease.thousandths}")
     words.append(f"ranks={lease.first_rank}+{lease.local_world_size}")
     words.append(f"{lease.action}/{lease.state.name}")
     if lease.fenced_at_ms:

@@ -66,6 +66,7 @@ from coordinator.core.core import Core
 from coordinator.core.decision import Decision, Heard
 from coordinator.core.records import (
     ROOT,
+    WHOLE,
     Checkpoint,
     Demand,
     Device,
@@ -399,6 +400,7 @@ def _submit(
         name=job_id,
         demand=Demand(
             device_count=int(options["devices"]),
+            thousandths=int(options.get("share", WHOLE)),
             device_type=options.get("type", ""),
             device_memory_bytes=int(options.get("device_memory", 0)) * GB,
             node_count=int(options.get("nodes", 0)),

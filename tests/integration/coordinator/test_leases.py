@@ -282,3 +282,19 @@ async def test_times_that_are_none_do_no_harm(agent: FakeAgent, admin: Caller) -
 def retrying(times: int) -> dict[str, object]:
     """A training config that allows so many retries."""
     return {**body("/train.py")["training_config"], "max_retries": times}
+
+
+async def test_shares_of_one_device_are_granted_beside_each_other(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    half = await admin.submit(gpu_count=1, gpu_fraction=0.5)
+    third = await admin.submit(gpu_count=1, gpu_fraction=0.3, gpu_type="H100|A100|CPU|L4")
+    answer = await agent.until(lambda answer: len(answer.leases) == 2)
+    found = {lease.spec.job_id: lease.spec for lease in answer.leases}
+    assert found[half].device_ids == found[third].device_ids
+    assert [found[half].device_thousandths, found[third].device_thousandths] == [500, 300]
+    (device,) = (await admin.job(third)).attempt.devices
+    assert device.fraction == 0.3
+    node = await admin.call("GetNode", api.GetNodeRequest(node_id="n1"))
+    shown = next(one for one in node.devices if one.device_id == device.device_id)
+    assert (round(shown.free_fraction, 3), shown.job_id) == (0.2, min(half, third))

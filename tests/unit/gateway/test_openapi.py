@@ -54,7 +54,7 @@ def test_bounds_and_comments_of_fields_are_there() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     fields = schemas["ResourceConfig"]["properties"]
     assert (fields["gpu_fraction"]["exclusiveMinimum"], fields["gpu_fraction"]["maximum"]) == (0, 1)
-    assert fields["gpu_type"]["maxLength"] == 64
+    assert fields["gpu_type"]["maxLength"] == 512
     assert fields["node_selector"]["maxProperties"] == 32
     assert fields["node_selector"]["propertyNames"]["maxLength"] == 128
     assert "any" in fields["gpu_type"]["description"]

@@ -87,7 +87,18 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda request: setattr(request.resource_config, "gpu_count", -1),
         "resource_config.gpu_count",
     ),
-    "share of a device": (resources(gpu_fraction=0.5), "resource_config.gpu_fraction"),
+    "share below a thousandth": (
+        resources(gpu_count=1, gpu_fraction=0.0004),
+        "resource_config.gpu_fraction",
+    ),
+    "share between thousandths": (
+        resources(gpu_count=1, gpu_fraction=0.3333),
+        "resource_config.gpu_fraction",
+    ),
+    "types with nothing between bars": (
+        resources(gpu_type="A100||H100"),
+        "resource_config.gpu_type",
+    ),
     "share of two devices": (
         resources(gpu_fraction=0.5, gpu_count=2),
         "resource_config.gpu_fraction",
@@ -156,6 +167,19 @@ def test_unset_fields_get_the_defaults_of_the_contract() -> None:
     assert (policy.preemptible, policy.requeue_on_preemption, policy.max_retries) == (True, True, 0)
     assert (policy.grace_ms, policy.on_unreachable) == (120_000, OnUnreachable.KEEP)
     assert (policy.start_after_ms, policy.deadline_ms, policy.max_runtime_ms) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "thousandths"), [(0.001, 1), (0.29, 290), (0.3, 300), (0.999, 999), (1, 1000)]
+)
+def test_a_share_of_a_device_is_counted_in_thousandths(given: float, thousandths: int) -> None:
+    assert command(resources(gpu_count=1, gpu_fraction=given)).demand.thousandths == thousandths
+
+
+def test_accepted_types_are_the_same_in_whatever_order_they_stand() -> None:
+    demand = command(resources(gpu_type="H100|A100|H100")).demand
+    assert demand.device_type == "A100|H100"
+    assert demand.device_types == ("A100", "H100")
 
 
 def test_what_was_set_reaches_the_core_in_its_units() -> None:

@@ -240,3 +240,13 @@ def test_a_lease_waits_until_another_has_left_its_devices() -> None:
     assert reconcile([new], [], now_ms=NOW_MS, others=[old]) == []
     gone = lease(ENDED, device_ids=("gpu-0", "gpu-1"))
     assert reconcile([new], [], now_ms=NOW_MS, others=[gone]) == [Start("new", 1)]
+
+
+def test_leases_hold_parts_of_a_device_beside_each_other_up_to_all_of_it() -> None:
+    old = lease(RUNNING, device_ids=("gpu-0",), thousandths=500)
+    half = replace(want(lease_id="half"), device_ids=("gpu-0",), thousandths=500)
+    more = replace(half, lease_id="more", thousandths=501)
+    known = want()
+    assert reconcile([half, known], [old], now_ms=NOW_MS) == [Start("half", 1)]
+    assert reconcile([more, known], [old], now_ms=NOW_MS) == []
+    assert reconcile([replace(half, thousandths=1000), known], [old], now_ms=NOW_MS) == []
