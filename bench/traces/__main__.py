@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib
 import json
 import sys
 from pathlib import Path
 
+from bench.traces import pack
 from bench.traces.eta import ForetoldReplay
 from bench.traces.figures import figures
 from bench.traces.replay import Costs, Tally
@@ -32,7 +32,7 @@ def main() -> int:
     """Replays, prints, and answers the exit code."""
     args = _arguments()
     if args.pack:
-        return int(importlib.import_module("bench.traces.pack").main(args) or 0)
+        return pack.main(args)
     try:
         workload = read(args.jobs, args.nodes_file, node_count=args.nodes)
     except (OSError, ValueError, KeyError) as error:

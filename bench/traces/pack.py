@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.core.capacity import Capacity
-from coordinator.core.mix import fragments_of, learnt, news_due
+from coordinator.core.mix import fragments_of, learnt
 from coordinator.core.placement import Placement, node_share, place
 from coordinator.core.records import WHOLE, Demand, Mix
 from coordinator.core.room import DeviceClass, Pool, Room
@@ -53,7 +53,7 @@ class Packing:
         """Whether the job finds room."""
         self.recent.append(demand)
         began = time.process_time()
-        if len(self.recent) >= news_due(self.mix):
+        if len(self.recent) >= self.mix.due_count:
             self.mix = learnt(self.mix, self.recent, through_sequence=0)
             self.recent.clear()
             self.free.fragments = fragments_of(self.mix, self.total)

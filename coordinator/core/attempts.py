@@ -52,6 +52,7 @@ def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
             node_id=spot.node_id,
             device_ids=spot.device_ids,
             thousandths=spot.thousandths,
+            exclusive=job.demand.exclusive,
             cpu_count=part.cpu_count,
             memory_bytes=part.memory_bytes,
             disk_bytes=part.disk_bytes,

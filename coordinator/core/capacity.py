@@ -25,6 +25,35 @@ from coordinator.core.room import DeviceClass, Exact, Form, Look, Room, exact_of
 
 Label = tuple[str, str] | None
 ANY: Label = None
+TOPOLOGY = (
+    "nvlink_domain",
+    "switch",
+    "rack",
+    "zone",
+)  # labels of nodes that are close, closest first
+
+
+class Domains:
+    """The values of one topology label, by how many devices of a type are there."""
+
+    __slots__ = ("by_count", "counts")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.by_count: list[tuple[int, str]] = []
+
+    def add(self, value: str, count: int) -> None:
+        """So many more devices; or fewer."""
+        before = self.counts.pop(value, 0)
+        if before:
+            del self.by_count[bisect_left(self.by_count, (before, value))]
+        if before + count:
+            self.counts[value] = before + count
+            insort(self.by_count, (before + count, value))
+
+    def holding(self, least: int) -> list[str]:
+        """Values with at least so many devices, the fewest first."""
+        return [value for _, value in self.by_count[bisect_left(self.by_count, (least, "")) :]]
 
 
 class Bucket:
@@ -126,6 +155,7 @@ class Capacity:
         self.shelves: dict[tuple[DeviceClass, Label], Shelf] = {}
         self.classes: list[DeviceClass] = []  # that have a pool, sorted
         self.devices_by_type: dict[str, int] = {}  # of which anything is free
+        self.domains: dict[tuple[str, str], Domains] = {}  # by type and label, those of TOPOLOGY
         self.known_fits: set[Demand] = set()  # a memo: demands that fit as things are
 
     def put(self, node_id: str, room: Room | None) -> None:
@@ -177,6 +207,10 @@ class Capacity:
                 del self.devices_by_type[device_class.type]
             form = form_of(room, look, others=(*looks[:number], *looks[number + 1 :]))
             exact = exact_of(room, room.pools[number])
+            for key, value in room.labels:
+                if key in TOPOLOGY:
+                    domains = self.domains.setdefault((device_class.type, key), Domains())
+                    domains.add(value, sign * count)
             for label in (ANY, *room.labels):
                 if sign > 0:
                     self._shelve(device_class, label).add(node_id, form, exact=exact)

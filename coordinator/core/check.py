@@ -99,6 +99,11 @@ def _check_job(state: ClusterState, job: Job) -> None:
         ensure(held == job.demand.device_count, "a gang has all of its devices", id)
         same = all(lease.thousandths == job.demand.thousandths for lease in leases)
         ensure(same, "a job has as much of a device as it asked for", id)
+        for node_id in (
+            lease.node_id for lease in leases if job.demand.exclusive and not lease.is_ended
+        ):
+            others = {x.job_id for x in state.leases_on(node_id) if not x.is_ended}
+            ensure(others == {id}, "an exclusive job is alone on its nodes", id, node_id)
         ranks = sum(lease.local_world_size for lease in leases)
         ensure(ranks * job.demand.devices_per_rank == held, "a gang has all of its ranks", id)
     elif not job.is_final:

@@ -15,7 +15,7 @@ from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.queues import kept_back
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Demand, Device, Job, JobStatus, Node
+from coordinator.core.records import IDLE, WHOLE, Demand, Device, Job, JobStatus, Node
 from coordinator.core.room import Room
 from coordinator.core.state import ClusterState, is_doubted
 from coordinator.core.turn import Turn
@@ -174,7 +174,7 @@ def _free(capacity: Capacity, demand: Demand) -> tuple[int, int]:
     total = largest = 0
     for _, classes in capacity.classes_for(demand):
         for one in classes:
-            on_nodes = capacity.shelf(one, demand.node_selector).free_counts(demand.thousandths)
+            on_nodes = capacity.shelf(one, demand.labels).free_counts(demand.thousandths)
             total += sum(count * nodes for count, nodes in on_nodes.items())
             largest = max(largest, *on_nodes, 0)
     return total, largest
@@ -257,6 +257,14 @@ def _verdict_of_room(
     state: ClusterState, node: Node, *, demand: Demand, fitting: list[Device], ranks: int
 ) -> Verdict | None:
     needed = ranks * demand.devices_per_rank
+    if (
+        demand.exclusive
+        and (room := state.free.rooms.get(node.node_id))
+        and IDLE not in room.labels
+    ):
+        return Verdict(
+            node.node_id, Reason.MACHINE_BUSY, "it is not for one job alone: others use it"
+        )
     healthy = {one.device_id for one in fitting if one.healthy}
     if len(healthy) < needed:
         text = f"{len(fitting) - len(healthy)} of its {len(fitting)} fitting devices are unhealthy"
@@ -289,6 +297,10 @@ def _wishes(state: ClusterState, job: Job) -> Iterator[tuple[str, Job]]:
             yield f"gpu_type={name}", _with(job, replace(demand, device_type=name))
     if demand.device_memory_bytes:
         yield "gpu_memory_gb=0", _with(job, replace(demand, device_memory_bytes=0))
+    if demand.within:
+        yield "within=", _with(job, replace(demand, within=""))
+    if demand.exclusive:
+        yield "exclusive=false", _with(job, replace(demand, exclusive=False))
     for pair in demand.node_selector:
         rest = tuple(one for one in demand.node_selector if one != pair)
         yield f"node_selector without {pair[0]}", _with(job, replace(demand, node_selector=rest))

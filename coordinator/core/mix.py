@@ -23,30 +23,29 @@ from coordinator.core.turn import Turn
 MOST_DEMANDS = 256
 MOST_JOBS = 16_384
 LEAST_NEWS = 16
+NEWS_PART = 8  # of what is known must be new, to be learnt
 JOB = 4  # weight of one job against that of one want of NO_DISTINCTION
-
-
-def news_due(mix: Mix) -> int:
-    """After how many jobs it is time to learn them."""
-    return max(LEAST_NEWS, sum(count for _, count in mix.demands) // 8)
 
 
 def learnt(mix: Mix, demands: Iterable[Demand], *, through_sequence: int) -> Mix:
     """The record with more jobs in it. Labels are left out: they say where, not how much."""
     counts = dict(mix.demands)
     for demand in demands:
-        plain = replace(demand, node_selector=()) if demand.node_selector else demand
+        where = demand.labels or demand.within
+        plain = replace(demand, node_selector=(), within="", exclusive=False) if where else demand
         counts[plain] = counts.get(plain, 0) + 1
     if sum(counts.values()) > MOST_JOBS:
         counts = {demand: count // 2 for demand, count in counts.items() if count > 1}
     often = sorted(counts.items(), key=lambda one: -one[1])  # equal ones stay in their order
-    return Mix(through_sequence=through_sequence, demands=tuple(often[:MOST_DEMANDS]))
+    due = max(LEAST_NEWS, sum(counts.values()) // NEWS_PART)
+    kept = tuple(often[:MOST_DEMANDS])
+    return Mix(through_sequence=through_sequence, demands=kept, due_count=due)
 
 
 def learn(turn: Turn) -> None:
     """Takes over the newest jobs, once there are enough of them."""
     state = turn.state
-    if len(state.unlearnt) >= news_due(state.mix):
+    if len(state.unlearnt) >= state.mix.due_count:
         demands = [state.jobs[job_id].demand for job_id in state.unlearnt]
         mix = learnt(state.mix, demands, through_sequence=state.last_sequence)
         turn.put(mix, Reason.DEMANDS_LEARNT)

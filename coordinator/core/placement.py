@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from coordinator.core.capacity import Bucket, Capacity, Shelf
+from coordinator.core.capacity import TOPOLOGY, Bucket, Capacity, Shelf
 from coordinator.core.fragments import NEVER, Growth, Need
 from coordinator.core.records import WHOLE, Demand, Share
 from coordinator.core.room import DeviceClass, Exact, Form, Room
@@ -48,6 +48,8 @@ class Spot:
 
 
 MOST_KNOWN_FITS = 10_000
+LOOKS = 16  # at places close together, before a gang that may is spread farther
+_Chosen = dict[str, tuple[Spot, Growth]]
 Placement = tuple[Spot, ...]
 
 
@@ -106,11 +108,12 @@ class _Found:
     """A placement, and how much more fragmented the nodes get by it."""
 
     spots: Placement
+    level: int  # of TOPOLOGY within which its nodes are
     amount: int
 
-    def order(self) -> tuple[int, int, str]:
+    def order(self) -> tuple[int, int, int, str]:
         """The least is the best."""
-        return len(self.spots), self.amount, self.spots[0].device_type
+        return len(self.spots), self.level, self.amount, self.spots[0].device_type
 
 
 def _place(capacity: Capacity, demand: Demand, *, avoid: str) -> Placement | None:
@@ -128,22 +131,46 @@ def _place_type(
     capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: str
 ) -> _Found | None:
     ranks = rank_count(demand)
-    search = _Search(capacity, demand, classes=classes, avoid=avoid)
-    if demand.node_count:
-        if ranks % demand.node_count:
-            return None
-        found = search.equal(demand.node_count, ranks // demand.node_count)
-    else:
-        found = search.equal(1, ranks)
-        if not found and ranks > 1:
-            found = search.fewest(ranks)
-    if not found:
+    if demand.node_count and ranks % demand.node_count:
         return None
-    amount = sum(growth.amount for _, growth in found.values())
-    return _Found(tuple(found[node_id][0] for node_id in sorted(found)), amount)
+    anywhere = None
+    if not demand.within:
+        anywhere = _Search(capacity, demand, classes=classes, avoid=avoid).gang(ranks)
+        if not anywhere or len(anywhere) == 1:
+            return _found(anywhere, level=0)
+    levels = (demand.within,) if demand.within else TOPOLOGY
+    for level, key in enumerate(levels):
+        close = _place_within(capacity, demand, classes=classes, avoid=avoid, key=key)
+        if close and (not anywhere or len(close) <= len(anywhere)):
+            return _found(close, level=level)
+    return _found(anywhere, level=len(levels))
 
 
-_Chosen = dict[str, tuple[Spot, Growth]]
+def _found(chosen: _Chosen | None, *, level: int) -> _Found | None:
+    if not chosen:
+        return None
+    amount = sum(growth.amount for _, growth in chosen.values())
+    return _Found(tuple(chosen[node_id][0] for node_id in sorted(chosen)), level, amount)
+
+
+def _place_within(
+    capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: str, key: str
+) -> _Chosen | None:
+    """On nodes with the same value of a label: the fewest of them, where the fewest devices are."""
+    domains = capacity.domains.get((classes[0].type, key))
+    if domains is None:
+        return None
+    values = domains.holding(demand.device_count)
+    best: _Chosen | None = None
+    for value in values if demand.within else values[:LOOKS]:
+        selector = (*demand.node_selector, (key, value))
+        close = replace(demand, node_selector=selector)
+        found = _Search(capacity, close, classes=classes, avoid=avoid).gang(rank_count(demand))
+        if found and (best is None or len(found) < len(best)):
+            best = found
+            if len(best) == max(1, demand.node_count):
+                break
+    return best
 
 
 class _Search:
@@ -156,10 +183,17 @@ class _Search:
         self._demand = demand
         self._unit = demand.devices_per_rank
         self._shelves: list[tuple[DeviceClass, Shelf]] = [
-            (one, capacity.shelf(one, demand.node_selector)) for one in classes
+            (one, capacity.shelf(one, demand.labels)) for one in classes
         ]
         self._avoid = avoid
-        self._selective = len(demand.node_selector) > 1  # a shelf is under one label
+        self._selective = len(demand.labels) > 1  # a shelf is under one label
+
+    def gang(self, ranks: int) -> _Chosen | None:
+        """All ranks: an equal share on each of so many nodes, or on as few nodes as fit."""
+        if nodes := self._demand.node_count:
+            return self.equal(nodes, ranks // nodes)
+        found = self.equal(1, ranks)
+        return found if found or ranks == 1 else self.fewest(ranks)
 
     def equal(self, nodes: int, ranks: int) -> _Chosen | None:
         """`ranks` on each of `nodes` nodes, those that get least fragmented."""
@@ -275,7 +309,7 @@ def _most_first(entry: tuple[int, str, DeviceClass]) -> int:
 
 
 def _selected(room: Room, demand: Demand) -> bool:
-    return all(label in room.labels for label in demand.node_selector)
+    return all(label in room.labels for label in demand.labels)
 
 
 def _serves(room: Room, share: NodeShare) -> bool:
@@ -334,6 +368,7 @@ def misfit(total: Capacity, demand: Demand) -> Misfit | None:
             {"device_count": demand.device_count, "world_size": demand.world_size},
         ),
         ("node_count", {"node_count": demand.node_count}),
+        ("within", {"within": demand.within}),
         ("cpu_count", {"cpu_count": demand.cpu_count}),
         ("memory_gb", {"memory_bytes": demand.memory_bytes}),
     ]
@@ -363,6 +398,8 @@ def _largest(total: Capacity, name: str, *, device_type: str) -> str:
         return f"the largest fitting device has {most / 1e9:g} GB"
     if name == "node_selector":
         return "no known node with fitting devices carries all of these labels"
+    if name == "within":
+        return "no nodes that carry the same value of this label have room for all of it together"
     if name in ("gpu_count", "node_count"):
         nodes = [total.shelf(one, ()) for one in classes]
         most_per_node = max(max(shelf.node_counts) for shelf in nodes)

@@ -23,7 +23,7 @@ from coordinator.core.attempts import grant
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Job, Order, Queue, Share, StopCause
+from coordinator.core.records import WHOLE, Demand, Job, Order, Queue, Share, StopCause
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
@@ -63,7 +63,7 @@ def take_room(turn: Turn, job: Job) -> None:
         return
     if state.shares.limit_of(job) or not all(_is_sound(state, share) for share in job.room):
         turn.edit(job, Reason.ROOM_LOST, room=(), message="")
-    elif not any(_is_held(state, share) for share in job.room):
+    elif not any(_is_held(state, share, demand=job.demand) for share in job.room):
         unit = job.demand.devices_per_rank
         placement = tuple(Spot.of(share, unit=unit) for share in job.room)
         grant(turn, job, placement=placement)
@@ -243,9 +243,11 @@ def _is_sound(state: ClusterState, share: Share) -> bool:
     return healthy.issuperset(share.device_ids)
 
 
-def _is_held(state: ClusterState, share: Share) -> bool:
+def _is_held(state: ClusterState, share: Share, *, demand: Demand) -> bool:
     """Whether others still have so much of one of the devices that the share is not free."""
     if state.doubt.bars(share.node_id):
+        return True
+    if demand.exclusive and not all(x.is_ended for x in state.leases_on(share.node_id)):
         return True
     left = dict.fromkeys(share.device_ids, WHOLE - share.thousandths)
     for lease in state.leases_on(share.node_id):

@@ -17,6 +17,10 @@ from typing import ClassVar
 ROOT = "root"  # the queue above all others
 Pairs = tuple[tuple[str, str], ...]  # a string map, sorted by key
 WHOLE = 1000  # thousandths of a device
+IDLE = (
+    "",
+    "idle",
+)  # a label of what is free of a node that nobody uses; no node's own has an empty key
 
 
 class Kind(StrEnum):
@@ -115,6 +119,15 @@ class Demand:
     memory_bytes: int = 0  # of the whole job
     disk_bytes: int = 0  # of the whole job
     node_selector: Pairs = ()
+    within: str = (
+        ""  # label of which all nodes carry the same value; "" is any, close together if it fits
+    )
+    exclusive: bool = False  # nobody else on its nodes
+
+    @property
+    def labels(self) -> Pairs:
+        """Labels of rooms in which it may be placed."""
+        return (*self.node_selector, IDLE) if self.exclusive else self.node_selector
 
     @property
     def device_types(self) -> tuple[str, ...]:
@@ -271,6 +284,7 @@ class Lease:
     node_id: str
     device_ids: tuple[str, ...]
     thousandths: int = WHOLE  # of each device; what is less may share the device with others
+    exclusive: bool = False  # nobody else is on the node
     cpu_count: int = 0  # this node's part
     memory_bytes: int = 0
     disk_bytes: int = 0
@@ -441,6 +455,7 @@ class Mix:
 
     through_sequence: int = 0  # jobs up to this one are in it
     demands: tuple[tuple[Demand, int], ...] = ()  # with their weights
+    due_count: int = 16  # it is written anew once so many jobs are not in it
 
     @property
     def id(self) -> str:

@@ -24,6 +24,7 @@ from coordinator.core.placement import NodeShare, Placement, node_share, place
 from coordinator.core.queue import Group, Waiting
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
+    IDLE,
     WHOLE,
     Document,
     History,
@@ -424,7 +425,7 @@ class ClusterState:
             self.total.put(
                 node.node_id,
                 Room(
-                    labels=offer.labels,
+                    labels=(*offer.labels, IDLE),
                     pools=pools_of(offer.devices),
                     cpu_count=offer.cpu_count,
                     memory_bytes=offer.memory_bytes,
@@ -510,14 +511,16 @@ class ClusterState:
         for lease in holding:
             for device_id in lease.device_ids:
                 free[device_id] = free.get(device_id, WHOLE) - lease.thousandths
+        if any(self.jobs[job_id].demand.exclusive for job_id in kept):
+            return None
         for share in kept.values():  # nobody else gets anything of a device that is set aside
             free.update(dict.fromkeys(share.device_ids, 0))
         usable = [d for d in node.offer.devices if d.healthy or anyway]
         devices = [d for d in usable if free.get(d.device_id, WHOLE)]
-        if not devices:
+        if not devices or any(lease.exclusive for lease in holding):
             return None
         return Room(
-            labels=node.offer.labels,
+            labels=node.offer.labels if parts else (*node.offer.labels, IDLE),
             pools=pools_of(devices, free),
             cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in parts),
             memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in parts),
@@ -567,7 +570,7 @@ def is_told(job: Job) -> bool:
 def _grew(before: Room, after: Room) -> bool:
     """Whether a job might fit after that did not fit before."""
     return (
-        before.labels != after.labels
+        not set(after.labels).issubset(before.labels)
         or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)
         or after.cpu_count > before.cpu_count
         or after.memory_bytes > before.memory_bytes

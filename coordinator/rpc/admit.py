@@ -199,6 +199,8 @@ def _demand(resources: job_pb2.ResourceConfig, training: job_pb2.TrainingConfig)
         memory_bytes=int(resources.memory_gb * GB),
         disk_bytes=int(resources.disk_gb * GB),
         node_selector=tuple(sorted(resources.node_selector.items())),
+        within=resources.within,
+        exclusive=resources.exclusive,
     )
 
 

@@ -208,7 +208,7 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
                 for one in offer.devices
             ),
             address=offer.address,
-            labels=tuple(sorted(offer.labels.items())),
+            labels=tuple(sorted((key, value) for key, value in offer.labels.items() if key)),
             simulated=offer.simulated,
             cpu_count=max(offer.cpu_count, 0),
             memory_bytes=max(offer.memory_bytes, 0),

@@ -17,6 +17,7 @@ from coordinator.core.records import (
     LeaseState,
     Node,
     OnTimeout,
+    Record,
     StopCause,
 )
 from coordinator.core.retry import NODE_LOST
@@ -198,6 +199,37 @@ class FreedByEvidence(Checker):
                 holders.pop(lease.lease_id, None)
             else:
                 holders[lease.lease_id] = lease
+
+
+class Alone(Checker):
+    """Who asked for its nodes for itself shares them with nobody."""
+
+    def __init__(self) -> None:
+        self._on: dict[str, dict[str, str]] = {}  # by node: live leases, and their jobs
+        self._exclusive: set[str] = set()
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._on.clear()
+        for record in store.live.values():
+            self._take(record)
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Changed):
+            self._take(event.record)
+            if isinstance(event.record, Lease):
+                jobs = sorted(set(self._on[event.record.node_id].values()))
+                if len(jobs) > 1 and not self._exclusive.isdisjoint(jobs):
+                    raise SimFailure(f"{event.record.node_id} holds {' and '.join(jobs)}", *jobs)
+
+    def _take(self, record: Record) -> None:
+        if isinstance(record, Job) and record.demand.exclusive:
+            self._exclusive.add(record.job_id)
+        if isinstance(record, Lease):
+            leases = self._on.setdefault(record.node_id, {})
+            if record.state is LeaseState.ENDED:
+                leases.pop(record.lease_id, None)
+            else:
+                leases[record.lease_id] = record.job_id
 
 
 class GivenUpAfterProof(Checker):

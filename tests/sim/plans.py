@@ -50,6 +50,7 @@ def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> P
             node_count=rng.choice((0, 0, 0, 1, 2)) if units % 2 == 0 and not ranks else 0,
             world_size=units // 2 if ranks else 0,
             cpu_count=rng.choice((0, 0, 4, 40)),
+            exclusive=number % 11 == 5,
         ),
         policy=Policy(
             max_retries=rng.choice((0, 1, 3)),

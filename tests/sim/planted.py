@@ -194,6 +194,14 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.state", "taken[device_id] += other.thousandths", "pass"),
         Edit("coordinator.core.check", 'taken[key] <= WHOLE, "no device', 'True, "no device'),
     ),
+    "others come to who is to be alone": (
+        Edit(
+            "coordinator.core.state",
+            "if not devices or any(lease.exclusive for lease in holding):",
+            "if not devices:",
+        ),
+        Edit("coordinator.core.check", "ensure(others == {id}", "ensure(True"),
+    ),
     "ranks are split over nodes": (
         Edit(
             "coordinator.core.placement",

@@ -270,6 +270,7 @@ class World:
         coordinator, people = self.coordinator, self.people
         return [
             checkers.NoDeviceTwice(),
+            checkers.Alone(),
             checkers.SavedBeforeStopped(self.truth),
             checkers.HeldUntilResumed(),
             checkers.OneChildPerRequest(self.truth),

@@ -408,6 +408,8 @@ def _submit(
             cpu_count=int(options.get("cpus", 0)),
             memory_bytes=int(options.get("memory", 0)) * GB,
             node_selector=_pairs(options.get("selector", "")),
+            within=options.get("within", ""),
+            exclusive="exclusive" in options,
         ),
         policy=Policy(
             max_retries=int(options.get("retries", 0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given, settings
@@ -9,13 +10,13 @@ from hypothesis import strategies as st
 
 from coordinator.core.capacity import Capacity
 from coordinator.core.placement import Placement, misfit, node_share, place, rank_count
-from coordinator.core.records import Demand
+from coordinator.core.records import IDLE, Demand
 from coordinator.core.room import DeviceClass, Pool, Room
 
 ROOMS = st.lists(
     st.builds(
         lambda kind, count, cpus, zone: Room(
-            labels=(("zone", zone),),
+            labels=(("zone", zone), *([IDLE] if cpus % 2 else [])),
             pools=(Pool(DeviceClass(kind, 80), tuple(f"d{index}" for index in range(count))),),
             cpu_count=cpus,
             memory_bytes=100,
@@ -29,20 +30,24 @@ ROOMS = st.lists(
     max_size=5,
 )
 DEMANDS = st.builds(
-    lambda ranks, unit, nodes, kind, cpus, zone: Demand(
+    lambda ranks, unit, nodes, kind, cpus, zone, within, exclusive: Demand(
         device_count=ranks * unit,
         world_size=ranks,
         node_count=nodes if nodes and ranks % nodes == 0 else 0,
         device_type=kind,
         cpu_count=cpus,
         node_selector=(("zone", zone),) if zone else (),
+        within=within,
+        exclusive=exclusive,
     ),
     st.integers(1, 12),
     st.integers(1, 3),
     st.integers(0, 3),
-    st.sampled_from(("", "A100", "H100")),
+    st.sampled_from(("", "A100", "H100", "A100|H100", "B200|H100")),
     st.sampled_from((0, 0, 5, 12)),
     st.sampled_from(("", "a")),
+    st.sampled_from(("", "", "zone", "rack")),
+    st.sampled_from((False, False, True)),
 )
 
 
@@ -55,7 +60,7 @@ def capacity_of(rooms: list[Room]) -> Capacity:
 
 def most_ranks(room: Room, demand: Demand) -> int:
     """How many ranks fit on a node, by trying."""
-    if any(label not in room.labels for label in demand.node_selector):
+    if any(label not in room.labels for label in demand.labels):
         return 0
     devices = len(room.pools[0][1])
     for ranks in range(devices // demand.devices_per_rank, 0, -1):
@@ -66,10 +71,17 @@ def most_ranks(room: Room, demand: Demand) -> int:
 
 def fewest_nodes(rooms: list[Room], demand: Demand) -> int | None:
     """The least number of nodes that hold the gang, by trying all sets of them; None for none."""
+    if demand.within:
+        places = sorted(
+            {value for room in rooms for key, value in room.labels if key == demand.within}
+        )
+        close = [[room for room in rooms if (demand.within, one) in room.labels] for one in places]
+        found = [fewest_nodes(one, replace(demand, within="")) for one in close]
+        return min((one for one in found if one is not None), default=None)
     total = rank_count(demand)
     best: int | None = None
     for kind in ("A100", "H100"):
-        if demand.device_type not in ("", kind):
+        if demand.device_types and kind not in demand.device_types:
             continue
         most = [most_ranks(r, demand) for r in rooms if r.pools[0][0].type == kind]
         for size in range(1, len(most) + 1):
@@ -95,6 +107,10 @@ def test_a_gang_is_placed_exactly_where_a_slow_search_finds_room(
     if found is not None and fewest is not None:
         assert len(found) == fewest or (demand.cpu_count and len(found) > fewest)
         check(found, rooms, demand=demand)
+        zones = [dict(rooms[int(spot.node_id[1:])].labels).get("zone") for spot in found]
+        close = fewest_nodes(rooms, replace(demand, within="zone"))
+        if close == len(found) and not demand.cpu_count:
+            assert len(set(zones)) == 1, "it is kept together where that takes no more nodes"
 
 
 def check(found: Placement, rooms: list[Room], *, demand: Demand) -> None:
