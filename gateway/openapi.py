@@ -9,10 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
+from google.protobuf.descriptor import FieldDescriptor
 
 from gateway import openapi_own as own
 from gateway import tickets
-from gateway.bind import IDEMPOTENCY_FIELD, IDEMPOTENCY_HEADER, RESUME_HEADER, Leaf
+from gateway.bind import (
+    IDEMPOTENCY_FIELD,
+    IDEMPOTENCY_HEADER,
+    RESUME_FIELD,
+    RESUME_HEADER,
+    Leaf,
+)
 from gateway.catalog import Catalog
 from gateway.endpoint import Endpoint
 from gateway.schemas import Schemas, reached
@@ -166,7 +173,7 @@ def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:
 
 
 def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
-    binder = endpoint.binder
+    binder, fields = endpoint.binder, endpoint.method.request.fields_by_name
     made = [
         _parameter(name, leaf, schemas=schemas, place="path") for name, leaf in binder.path.items()
     ]
@@ -180,11 +187,13 @@ def _parameters(endpoint: Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
             _header(
                 IDEMPOTENCY_HEADER.decode(),
                 "Makes the call safe to repeat: the same key and request give the first answer.",
+                schema=_text(schemas, fields[IDEMPOTENCY_FIELD]),
             )
         )
     if binder.resumable:
         text = "Id of the last event seen; the stream goes on after it. The query wins."
-        made.append(_header(RESUME_HEADER.decode(), text))
+        schema = _text(schemas, fields[RESUME_FIELD])
+        made.append(_header(RESUME_HEADER.decode(), text, schema=schema))
     return made
 
 
@@ -202,8 +211,14 @@ def _parameter(name: str, leaf: Leaf, *, schemas: Schemas, place: str) -> dict[s
     }
 
 
-def _header(name: str, text: str) -> dict[str, Any]:
-    schema = {"type": "string", "maxLength": 256}
+def _text(schemas: Schemas, field: FieldDescriptor) -> dict[str, Any]:
+    """What the field that a header fills takes."""
+    schema = schemas.field(field, nullable=False)
+    schema.pop("description", None)
+    return schema
+
+
+def _header(name: str, text: str, *, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name.title(), "in": "header", "description": text, "schema": schema}
 
 
