@@ -441,13 +441,13 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 }
 
 FOUND_BY = {
-    "a supervisor keeps no deadline": 530,
+    "a supervisor keeps no deadline": 579,
     "a job starts while ranks of it may run that nobody knows": 42,
     "the time limit is raised of a job that is being ended for it": 30,
     "a job that waits for its node is given up with it": 170,
-    "a job goes on with a part of its leases": 37,
-    "a lease of another epoch is taken for this one": 67,
-    "an agent ignores the epoch of a lease": 67,
+    "a job goes on with a part of its leases": 58,
+    "a lease of another epoch is taken for this one": 72,
+    "an agent ignores the epoch of a lease": 109,
 }
 """Seeds near which to begin to look, for bugs that show only after a store has lost its last batches."""
 

@@ -84,7 +84,7 @@ WHOLE: dict[str, Any] = {
     "resource_config": {
         "gpu_count": 1, "gpu_fraction": 1.0, "gpu_type": "CPU", "gpu_memory_gb": 0.001,
         "node_count": 1, "cpu_count": 1, "memory_gb": 0.001, "disk_gb": 0.001, "shm_gb": 0.001,
-        "node_selector": {}, "max_runtime_seconds": 60, "image": "",
+        "node_selector": {}, "max_runtime_seconds": 60, "image": "", "within": "", "exclusive": False,
     },
     "output_config": {
         "output_uri": "", "model_name": "m", "checkpoint_uri": "",
