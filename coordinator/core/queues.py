@@ -80,7 +80,7 @@ def kept_back(state: ClusterState, job: Job) -> tuple[Reason, str] | None:
         return Reason.QUEUE_CORDONED, f"queue {name} starts no jobs at present"
     if tenant:
         most, held = state.shares.tenant(name, tenant)
-        text = f"it would take its tenant over {most} devices in queue {name}; it holds {held}"
+        text = f"it would take its tenant over {most} devices in queue {name}; it holds {held:g}"
         return Reason.TENANT_LIMIT, text
     held = state.shares.devices_milli(name) / WHOLE
     text = f"it would take queue {name} over {queue.max_devices} devices; it holds {held:g}"

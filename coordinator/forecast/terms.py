@@ -14,7 +14,10 @@ from coordinator.core.settings import CoreSettings
 
 LENGTH = struct.Struct(">I")
 FRAME_BYTES_MAX = 64 << 20
-FOLLOWED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE})  # what decides when jobs start
+FOLLOWED = frozenset(
+    {Kind.JOB, Kind.LEASE, Kind.NODE, Kind.QUEUE, Kind.USAGE, Kind.HISTORY, Kind.MIX}
+)
+"""What decides when jobs start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from coordinator.rpc.jobs import JobMethods, JobReader
 from coordinator.rpc.keys import KeyMethods
 from coordinator.rpc.life import LifeMethods
 from coordinator.rpc.pages import PageTokens
+from coordinator.rpc.queues import QueueMethods
 from coordinator.rpc.ranks import Ranks
 from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.clock import Clock
@@ -152,6 +153,7 @@ class Server:
             ClusterMethods(
                 driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
             ),
+            QueueMethods(driver),
             ExplainMethods(parts.forecaster, reader),
             ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),

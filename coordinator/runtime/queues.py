@@ -112,21 +112,21 @@ class Queues:
 
     def __init__(self) -> None:
         self.by_name: dict[str, QueueFigures] = {}
-        self._orders: dict[str, Queue] = {}
+        self.settings: dict[str, Queue] = {}  # of those that were set
 
     def clear(self) -> None:
         """Forgets all."""
         self.by_name.clear()
-        self._orders.clear()
+        self.settings.clear()
 
     def of(self, name: str) -> QueueFigures:
         """One queue; an empty one where nothing is in it."""
         found = self.by_name.get(name)
-        return found or QueueFigures(self._orders.get(name) or Queue(name=name))
+        return found or QueueFigures(self.settings.get(name) or Queue(name=name))
 
     def put_order(self, order: Queue, jobs: Mapping[str, Job]) -> None:
         """Orders a queue anew; `jobs` are all that live, by id."""
-        self._orders[order.name] = order
+        self.settings[order.name] = order
         queue = self.by_name.get(order.name)
         if queue is None:
             return
@@ -136,6 +136,11 @@ class Queues:
         queue.order = order
         for job in waiting:
             queue.count(job, 1)
+
+    def drop_order(self, name: str, jobs: Mapping[str, Job]) -> None:
+        """Orders a queue as by default."""
+        self.put_order(Queue(name=name), jobs)
+        del self.settings[name]
 
     def put(self, before: Job | None, after: Job | None) -> None:
         """Follows one job from how it stood to how it stands; None for not at all."""

@@ -14,9 +14,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
-from coordinator.core.records import Job, Key, Kind, Lease, Node, Queue, Record
+from coordinator.core.records import (
+    History,
+    Job,
+    Key,
+    Kind,
+    Lease,
+    Mix,
+    Node,
+    Queue,
+    Record,
+    Usage,
+)
 from coordinator.runtime.queues import Queues
 
+Rule = Queue | Usage | History | Mix
 RECENT_FINAL_JOBS = 10_000
 
 
@@ -58,6 +70,8 @@ class View:
         self.unknown: dict[str, Unknown] = {}  # by node; only where there are any
         self.keys: dict[str, Key] = {}
         self.keys_by_sha256: dict[str, Key] = {}
+        self.rules: dict[tuple[Kind, str], Rule] = {}
+        """What decides beside jobs, leases and nodes: how queues are set, what was learnt."""
         self.leases_by_job: dict[str, dict[str, Lease]] = {}
         self.leases_by_node: dict[str, dict[str, Lease]] = {}
         self.epoch = 0
@@ -74,6 +88,7 @@ class View:
         for table in (self.jobs, self.nodes, self.keys, self.keys_by_sha256):
             table.clear()
         self.queues.clear()
+        self.rules.clear()
         self.leases_by_job.clear()
         self.leases_by_node.clear()
         self._recent.clear()
@@ -103,7 +118,8 @@ class View:
         self.tap(events)
 
     def records(self) -> Iterator[Record]:
-        """The live jobs, nodes and leases."""
+        """The live jobs, nodes and leases, and what else decides about them."""
+        yield from self.rules.values()
         yield from self.jobs.values()
         yield from self.nodes.values()
         for leases in self.leases_by_node.values():
@@ -112,6 +128,11 @@ class View:
     def job(self, job_id: str) -> Job | None:
         """A live job or one that ended lately; None says only that the store must be asked."""
         return self.jobs.get(job_id) or self._recent.get(job_id)
+
+    def held(self) -> Iterator[Lease]:
+        """The leases that are not ended: what they name is not free."""
+        for leases in self.leases_by_node.values():
+            yield from (lease for lease in leases.values() if not lease.is_ended)
 
     def leases_of_job(self, job_id: str) -> list[Lease]:
         """The job's leases whose agents still report them."""
@@ -150,8 +171,10 @@ class View:
                 self._wake(Kind.JOB, record.job_id)
             case Lease():
                 self._put_lease(record)
-            case Queue():
-                self.queues.put_order(record, self.jobs)
+            case Queue() | Usage() | History() | Mix():
+                self.rules[record.kind, record.id] = record
+                if isinstance(record, Queue):
+                    self.queues.put_order(record, self.jobs)
             case Node():
                 self.nodes[record.node_id] = record
             case Key():
@@ -192,6 +215,10 @@ class View:
             self.nodes.pop(event.id, None)
             self.heard_ms.pop(event.id, None)
             self.unknown.pop(event.id, None)
+        elif (event.kind, event.id) in self.rules:
+            del self.rules[event.kind, event.id]
+            if event.kind is Kind.QUEUE:
+                self.queues.drop_order(event.id, self.jobs)
         elif event.kind is Kind.KEY:
             key = self.keys.pop(event.id, None)
             if key is not None and not key.node_id:

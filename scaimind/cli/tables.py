@@ -228,6 +228,40 @@ def queues(answer: "pb.GetQueueResponse") -> Rows:
     return Rows(headers if cells else (), cells, note=note)
 
 
+def queue_settings(*queues: "pb.QueueSettings") -> Rows:
+    """One line for each queue."""
+    cells = [
+        (
+            one.name,
+            one.parent,
+            type(one).Order.Name(one.order),
+            str(one.weight),
+            str(one.guaranteed_devices or ""),
+            f"{one.held_devices:g} of {one.max_devices}"
+            if one.max_devices
+            else f"{one.held_devices:g}",
+            ", ".join(f"{tenant} {most}" for tenant, most in sorted(one.tenant_limits.items())),
+            ", ".join(
+                word
+                for word, is_so in (
+                    ("closed", one.closed),
+                    ("cordoned", one.cordoned),
+                    ("preempts", one.preempts),
+                )
+                if is_so
+            ),
+        )
+        for one in queues
+    ]
+    headers = ("QUEUE", "BELOW", "ORDER", "WEIGHT", "GUARANTEED", "HOLDS", "TENANTS", "")
+    return Rows(headers if cells else (), cells, note="" if cells else "no queue was set")
+
+
+def queue_removed(answer: "pb.RemoveQueueResponse") -> Rows:
+    """What became of the queue."""
+    return Rows((), [(answer.name, "is as by default")])
+
+
 def cluster(answer: "pb.GetClusterResponse") -> Rows:
     """Totals."""
     cells = [

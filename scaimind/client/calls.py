@@ -323,6 +323,50 @@ def act_on_jobs(
     return _coordinator("ActOnJobs", request, pb.ActOnJobsResponse)
 
 
+class QueueConfig(TypedDict, total=False):
+    """How a queue is to be; what is left out is as by default."""
+
+    parent: str
+    weight: int
+    guaranteed_devices: int
+    max_devices: int
+    tenant_limits: Mapping[str, int]
+    """Devices by tenant; `*` is each tenant that is not named."""
+    closed: bool
+    cordoned: bool
+    order: str | pb.QueueSettings.Order.ValueType
+    preempts: bool
+    aging_permille: int
+
+
+def set_queue(
+    name: str,
+    *,
+    request_id: str | None = None,
+    validate_only: bool = False,
+    **config: Unpack[QueueConfig],
+) -> Call[pb.QueueSettings]:
+    """Sets a queue whole; it acts at once."""
+    given: dict[str, Any] = dict(config)
+    if "order" in config:
+        given["order"] = _number(pb.QueueSettings.Order, config["order"], field="order")
+    request = pb.SetQueueRequest(
+        name=name, request_id=_id(request_id), validate_only=validate_only, **given
+    )
+    return _coordinator("SetQueue", request, pb.QueueSettings)
+
+
+def list_queues() -> Call[pb.ListQueuesResponse]:
+    """Reads the queues that were set, and what they hold."""
+    return _coordinator("ListQueues", pb.ListQueuesRequest(), pb.ListQueuesResponse)
+
+
+def remove_queue(name: str, *, request_id: str | None = None) -> Call[pb.RemoveQueueResponse]:
+    """Lets a queue be as by default again; its jobs stay in it."""
+    request = pb.RemoveQueueRequest(name=name, request_id=_id(request_id))
+    return _coordinator("RemoveQueue", request, pb.RemoveQueueResponse)
+
+
 def explain(job_id: str) -> Call[pb.ExplainJobResponse]:
     """Tells why a job waits, when it will start and what would make it start sooner."""
     return _coordinator("ExplainJob", pb.ExplainJobRequest(job_id=job_id), pb.ExplainJobResponse)

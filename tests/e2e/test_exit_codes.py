@@ -163,3 +163,26 @@ def test_jobs_are_changed_one_or_all_that_match(run: Run, cluster: Cluster, tmp_
     none = run("bulk", "cancel", "--label", "team=nlp")
     assert none.returncode == 0
     assert "0 jobs" in none.stdout + none.stderr
+
+
+def test_an_admin_sets_queues_over_rest_and_by_the_command_line(
+    run: Run,
+    cluster: Cluster,
+) -> None:
+    body = {"order": "FAIR", "max_devices": 64, "tenant_limits": {"*": 32}}
+    answered = cluster.rest.put("/cluster/queues/research", json=body)
+    assert answered.status_code == 200
+    data = answered.json()["data"]
+    assert (data["order"], data["tenant_limits"], data["version"]) == ("FAIR", {"*": 32}, 1)
+    words = ("--below", "research", "--weight", "3", "--tenant", "acme=8")
+    made = run("set-queue", "vision", *words)
+    assert made.returncode == 0, made.stderr
+    assert "acme 8" in made.stdout
+    listed = run("queues")
+    assert {"research", "vision", "FAIR"} <= set(listed.stdout.split())
+    assert run("remove-queue", "research").returncode == 5, "one is below it"
+    assert run("remove-queue", "vision").returncode == 0
+    gone = cluster.rest.delete("/cluster/queues/research")
+    assert (gone.status_code, gone.json()["data"]) == (200, {"name": "research"})
+    assert run("set-queue", "x", "--tenant", "acme").returncode == 2
+    assert cluster.rest.get("/cluster/queues").json()["data"]["queues"] == []

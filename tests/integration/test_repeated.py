@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,13 @@ class World:
         return job_id
 
     async def all_there_is(self) -> list[Any]:
-        """Jobs, keys and nodes, as an admin sees them."""
+        """Jobs, keys, nodes and queues, as an admin sees them."""
         jobs = await self.admin.call("ListJobs", api.ListJobsRequest(page_size=100))
         known = await self.admin.call("ListKeys", keys.ListKeysRequest())
         nodes = await self.admin.call("ListNodes", api.ListNodesRequest(page_size=100))
         assert not jobs.next_page_token
-        return [steady(one) for one in (jobs, known, nodes)]
+        queues = await self.admin.call("ListQueues", api.ListQueuesRequest())
+        return [steady(one) for one in (jobs, known, nodes, queues)]
 
     async def end_all(self) -> None:
         """Cancels all that lives, and lets the nodes be used."""
@@ -161,6 +163,15 @@ async def a_removal(world: World) -> Message:
     return api.RemoveNodeRequest(node_id=node_id)
 
 
+async def a_new_queue(_: World) -> Message:
+    return api.SetQueueRequest(name=f"nightly-{next(NUMBERS)}", max_devices=4)
+
+
+async def a_queue(world: World) -> Message:
+    await world.admin.call("SetQueue", api.SetQueueRequest(name="weekly"))
+    return api.RemoveQueueRequest(name="weekly")
+
+
 async def a_revocation(world: World) -> Message:
     made = await world.admin.call("CreateKey", A_KEY)
     return keys.RevokeKeyRequest(key_id=made.info.key_id)
@@ -170,6 +181,7 @@ async def plain(request: Message) -> Message:
     return request
 
 
+NUMBERS = count(1)
 A_KEY = keys.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
 ROWS: dict[str, Row] = {
     "SubmitJob": Row(lambda _: plain(a_submit()), {"name": "other"}),
@@ -189,6 +201,8 @@ ROWS: dict[str, Row] = {
     "DrainNode": Row(a_drain, {"reason": "other"}),
     "EnableNode": Row(an_enable, {"node_id": "n1"}),
     "RemoveNode": Row(a_removal, {"node_id": "n1"}),
+    "SetQueue": Row(a_new_queue, {"max_devices": 5}),
+    "RemoveQueue": Row(a_queue, {"name": "other"}),
     "CreateKey": Row(lambda _: plain(A_KEY), {"user_id": "eve"}),
     "RevokeKey": Row(a_revocation, {"key_id": "key_admin"}),
 }

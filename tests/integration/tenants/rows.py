@@ -196,6 +196,9 @@ ROWS: dict[str, Row] = {
     "DrainNode": lambda of: [api.DrainNodeRequest(node_id=NODE)],
     "EnableNode": lambda of: [api.EnableNodeRequest(node_id=NODE)],
     "RemoveNode": lambda of: [api.RemoveNodeRequest(node_id=NODE)],
+    "SetQueue": lambda of: [api.SetQueueRequest(name="shared", weight=2)],
+    "ListQueues": lambda of: [api.ListQueuesRequest()],
+    "RemoveQueue": lambda of: [api.RemoveQueueRequest(name="shared")],
     "CreateKey": lambda of: [
         keys.CreateKeyRequest(tenant_id=of.tenant, permissions=[options_pb2.VIEW])
     ],

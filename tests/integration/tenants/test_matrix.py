@@ -22,11 +22,28 @@ from tests.integration.tenants.conftest import NOWHERE, Two
 from tests.integration.tenants.rows import METHODS, ROWS, Http, Target, over_http
 
 # How busy the machines are, and when they were heard last.
-OF_MACHINES = {"free", "free_devices", "free_device_count", "last_seen_at"}
+OF_MACHINES = {
+    "free",
+    "free_fraction",
+    "free_nodes",
+    "free_devices",
+    "free_device_count",
+    "last_seen_at",
+}
 # Drains: whether anything is left on the node, of whomever.
 OF_DRAINS = {"status", "message"}
+OF_METHODS = {"DrainNode": OF_DRAINS, "SetQueue": {"updated_at"}}
 # What a method may tell of machines, it tells the owner as well; these know nothing of tenants.
-NOBODYS = {"GetDataCache", "ValidateData", "DrainNode", "EnableNode", "RemoveNode"}
+NOBODYS = {
+    "GetDataCache",
+    "ValidateData",
+    "DrainNode",
+    "EnableNode",
+    "RemoveNode",
+    "SetQueue",
+    "ListQueues",
+    "RemoveQueue",
+}
 # Who reads first sees what who changes it would not see any more.
 IN_ORDER = sorted(
     ROWS.items(), key=lambda row: "request_id" in METHODS[row[0]].input_type.fields_by_name
@@ -45,7 +62,7 @@ def plain(value: Any, without: set[str]) -> Any:
 
 
 def without(name: str) -> set[str]:
-    return OF_MACHINES | (OF_DRAINS if name == "DrainNode" else set())
+    return OF_MACHINES | OF_METHODS.get(name, set())
 
 
 def told(error: grpc.aio.AioRpcError) -> str:

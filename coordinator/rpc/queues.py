@@ -1,0 +1,105 @@
+"""Methods of admins that set queues."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from coordinator.core import commands
+from coordinator.core.records import ROOT, WHOLE, Order, Queue
+from coordinator.core.share import MOST_LEVELS
+from coordinator.rpc import convert
+from coordinator.rpc.border import Call
+from coordinator.rpc.jobs import caller_of, note_replay
+from coordinator.runtime.driver import Driver
+from scaimind.v1 import mind_coordinator_pb2 as api
+
+
+class QueueMethods:
+    """SetQueue, ListQueues, RemoveQueue."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._view = driver.view
+
+    async def SetQueue(self, request: api.SetQueueRequest, call: Call) -> api.QueueSettings:
+        """Sets a queue whole, new or changed."""
+        command = commands.PutQueue(
+            caller=caller_of(call, request),
+            queue=_queue(request),
+            validate_only=request.validate_only,
+        )
+        reply = await self._driver.submit(command)
+        note_replay(call, reply)
+        assert reply.queue is not None
+        return _settings(reply.queue)
+
+    async def ListQueues(
+        self, request: api.ListQueuesRequest, call: Call
+    ) -> api.ListQueuesResponse:
+        """The queues that were set, by name."""
+        held = self._held()
+        queues = self._view.queues.settings
+        answer = api.ListQueuesResponse(queues=[_settings(queues[name]) for name in sorted(queues)])
+        for one in answer.queues:
+            one.held_devices = held[one.name] / WHOLE
+        return answer
+
+    async def RemoveQueue(
+        self, request: api.RemoveQueueRequest, call: Call
+    ) -> api.RemoveQueueResponse:
+        """Lets a queue be as by default again."""
+        command = commands.RemoveQueue(caller=caller_of(call, request), name=request.name)
+        note_replay(call, await self._driver.submit(command))
+        return api.RemoveQueueResponse(name=request.name)
+
+    def _held(self) -> Counter[str]:
+        """Thousandths of devices by queue, with what is below it."""
+        queues = self._view.queues.settings
+        found: Counter[str] = Counter()
+        for lease in self._view.held():
+            job = self._view.job(lease.job_id)
+            name = job.queue_name if job is not None else ROOT
+            for _ in range(MOST_LEVELS):
+                found[name] += lease.thousandths * len(lease.device_ids)
+                if name == ROOT:
+                    break
+                name = queues[name].parent if name in queues else ROOT
+        return found
+
+
+def _queue(request: api.SetQueueRequest) -> Queue:
+    order = request.order or api.QueueSettings.PRIORITY_FIFO
+    given = {name: getattr(request, name) for name in OPTIONAL if request.HasField(name)}  # type: ignore[arg-type]
+    return Queue(
+        name=request.name,
+        parent=request.parent or ROOT,
+        guaranteed_devices=request.guaranteed_devices,
+        max_devices=request.max_devices,
+        tenant_limits=tuple(sorted(request.tenant_limits.items())),
+        accepts=not request.closed,
+        places=not request.cordoned,
+        order=Order(api.QueueSettings.Order.Name(order)),
+        preempts=request.preempts,
+        **given,
+    )
+
+
+OPTIONAL = ("weight", "aging_permille")
+
+
+def _settings(queue: Queue) -> api.QueueSettings:
+    return api.QueueSettings(
+        name=queue.name,
+        parent="" if queue.name == ROOT else queue.parent,
+        weight=queue.weight,
+        guaranteed_devices=queue.guaranteed_devices,
+        max_devices=queue.max_devices,
+        tenant_limits=dict(queue.tenant_limits),
+        closed=not queue.accepts,
+        cordoned=not queue.places,
+        order=api.QueueSettings.Order.Value(queue.order.value),
+        preempts=queue.preempts,
+        aging_permille=queue.aging_permille,
+        version=queue.version,
+        updated_at=convert.timestamp(queue.updated_at_ms),
+    )

@@ -1,0 +1,87 @@
+"""Admins set queues: over gRPC, at once, for all that waits; forecasts and explanations know of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from scaimind.v1 import job_pb2
+from scaimind.v1 import mind_coordinator_pb2 as api
+from tests.integration.coordinator.agent import FakeAgent
+from tests.integration.coordinator.house import Caller, House
+from tests.integration.coordinator.test_explain import explained
+
+Job, Settings = job_pb2.Job, api.QueueSettings
+
+
+def of_queue(name: str, **more: Any) -> dict[str, Any]:
+    return {"scheduling_config": {"queue_name": name, **more}}
+
+
+async def test_a_queue_is_set_whole_and_acts_at_once(agent: FakeAgent, admin: Caller) -> None:
+    put = api.SetQueueRequest(name="night", cordoned=True, max_devices=2, tenant_limits={"*": 1})
+    made = await admin.call("SetQueue", put)
+    assert (made.parent, made.weight, made.order) == ("root", 1, Settings.PRIORITY_FIFO)
+    assert (made.cordoned, made.closed, made.version) == (True, False, 1)
+    assert dict(made.tenant_limits) == {"*": 1}
+    waits = await admin.submit(of_queue("night"), gpu_count=1)
+    over = await admin.submit(of_queue("night"), gpu_count=2)
+    assert [one.code for one in (await explained(admin, waits)).blockers] == ["QUEUE_CORDONED"]
+    made = await admin.call("SetQueue", api.SetQueueRequest(name="night", tenant_limits={"*": 1}))
+    assert (made.cordoned, made.max_devices, made.version) == (False, 0, 2)
+    assert len(await agent.granted()) == 1, "what waited starts"
+    (blocker,) = (await explained(admin, over)).blockers
+    assert blocker.code == "TENANT_LIMIT"
+    assert blocker.message == "it would take its tenant over 1 devices in queue night; it holds 1"
+    closed = api.SetQueueRequest(name="night", closed=True)
+    await admin.call("SetQueue", closed)
+    request = await admin.refused("UpdateJob", api.UpdateJobRequest(job_id=over, priority=99))
+    assert request.fields == ("priority",)
+
+
+async def test_queues_are_listed_with_what_they_hold(agent: FakeAgent, admin: Caller) -> None:
+    await admin.call("SetQueue", api.SetQueueRequest(name="a", order=Settings.FAIR))
+    await admin.call("SetQueue", api.SetQueueRequest(name="b", parent="a", guaranteed_devices=2))
+    await admin.submit(of_queue("b"), gpu_count=3)
+    await agent.granted()
+    queues = (await admin.call("ListQueues", api.ListQueuesRequest())).queues
+    told = [(one.name, one.parent, one.order, one.held_devices) for one in queues]
+    assert told == [("a", "root", Settings.FAIR, 3.0), ("b", "a", Settings.PRIORITY_FIFO, 3.0)]
+
+
+async def test_a_removed_queue_is_as_by_default(agent: FakeAgent, admin: Caller) -> None:
+    await admin.call("SetQueue", api.SetQueueRequest(name="a", cordoned=True))
+    await admin.call("SetQueue", api.SetQueueRequest(name="b", parent="a"))
+    await admin.submit(of_queue("b"))
+    refused = await admin.refused("RemoveQueue", api.RemoveQueueRequest(name="a"))
+    assert (refused.reason, refused.fields) == ("QUEUE_REFUSED", ("name",))
+    for name in ("b", "a"):
+        await admin.call("RemoveQueue", api.RemoveQueueRequest(name=name))
+    assert len(await agent.granted()) == 1, "its jobs may start"
+    refused = await admin.refused("RemoveQueue", api.RemoveQueueRequest(name="a"))
+    assert refused.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_queue_that_takes_no_jobs_says_so(admin: Caller) -> None:
+    await admin.call("SetQueue", api.SetQueueRequest(name="old", closed=True))
+    moved = await admin.submit()
+    change = api.UpdateJobRequest(job_id=moved, queue_name="old")
+    refused = await admin.refused("UpdateJob", change)
+    assert (refused.reason, refused.fields) == ("QUEUE_CLOSED", ("queue_name",))
+    lost = await admin.refused("SetQueue", api.SetQueueRequest(name="new", parent="nowhere"))
+    assert (lost.reason, lost.fields) == ("QUEUE_REFUSED", ("parent",))
+
+
+async def test_a_forecast_knows_how_the_queue_is_ordered(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    await admin.call("SetQueue", api.SetQueueRequest(name="default", order=Settings.SHORTEST))
+    await admin.submit(of_queue("", expected_duration_seconds=600), gpu_count=4)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    await admin.submit(of_queue("", expected_duration_seconds=7200), gpu_count=4)
+    short = await admin.submit(of_queue("", expected_duration_seconds=60), gpu_count=4)
+    found = await explained(admin, short)
+    assert found.position == 1
+    assert found.eta_p50_seconds < 1200, "it does not wait for the long one before it"
