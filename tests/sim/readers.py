@@ -203,8 +203,7 @@ class LogReader(Follower):
             self.fail(f"{position} follows {self._position}")
 
     def _gap(self, gap: Any, position: int) -> None:
-        if not self.hurries:
-            self._place.seen("gap", gap.reason)
+        self._place.seen("gap", gap.reason)
         if gap.reason == "SPOOL_FULL":
             self._step(position)
         elif gap.reason != "RETENTION" or not self._place.trims or position <= self._position:
