@@ -160,7 +160,12 @@ class Schemas:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return {"type": "string", "contentEncoding": "base64"}
         if kind == FieldDescriptor.CPPTYPE_STRING:
-            return {"type": "string", **_bounds(rules.string, _TEXT_BOUNDS)}
+            only = list(getattr(rules.string, "in"))
+            return {
+                "type": "string",
+                **_bounds(rules.string, _TEXT_BOUNDS),
+                **({"enum": only} if only else {}),
+            }
         schema = {"type": "number"} if kind in _NUMBERS else {"type": "integer"}
         if kind in _INTEGERS:
             schema["format"] = _INTEGERS[kind]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,4 +82,4 @@ def test_the_module_answers_as_it_is_described_and_never_with_5xx(
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{cluster.story()}"
-    assert "27 selected / 27 total" in done.stdout
+    assert re.search(r"(\d{2}) selected / \1 total", done.stdout), done.stdout

@@ -57,6 +57,7 @@ def test_bounds_and_comments_of_fields_are_there() -> None:
     assert fields["gpu_type"]["maxLength"] == 512
     assert fields["node_selector"]["maxProperties"] == 32
     assert fields["node_selector"]["propertyNames"]["maxLength"] == 128
+    assert "rack" in fields["within"]["enum"]
     assert "any" in fields["gpu_type"]["description"]
     assert schemas["SubmitJobRequest"]["required"] == [
         "name",
