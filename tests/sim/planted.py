@@ -442,6 +442,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 
 FOUND_BY = {
     "a supervisor keeps no deadline": 579,
+    "a queue that starts nothing starts what room was made for": 136,
     "a job starts while ranks of it may run that nobody knows": 42,
     "the time limit is raised of a job that is being ended for it": 30,
     "a job that waits for its node is given up with it": 170,
@@ -449,7 +450,7 @@ FOUND_BY = {
     "a lease of another epoch is taken for this one": 72,
     "an agent ignores the epoch of a lease": 109,
 }
-"""Seeds near which to begin to look, for bugs that show only after a store has lost its last batches."""
+"""Seeds near which to begin to look, for bugs that few worlds show."""
 
 NOT_YET = {
     "a drain stops what has gone elsewhere; leases of a removed node stay": (
