@@ -59,7 +59,7 @@ class ForetoldReplay(Replay):
         self._told: dict[str, _Told] = {}
         self._dice = Random(1)
         self._ask = False
-        self._stride = max(1, len(workload.jobs) // samples)
+        self._stride = max(1, len(workload.jobs) // samples) if samples else 0  # 0: nobody asks
         self._submitted = 0
 
     def run(self) -> Tally:
@@ -71,7 +71,7 @@ class ForetoldReplay(Replay):
     def _submit(self, row: TraceJob) -> None:
         super()._submit(row)
         self._submitted += 1
-        self._ask = self._submitted % self._stride == 0
+        self._ask = bool(self._stride) and self._submitted % self._stride == 0
 
     def _settle(self) -> None:
         super()._settle()

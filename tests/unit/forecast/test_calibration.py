@@ -37,6 +37,18 @@ def test_nine_of_ten_come_within_what_was_told() -> None:
     assert 0.85 <= covered / count <= 0.95
 
 
+def test_nine_of_ten_come_within_what_was_told_though_it_becomes_ever_slower() -> None:
+    dice = random.Random(2)
+    known = Calibration()
+    covered = 0
+    for number in range(600):
+        slower = 1.0 + number / 60
+        actual_ms = round(MINUTE_MS * slower * dice.lognormvariate(0.0, 0.3))
+        covered += actual_ms <= known.range_ms(MINUTE_MS, 0)[1]
+        learn(known, MINUTE_MS, actual_ms)
+    assert 0.85 <= covered / 600 <= 0.95
+
+
 def test_the_past_is_forgotten() -> None:
     known = Calibration()
     for actual_ms in (10 * MINUTE_MS, MINUTE_MS):
