@@ -251,6 +251,7 @@ class ClusterState:
             job = self.jobs[job_id]
             self.queue.remove(job_id)
             self._wait(job)
+        self.queue.try_again([*self.queue.blocked()])  # what kept a group back may be gone
 
     def _charge(self, key: str, charge: Charge | None) -> None:
         for limit in self.shares.put(key, charge):

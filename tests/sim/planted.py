@@ -149,6 +149,13 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "coordinator.core.preempt", "if state.shares.limit_of(job) or not all(", "if not all("
         ),
     ),
+    "a lifted limit keeps jobs back as before": (
+        Edit(
+            "coordinator.core.state",
+            "self.queue.try_again([*self.queue.blocked()])  # what",
+            "pass  # what",
+        ),
+    ),
     "a job that is changed stands in line where it stood": (
         Edit(
             "coordinator.core.state",
@@ -442,6 +449,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 
 FOUND_BY = {
     "a supervisor keeps no deadline": 579,
+    "a lifted limit keeps jobs back as before": 136,
     "a queue that starts nothing starts what room was made for": 136,
     "a job starts while ranks of it may run that nobody knows": 42,
     "the time limit is raised of a job that is being ended for it": 30,
