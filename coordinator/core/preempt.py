@@ -247,11 +247,12 @@ def _is_held(state: ClusterState, share: Share, *, demand: Demand) -> bool:
     """Whether others still have so much of one of the devices that the share is not free."""
     if state.doubt.bars(share.node_id):
         return True
-    if demand.exclusive and not all(x.is_ended for x in state.leases_on(share.node_id)):
+    there = [lease for lease in state.leases_on(share.node_id) if not lease.is_ended]
+    if any(demand.exclusive or lease.exclusive for lease in there):
         return True
     left = dict.fromkeys(share.device_ids, WHOLE - share.thousandths)
-    for lease in state.leases_on(share.node_id):
-        for device_id in () if lease.is_ended else lease.device_ids:
+    for lease in there:
+        for device_id in lease.device_ids:
             if device_id in left:
                 left[device_id] -= lease.thousandths
     return min(left.values()) < 0

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.core.records import Job
 from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.batch import BatchMethods
@@ -142,7 +143,11 @@ class Server:
         )
         wait_s = parts.forecaster.wait_s
         documents = Documents(store, streams, wait_s)
-        reader = JobReader(driver.view, store.job)
+
+        async def stored(job_id: str) -> Job | None:
+            return await store.job(job_id)
+
+        reader = JobReader(driver.view, stored)
         tokens = PageTokens(parts.page_secret)
 
         gate = Gate(parts.leadership, driver.view)
@@ -167,7 +172,7 @@ class Server:
             AgentMethods(
                 driver,
                 documents=documents,
-                intake=Intake(streams, Ranks(driver.view, store.job).are_known),
+                intake=Intake(streams, Ranks(driver.view, stored).are_known),
                 telemetry=telemetry,
                 clock=clock,
             ),
