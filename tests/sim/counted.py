@@ -64,6 +64,7 @@ CHECKS = {
     "DoubtedTakesNothing": ("I3", "nothing is granted where what runs is not known yet"),
     "NoDeviceTwice": ("I4", "a device never runs ranks of two leases"),
     "FreedByEvidence": ("I4", "a device is granted anew only after proof that it is free"),
+    "Alone": ("I4", "who asked for its nodes for itself shares them with nobody"),
     "GangsWhole": ("I5", "a gang gets all or nothing, as it asked"),
     "LimitsHold": ("I6", "no queue or tenant takes more than it may, counting what is stopping"),
     "LegalMoves": ("I7, I8", "what is final stays; only edges of the tables; versions rise by one"),
