@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
+from coordinator.core.known import is_doubted, is_eligible, is_told, may_be_preempted
 from coordinator.core.order import turn_of
 from coordinator.core.records import (
     WHOLE,
@@ -16,13 +17,8 @@ from coordinator.core.records import (
     node_key_id,
 )
 from coordinator.core.room import exact_of, form_of, look_of
-from coordinator.core.state import (
-    ClusterState,
-    is_doubted,
-    is_eligible,
-    is_told,
-    may_be_preempted,
-)
+from coordinator.core.share import Shares, charge_of_lease, charge_of_room
+from coordinator.core.state import ClusterState
 from coordinator.core.tables import RUNNING
 
 
@@ -34,6 +30,7 @@ def check_invariants(state: ClusterState) -> None:
         _check_job(state, job)
     _check_queue(state)
     _check_room(state)
+    _check_shares(state)
     _check_mix(state)
     _check_capacity(state)
     _check_deadlines(state)
@@ -149,6 +146,19 @@ def _check_queue(state: ClusterState) -> None:
         len(blocked) + len(queue.ready) == len(queue.groups) and not blocked & set(queue.ready),
         "a group is ready or set aside",
     )
+
+
+def _check_shares(state: ClusterState) -> None:
+    anew = Shares(state.queues, half_life_ms=1)
+    for lease in state.leases.values():
+        job = state.jobs.get(lease.job_id)
+        if job is not None and not lease.is_ended:
+            anew.put(lease.lease_id, charge_of_lease(job, lease))
+    for job in state.jobs.values():
+        anew.put(f"room of {job.job_id}", charge_of_room(job, job.room))
+        anew.leaving.put(job.job_id, job.queue_name, milli=state.leaving_milli(job))
+    ensure(anew.held == state.shares.held, "what is held is the sum of what is live")
+    ensure(anew.leaving.milli == state.shares.leaving.milli, "so is what is being given up")
 
 
 def _check_room(state: ClusterState) -> None:

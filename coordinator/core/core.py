@@ -113,7 +113,7 @@ class Core:
         return self.state.digest()
 
     def _next_look_ms(self) -> int | None:
-        """When there may be something to place; 0 for now, None for not as things are."""
+        """When there may be something to place; 0 is at once, None for not as things are."""
         if self.state.doubt.restored:
             return None
         queue = self.state.queue

@@ -45,7 +45,7 @@ class Doubt:
             self._awaited[event.node_id] = None
 
     def bars(self, node_id: str) -> bool:
-        """Whether a node is to take nothing for now."""
+        """Whether a node is to take nothing until more is heard of it."""
         return node_id in self._awaited or node_id in self.unknown
 
     def holders(self, job_id: str) -> Iterable[str]:

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from coordinator.core.capacity import Capacity
+from coordinator.core.known import is_doubted
 from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.queues import kept_back
 from coordinator.core.reasons import Reason
 from coordinator.core.records import IDLE, WHOLE, Demand, Device, Job, JobStatus, Node
 from coordinator.core.room import Room
-from coordinator.core.state import ClusterState, is_doubted
+from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
 MOST_VERDICTS = 200

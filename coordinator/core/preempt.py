@@ -20,6 +20,7 @@ from dataclasses import replace
 from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
+from coordinator.core.known import DAY_MS, is_doubted
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
@@ -27,7 +28,7 @@ from coordinator.core.records import WHOLE, Demand, Job, Order, Queue, Share, St
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
-from coordinator.core.state import DAY_MS, ClusterState, is_doubted
+from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
 LOOKS = 256  # attempts that are considered for one job

@@ -148,3 +148,22 @@ def look_of(pool: Pool) -> Look:
     """A pool in steps."""
     parts = tuple(thousandths // PART_STEP * PART_STEP for thousandths, _ in pool.parts)
     return Look(len(pool.device_ids), parts)
+
+
+def grew(before: Room, after: Room) -> bool:
+    """Whether a job might fit after that did not fit before."""
+    return (
+        not set(after.labels).issubset(before.labels)
+        or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)
+        or after.cpu_count > before.cpu_count
+        or after.memory_bytes > before.memory_bytes
+        or after.disk_bytes > before.disk_bytes
+    )
+
+
+def _holds_more(pool: Pool, before: Pool) -> bool:
+    """Whether there are more whole devices, or more is free of any."""
+    had = {device_id: thousandths for thousandths, device_id in before.parts}
+    return len(pool.device_ids) > len(before.device_ids) or any(
+        thousandths > had.get(device_id, 0) for thousandths, device_id in pool.parts
+    )

@@ -13,6 +13,7 @@ It is noted whenever a share changes, and only of accounts that are compared.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp2
@@ -37,13 +38,14 @@ class Charge:
     memory_bytes: int
 
 
+@dataclass(slots=True)
 class Held:
     """A sum of charges."""
 
-    __slots__ = ("count", "cpu_count", "memory_bytes", "milli")
-
-    def __init__(self) -> None:
-        self.count = self.milli = self.cpu_count = self.memory_bytes = 0
+    count: int = 0
+    milli: int = 0
+    cpu_count: int = 0
+    memory_bytes: int = 0
 
     def add(self, charge: Charge, sign: int) -> None:
         self.count += sign
@@ -53,6 +55,36 @@ class Held:
 
 
 NOTHING = Held()
+
+
+class Leaving:
+    """What jobs hold and are giving up, by queue with those below it."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._of: dict[str, tuple[str, int]] = {}  # job → its queue, thousandths of devices
+        self.milli: Counter[str] = Counter()
+
+    def put(self, job_id: str, queue_name: str, *, milli: int) -> None:
+        """Sets how much of what a job holds it is giving up; 0 is nothing."""
+        before, after = self._of.pop(job_id, None), (queue_name, milli) if milli else None
+        if after is not None:
+            self._of[job_id] = after
+        if before != after:
+            self._add(before, -1)
+            self._add(after, 1)
+
+    def changed(self) -> None:
+        """Counts anew, when other queues lie above each other."""
+        self.milli.clear()
+        for one in self._of.values():
+            self._add(one, 1)
+
+    def _add(self, one: tuple[str, int] | None, sign: int) -> None:
+        for name in self._shares.path(one[0]) if one else ():
+            self.milli[name] += sign * (one[1] if one else 0)
+            if not self.milli[name]:
+                del self.milli[name]
 
 
 class Shares:
@@ -65,6 +97,7 @@ class Shares:
         self._queues = queues
         self._half_life_ms = half_life_ms
         self._charges: dict[str, Charge] = {}
+        self.leaving = Leaving(self)
         self._machines: dict[str, tuple[int, int, int]] = {}
         self._total = [0, 0, 0]  # thousandths of devices, cpus, bytes of memory
         self._paths: dict[str, tuple[str, ...]] = {}
@@ -74,6 +107,8 @@ class Shares:
 
     def path(self, queue_name: str) -> tuple[str, ...]:
         """The queue and all above it, ROOT last."""
+        if queue_name not in self._queues:  # users name them as they like: nothing is kept of those
+            return (queue_name, ROOT) if queue_name != ROOT else (ROOT,)
         known = self._paths.get(queue_name)
         if known is not None:
             return known
@@ -102,6 +137,7 @@ class Shares:
         self._dirty.clear()
         for key, charge in charges.items():
             self.put(key, charge)
+        self.leaving.changed()
 
     # what is held
 
@@ -197,10 +233,11 @@ class Shares:
         return self.devices_milli(queue_name) + need_milli <= queue.guaranteed_devices * WHOLE
 
     def borrowed_milli(self, queue_name: str) -> int:
-        """Thousandths of devices that a queue holds above its guarantee."""
+        """Thousandths of devices that a queue holds above its guarantee, and is not giving up yet."""
         queue = self._queues.get(queue_name)
         guaranteed = queue.guaranteed_devices * WHOLE if queue else 0
-        return max(0, self.devices_milli(queue_name) - guaranteed)
+        stays = self.devices_milli(queue_name) - self.leaving.milli[queue_name]
+        return max(0, stays - guaranteed)
 
     # what was used
 

@@ -1,4 +1,4 @@
-"""What the coordinator believes: the live records, and indexes that follow from them.
+"""How facts change what the coordinator knows.
 
 Rules of this file: `apply` is the only thing that changes a ClusterState, live and in recovery alike;
 it decides nothing. Everything but the tables of records can be computed from them, in whatever order
@@ -9,19 +9,16 @@ to the time.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable
 
-from coordinator.core.capacity import Capacity
-from coordinator.core.contact import Contacts, is_missing
-from coordinator.core.deadlines import Deadlines, Due
+from coordinator.core.contact import is_missing
+from coordinator.core.deadlines import Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
-from coordinator.core.doubt import Doubt
-from coordinator.core.estimate import Estimates
 from coordinator.core.invariants import ensure
+from coordinator.core.known import Known, is_doubted, is_eligible, is_told, may_be_preempted
 from coordinator.core.order import least_level, level_of
-from coordinator.core.placement import NodeShare, Placement, node_share, place
-from coordinator.core.queue import Group, Waiting
+from coordinator.core.placement import Placement, place
+from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     IDLE,
@@ -35,7 +32,6 @@ from coordinator.core.records import (
     Lease,
     Mix,
     Node,
-    OnUnreachable,
     Order,
     Queue,
     Record,
@@ -43,44 +39,14 @@ from coordinator.core.records import (
     Share,
     Usage,
 )
-from coordinator.core.room import Pool, Room, pools_of
-from coordinator.core.running import Filed, Running
-from coordinator.core.settings import CoreSettings
-from coordinator.core.share import Charge, Limit, Shares, charge_of_lease, charge_of_room, milli_of
+from coordinator.core.room import Room, grew, pools_of
+from coordinator.core.running import Filed
+from coordinator.core.share import Charge, Limit, charge_of_lease, charge_of_room, milli_of
 from coordinator.core.tables import RUNNING
 
-DAY_MS = 86_400_000
-MOST_DOUBLINGS = 6
 
-
-class ClusterState:
-    """The live records by id, and their indexes."""
-
-    def __init__(self, settings: CoreSettings) -> None:
-        self.jobs: dict[str, Job] = {}
-        self.leases: dict[str, Lease] = {}
-        self.nodes: dict[str, Node] = {}
-        self.keys: dict[str, Key] = {}
-        self.requests: dict[str, Request] = {}
-        self.queues: dict[str, Queue] = {}  # that an admin has set; others are as by default
-        self.estimates = Estimates()  # holds the histories
-        self.heard: dict[str, Heard] = {}
-        self.mix = Mix()
-        self.last_sequence = 0
-        self.leases_of_node: dict[str, dict[str, None]] = {}
-        self.leases_of_job: dict[str, dict[str, None]] = {}
-        self.dependents: dict[str, dict[str, None]] = {}  # job → jobs that name it and have not run
-        self.unlearnt: dict[str, None] = {}  # live jobs that are not in the mix yet
-        self.free = Capacity()  # what may be given to jobs now
-        self.total = Capacity()  # everything that known nodes offer
-        self.queue = Waiting()
-        self.running = Running()  # what may be preempted
-        self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
-        self.contacts = Contacts()
-        self.doubt = Doubt()
-        self.deadlines = Deadlines()
-        self.settings = settings
-        self.shares = Shares(self.queues, half_life_ms=settings.usage_half_life_ms)
+class ClusterState(Known):
+    """What is known, and how facts change it."""
 
     def apply(self, event: Event) -> None:
         """Takes over one fact."""
@@ -106,30 +72,6 @@ class ClusterState:
         """When `advance` would change what those who wait may take; None for never."""
         return self.running.next_ms() if len(self.queue) else None
 
-    def queue_of(self, job: Job) -> Queue:
-        """The queue of a job, as it is set or by default."""
-        return self.queues.get(job.queue_name) or Queue(name=job.queue_name)
-
-    def age_ms(self, job: Job, now_ms: int) -> int:
-        """For how long the job has run and got on, until now."""
-        attempt = job.attempt
-        if attempt is None or not attempt.started_at_ms or attempt.ended_at_ms:
-            return job.served_ms
-        return job.served_ms + max(0, now_ms - attempt.started_at_ms)
-
-    def work_ms(self, job: Job, *, now_ms: int) -> int:
-        """Device-milliseconds that the job has still to do, as expected."""
-        return job.demand.size * self.estimates.left_ms(job, self.age_ms(job, now_ms)) // WHOLE
-
-    def mature_at_ms(self, job: Job) -> int:
-        """From when on the job's attempt may be preempted: its minimum run time, after each
-        preemption within a day twice as long."""
-        attempt = job.attempt
-        assert attempt is not None
-        since_ms = attempt.started_at_ms or attempt.granted_at_ms
-        today = sum(since_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
-        return since_ms + (self.settings.min_run_ms << min(today, MOST_DOUBLINGS))
-
     def place_without(self, job: Job, leases: dict[str, set[str]]) -> Placement | None:
         """Where the job would fit if some leases, by node, had ended."""
         before = {node_id: self.free.rooms.get(node_id) for node_id in leases}
@@ -140,40 +82,6 @@ class ClusterState:
         finally:
             for node_id, room in before.items():
                 self.free.put(node_id, room)
-
-    def leases_on(self, node_id: str) -> list[Lease]:
-        """The node's live leases, by id."""
-        return [self.leases[key] for key in sorted(self.leases_of_node.get(node_id, ()))]
-
-    def attempt_leases(self, job: Job) -> list[Lease]:
-        """The leases of the job's newest attempt, by node rank."""
-        number = job.attempt.number if job.attempt else 0
-        found = [self.leases[key] for key in self.leases_of_job.get(job.job_id, ())]
-        return sorted((x for x in found if x.attempt == number), key=lambda x: x.node_rank)
-
-    def fence_after_ms(self, job: Job) -> int:
-        """Silence after which an agent stops leases of the job by itself; 0 is never."""
-        replaces = job.policy.on_unreachable is OnUnreachable.REPLACE
-        return self.settings.fence_after_ms if replaces else 0
-
-    def records(self) -> Iterator[Record]:
-        """All durable records, by kind and id."""
-        for table in (self.jobs, self.keys, self.leases, self.nodes, self.requests, self.queues):
-            for id in sorted(table):
-                yield table[id]
-        for account in sorted(self.shares.usages):
-            yield self.shares.usages[account]
-        for kin in sorted(self.estimates.known):
-            yield self.estimates.history(kin)
-        if self.mix.demands:
-            yield self.mix
-
-    def digest(self) -> str:
-        """Of the durable records; equal states have equal digests, in every process."""
-        sum = hashlib.sha256()
-        for record in self.records():
-            sum.update(repr(record).encode())
-        return sum.hexdigest()
 
     def _put(self, record: Record, at_ms: int) -> None:
         match record:
@@ -266,6 +174,8 @@ class ClusterState:
         job = self.jobs.get(lease.job_id)
         holds = job is not None and not lease.is_ended
         self._charge(lease.lease_id, charge_of_lease(job, lease) if job and holds else None)
+        if job is not None:
+            self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
 
     def _put_job(self, job: Job, at_ms: int) -> None:
         before = self.jobs.get(job.job_id)
@@ -279,6 +189,7 @@ class ClusterState:
         if before is None or before.queue_name != job.queue_name:
             self._charge_leases(job)
         self._charge(f"room of {job.job_id}", charge_of_room(job, job.room))
+        self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
         self._wait(job)
         self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
@@ -483,72 +394,11 @@ class ClusterState:
         if after == before:
             return
         self.free.put(node_id, after)
-        if after is None or (before is not None and not _grew(before, after)):
+        if after is None or (before is not None and not grew(before, after)):
             return
         for pool in after.pools:
             device_type = pool.device_class.type
             self.queue.devices_appeared(device_type, self.free.devices_by_type[device_type])
-
-    def free_room(
-        self, node_id: str, *, without: Container[str] = (), anyway: bool = False
-    ) -> Room | None:
-        """What the node could give to jobs now, computed from the records; None for nothing.
-
-        `without` names leases that are taken to have ended; `anyway` takes the node for one that is
-        healthy and takes jobs.
-        """
-        node = self.nodes.get(node_id)
-        if node is None:
-            return None
-        is_away = node.drain or node.unreachable_since_ms or self.doubt.bars(node_id)
-        if is_away and not anyway:
-            return None
-        held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
-        holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
-        kept = self.kept.get(node_id, {})
-        parts: list[Lease | NodeShare] = [*holding]
-        parts += [self._kept_part(job_id, share) for job_id, share in kept.items()]
-        free: dict[str, int] = {}  # thousandths of the devices of which something is taken
-        for lease in holding:
-            for device_id in lease.device_ids:
-                free[device_id] = free.get(device_id, WHOLE) - lease.thousandths
-        if any(self.jobs[job_id].demand.exclusive for job_id in kept):
-            return None
-        for share in kept.values():  # nobody else gets anything of a device that is set aside
-            free.update(dict.fromkeys(share.device_ids, 0))
-        usable = [d for d in node.offer.devices if d.healthy or anyway]
-        devices = [d for d in usable if free.get(d.device_id, WHOLE)]
-        if not devices or any(lease.exclusive for lease in holding):
-            return None
-        return Room(
-            labels=node.offer.labels if parts else (*node.offer.labels, IDLE),
-            pools=pools_of(devices, free),
-            cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in parts),
-            memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in parts),
-            disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in parts),
-        )
-
-    def _kept_part(self, job_id: str, share: Share) -> NodeShare:
-        demand = self.jobs[job_id].demand
-        return node_share(demand, len(share.device_ids) // demand.devices_per_rank)
-
-
-def is_eligible(job: Job) -> bool:
-    """Whether a job is among those to be placed."""
-    return job.status is JobStatus.QUEUED and not job.not_before_ms and not job.room
-
-
-def is_doubted(state: ClusterState, job: Job) -> bool:
-    """Whether ranks of a job may run of which nobody here knows."""
-    holders = state.doubt.holders(job.job_id)
-    return not all(state.fence_after_ms(job) and state.nodes[x].fenced_at_ms for x in holders)
-
-
-def may_be_preempted(job: Job) -> bool:
-    """Whether a job runs and nobody has asked for its end."""
-    attempt = job.attempt
-    runs = job.status in RUNNING and attempt is not None
-    return runs and job.policy.preemptible and not (attempt and (attempt.stop or attempt.ask))
 
 
 def _looks_else(before: Job, job: Job) -> bool:
@@ -559,29 +409,4 @@ def _looks_else(before: Job, job: Job) -> bool:
         old is None
         or (old.number, old.started_at_ms) != (new.number, new.started_at_ms)
         or (before.queue_name, before.priority) != (job.queue_name, job.priority)
-    )
-
-
-def is_told(job: Job) -> bool:
-    """Whether a job is to be told what becomes of those that it depends on."""
-    held = job.status is JobStatus.PAUSED and job.attempt is None
-    return job.status is JobStatus.PENDING or held
-
-
-def _grew(before: Room, after: Room) -> bool:
-    """Whether a job might fit after that did not fit before."""
-    return (
-        not set(after.labels).issubset(before.labels)
-        or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)
-        or after.cpu_count > before.cpu_count
-        or after.memory_bytes > before.memory_bytes
-        or after.disk_bytes > before.disk_bytes
-    )
-
-
-def _holds_more(pool: Pool, before: Pool) -> bool:
-    """Whether there are more whole devices, or more is free of any."""
-    had = {device_id: thousandths for thousandths, device_id in before.parts}
-    return len(pool.device_ids) > len(before.device_ids) or any(
-        thousandths > had.get(device_id, 0) for thousandths, device_id in pool.parts
     )

@@ -65,13 +65,12 @@ class Calibration:
         self._level = 1.0 - MISSES
         self._memo: dict[int, tuple[float, float]] = {}  # by magnitude, at one time
         self._memo_ms = -1
+        self._swept_ms = -1
 
     def tell(self, job_id: str, now_ms: int, *, wait_ms: int) -> None:
         """A job was forecast to start so much later; the first forecast of a job is the one that counts."""
-        for one in self._open.values():
-            if not one.missed and now_ms > one.late_ms:
-                one.missed = True
-                self._adapt(missed=True)
+        if now_ms != self._swept_ms:
+            self._sweep(now_ms)
         if len(self._open) < OPEN_MAX and job_id not in self._open:
             late_ms = now_ms + self.range_ms(wait_ms, now_ms)[1]
             self._open[job_id] = _Open(now_ms, wait_ms, late_ms)
@@ -103,6 +102,14 @@ class Calibration:
         if factors is None:
             factors = self._memo[magnitude] = self._factors(magnitude, now_ms)
         return round(wait_ms * factors[0]), round(wait_ms * factors[1])
+
+    def _sweep(self, now_ms: int) -> None:
+        """Counts who has not started by the time that was told, once for all forecasts of a moment."""
+        self._swept_ms = now_ms
+        for one in self._open.values():
+            if not one.missed and now_ms > one.late_ms:
+                one.missed = True
+                self._adapt(missed=True)
 
     def _adapt(self, *, missed: bool) -> None:
         moved = self._level + PACE * (missed - MISSES)

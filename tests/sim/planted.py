@@ -24,7 +24,7 @@ class Edit(NamedTuple):
 BUGS: dict[str, tuple[Edit, ...]] = {
     "devices are free once a stop is asked for": (
         Edit(
-            "coordinator.core.state",
+            "coordinator.core.known",
             "not lease.is_ended and lease.lease_id not in without",
             'lease.action == "RUN" and not lease.is_ended',
         ),
@@ -49,9 +49,9 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a lease on its way is lost": (
         Edit("coordinator.core.sync", "elif lease.state is LeaseState.GRANTED:", "elif False:"),
     ),
-    "a drained node gets jobs": (Edit("coordinator.core.state", "= node.drain or ", "= "),),
+    "a drained node gets jobs": (Edit("coordinator.core.known", "= node.drain or ", "= "),),
     "a node out of contact gets jobs": (
-        Edit("coordinator.core.state", " or node.unreachable_since_ms or self", " or self"),
+        Edit("coordinator.core.known", " or node.unreachable_since_ms or self", " or self"),
     ),
     "a silent node is given up at once": (
         Edit(
@@ -70,7 +70,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "devices of a lease that was given up are free": (
         Edit(
-            "coordinator.core.state",
+            "coordinator.core.known",
             "not lease.is_ended and lease.lease_id not in without",
             "not lease.is_over",
         ),
@@ -94,7 +94,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a supervisor keeps no deadline": (
         Edit("tests.sim.machine", "if folder.lease.fence_after_ms:", "if False:"),
     ),
-    "a bad device is given away": (Edit("coordinator.core.state", "if d.healthy or anyway]", "]"),),
+    "a bad device is given away": (Edit("coordinator.core.known", "if d.healthy or anyway]", "]"),),
     "losing a node costs a retry": (
         Edit(
             "coordinator.core.retry",
@@ -124,7 +124,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "who found no room is never tried again": (
         Edit(
-            "coordinator.core.state",
+            "coordinator.core.room",
             "or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)",
             "",
         ),
@@ -189,7 +189,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "a share of a device is taken twice": (
         Edit(
-            "coordinator.core.state",
+            "coordinator.core.known",
             "free[device_id] = free.get(device_id, WHOLE) - lease.thousandths",
             "free[device_id] = WHOLE - lease.thousandths",
         ),
@@ -198,7 +198,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "others come to who is to be alone": (
         Edit(
-            "coordinator.core.state",
+            "coordinator.core.known",
             "if not devices or any(lease.exclusive for lease in holding):",
             "if not devices:",
         ),

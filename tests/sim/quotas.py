@@ -20,7 +20,8 @@ def path_of(queues: Mapping[str, Queue], name: str) -> list[str]:
 
 
 class LimitsHold(Checker):
-    """Nothing starts that brings a queue or a tenant over its limit, or in a queue that starts none."""
+    """Nothing starts that brings a queue or a tenant over its limit, or in a queue that starts none;
+    nobody is preempted for another queue so that less than a guarantee is left."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -42,6 +43,8 @@ class LimitsHold(Checker):
         self._take(event.record)
         if isinstance(event.record, Lease) and event.cause is Reason.LEASE_GRANTED:
             self._check(self._jobs[event.record.job_id])
+        if isinstance(event.record, Job) and event.cause is Reason.PREEMPTED:
+            self._check_left(event.record)
 
     def _take(self, record: Record) -> None:
         match record:
@@ -63,6 +66,34 @@ class LimitsHold(Checker):
             over = over or (most is not None and self._held(name, job.tenant_id) > WHOLE * most)
             if over or not queue.places:
                 raise SimFailure(f"{job.job_id} starts over a limit of queue {name}", job.job_id)
+
+    def _check_left(self, job: Job) -> None:
+        attempt = job.attempt
+        if attempt is None or not attempt.makes_room_for or attempt.stop or attempt.ended_at_ms:
+            return
+        mine = path_of(self._queues, self._jobs[attempt.makes_room_for].queue_name)
+        for name in path_of(self._queues, job.queue_name):
+            if name in mine:
+                return
+            queue = self._queues.get(name)
+            if queue is not None and self._stays(name) < WHOLE * queue.guaranteed_devices:
+                raise SimFailure(f"{job.job_id} gives up what {name} is guaranteed", job.job_id)
+
+    def _stays(self, name: str) -> int:
+        """Thousandths of devices that a queue holds and nobody has asked back."""
+
+        def goes(job: Job) -> bool:
+            return job.attempt is not None and bool(job.attempt.stop or job.attempt.makes_room_for)
+
+        jobs = (self._jobs[lease.job_id] for lease in self._leases.values() if not lease.is_ended)
+        names = {job.job_id for job in jobs if not goes(job)}
+        return sum(
+            lease.thousandths * len(lease.device_ids)
+            for lease in self._leases.values()
+            if not lease.is_ended
+            and lease.job_id in names
+            and name in path_of(self._queues, self._jobs[lease.job_id].queue_name)
+        )
 
     def _held(self, name: str, tenant_id: str = "") -> int:
         def counts(job_id: str) -> bool:

@@ -1,0 +1,203 @@
+"""What the coordinator knows: the live records by id, the indexes that follow from them, and what
+is told of them. It only tells: what changes them is `apply` of state.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Iterator
+
+from coordinator.core.capacity import Capacity
+from coordinator.core.contact import Contacts
+from coordinator.core.deadlines import Deadlines
+from coordinator.core.decision import Heard
+from coordinator.core.doubt import Doubt
+from coordinator.core.estimate import Estimates
+from coordinator.core.placement import NodeShare, node_share
+from coordinator.core.queue import Waiting
+from coordinator.core.records import (
+    IDLE,
+    WHOLE,
+    Job,
+    JobStatus,
+    Key,
+    Lease,
+    Mix,
+    Node,
+    OnUnreachable,
+    Queue,
+    Record,
+    Request,
+    Share,
+)
+from coordinator.core.room import Room, pools_of
+from coordinator.core.running import Running
+from coordinator.core.settings import CoreSettings
+from coordinator.core.share import Shares
+from coordinator.core.tables import RUNNING
+
+DAY_MS = 86_400_000
+MOST_DOUBLINGS = 6
+
+
+class Known:
+    """The live records by id, and their indexes."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.leases: dict[str, Lease] = {}
+        self.nodes: dict[str, Node] = {}
+        self.keys: dict[str, Key] = {}
+        self.requests: dict[str, Request] = {}
+        self.queues: dict[str, Queue] = {}  # that an admin has set; others are as by default
+        self.estimates = Estimates()  # holds the histories
+        self.heard: dict[str, Heard] = {}
+        self.mix = Mix()
+        self.last_sequence = 0
+        self.leases_of_node: dict[str, dict[str, None]] = {}
+        self.leases_of_job: dict[str, dict[str, None]] = {}
+        self.dependents: dict[str, dict[str, None]] = {}  # job → jobs that name it and have not run
+        self.unlearnt: dict[str, None] = {}  # live jobs that are not in the mix yet
+        self.free = Capacity()  # what may be given to jobs now
+        self.total = Capacity()  # everything that known nodes offer
+        self.queue = Waiting()
+        self.running = Running()  # what may be preempted
+        self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
+        self.contacts = Contacts()
+        self.doubt = Doubt()
+        self.deadlines = Deadlines()
+        self.settings = settings
+        self.shares = Shares(self.queues, half_life_ms=settings.usage_half_life_ms)
+
+    def queue_of(self, job: Job) -> Queue:
+        """The queue of a job, as it is set or by default."""
+        return self.queues.get(job.queue_name) or Queue(name=job.queue_name)
+
+    def age_ms(self, job: Job, now_ms: int) -> int:
+        """For how long the job has run and got on, until now."""
+        attempt = job.attempt
+        if attempt is None or not attempt.started_at_ms or attempt.ended_at_ms:
+            return job.served_ms
+        return job.served_ms + max(0, now_ms - attempt.started_at_ms)
+
+    def work_ms(self, job: Job, *, now_ms: int) -> int:
+        """Device-milliseconds that the job has still to do, as expected."""
+        return job.demand.size * self.estimates.left_ms(job, self.age_ms(job, now_ms)) // WHOLE
+
+    def mature_at_ms(self, job: Job) -> int:
+        """From when on the job's attempt may be preempted: its minimum run time, after each
+        preemption within a day twice as long."""
+        attempt = job.attempt
+        assert attempt is not None
+        since_ms = attempt.started_at_ms or attempt.granted_at_ms
+        today = sum(since_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
+        return since_ms + (self.settings.min_run_ms << min(today, MOST_DOUBLINGS))
+
+    def leases_on(self, node_id: str) -> list[Lease]:
+        """The node's live leases, by id."""
+        return [self.leases[key] for key in sorted(self.leases_of_node.get(node_id, ()))]
+
+    def attempt_leases(self, job: Job) -> list[Lease]:
+        """The leases of the job's newest attempt, by node rank."""
+        number = job.attempt.number if job.attempt else 0
+        found = [self.leases[key] for key in self.leases_of_job.get(job.job_id, ())]
+        return sorted((x for x in found if x.attempt == number), key=lambda x: x.node_rank)
+
+    def leaving_milli(self, job: Job) -> int:
+        """Thousandths of devices that the job holds and is giving up."""
+        attempt = job.attempt
+        if attempt is None or not (attempt.stop or attempt.makes_room_for):
+            return 0
+        held = map(self.leases.__getitem__, self.leases_of_job.get(job.job_id, ()))
+        return sum(x.thousandths * len(x.device_ids) for x in held if not x.is_ended)
+
+    def fence_after_ms(self, job: Job) -> int:
+        """Silence after which an agent stops leases of the job by itself; 0 is never."""
+        replaces = job.policy.on_unreachable is OnUnreachable.REPLACE
+        return self.settings.fence_after_ms if replaces else 0
+
+    def records(self) -> Iterator[Record]:
+        """All durable records, by kind and id."""
+        for table in (self.jobs, self.keys, self.leases, self.nodes, self.requests, self.queues):
+            for id in sorted(table):
+                yield table[id]
+        for account in sorted(self.shares.usages):
+            yield self.shares.usages[account]
+        for kin in sorted(self.estimates.known):
+            yield self.estimates.history(kin)
+        if self.mix.demands:
+            yield self.mix
+
+    def digest(self) -> str:
+        """Of the durable records; equal states have equal digests, in every process."""
+        sum = hashlib.sha256()
+        for record in self.records():
+            sum.update(repr(record).encode())
+        return sum.hexdigest()
+
+    def free_room(
+        self, node_id: str, *, without: Container[str] = (), anyway: bool = False
+    ) -> Room | None:
+        """What the node could give to jobs now, computed from the records; None for nothing.
+
+        `without` names leases that are taken to have ended; `anyway` takes the node for one that is
+        healthy and takes jobs.
+        """
+        node = self.nodes.get(node_id)
+        if node is None:
+            return None
+        is_away = node.drain or node.unreachable_since_ms or self.doubt.bars(node_id)
+        if is_away and not anyway:
+            return None
+        held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
+        holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
+        kept = self.kept.get(node_id, {})
+        parts: list[Lease | NodeShare] = [*holding]
+        parts += [self._kept_part(job_id, share) for job_id, share in kept.items()]
+        free: dict[str, int] = {}  # thousandths of the devices of which something is taken
+        for lease in holding:
+            for device_id in lease.device_ids:
+                free[device_id] = free.get(device_id, WHOLE) - lease.thousandths
+        if any(self.jobs[job_id].demand.exclusive for job_id in kept):
+            return None
+        for share in kept.values():  # nobody else gets anything of a device that is set aside
+            free.update(dict.fromkeys(share.device_ids, 0))
+        usable = [d for d in node.offer.devices if d.healthy or anyway]
+        devices = [d for d in usable if free.get(d.device_id, WHOLE)]
+        if not devices or any(lease.exclusive for lease in holding):
+            return None
+        return Room(
+            labels=node.offer.labels if parts else (*node.offer.labels, IDLE),
+            pools=pools_of(devices, free),
+            cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in parts),
+            memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in parts),
+            disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in parts),
+        )
+
+    def _kept_part(self, job_id: str, share: Share) -> NodeShare:
+        demand = self.jobs[job_id].demand
+        return node_share(demand, len(share.device_ids) // demand.devices_per_rank)
+
+
+def is_eligible(job: Job) -> bool:
+    """Whether a job is among those to be placed."""
+    return job.status is JobStatus.QUEUED and not job.not_before_ms and not job.room
+
+
+def is_doubted(state: Known, job: Job) -> bool:
+    """Whether ranks of a job may run of which nobody here knows."""
+    holders = state.doubt.holders(job.job_id)
+    return not all(state.fence_after_ms(job) and state.nodes[x].fenced_at_ms for x in holders)
+
+
+def may_be_preempted(job: Job) -> bool:
+    """Whether a job runs and nobody has asked for its end."""
+    attempt = job.attempt
+    runs = job.status in RUNNING and attempt is not None
+    return runs and job.policy.preemptible and not (attempt and (attempt.stop or attempt.ask))
+
+
+def is_told(job: Job) -> bool:
+    """Whether a job is to be told what becomes of those that it depends on."""
+    held = job.status is JobStatus.PAUSED and job.attempt is None
+    return job.status is JobStatus.PENDING or held
