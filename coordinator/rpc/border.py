@@ -38,6 +38,7 @@ from google.protobuf.message import DecodeError, Message
 from coordinator.core.reasons import Reason
 from coordinator.rpc.errors import Metadata, cleaned, quoted, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
+from coordinator.runtime.bootstrap import OWN_TENANT
 from coordinator.runtime.refusal import Refusal
 from coordinator.store.protocol import StoreUnavailable
 from coordinator.streams.protocol import StreamsUnavailable
@@ -116,6 +117,7 @@ class _Border:
         self._any_of = frozenset(NAMES[number] for number in rule.any_of)
         self._program = rule.program
         self._takes_tokens = rule.token_exchange
+        self._operators_only = rule.operators_only
 
     def handler(self) -> Any:
         """A handler of the method's own kind."""
@@ -194,6 +196,9 @@ class _Border:
         ):
             needed = _CREDENTIALS.get(self._program) or " or ".join(sorted(self._any_of))
             raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, f"this needs {needed}")
+        if self._operators_only and not identity.is_operator:
+            text = f"this needs {NAMES[options_pb2.CLUSTER_ADMIN]} of tenant {OWN_TENANT}"
+            raise Refusal(Reason.AUTHZ_PERMISSION_DENIED, text)
         if self._function is None:
             raise Refusal(
                 Reason.UNIMPLEMENTED, f"{self._method.name} is not offered by this version"

@@ -1,25 +1,33 @@
-"""Methods of admins that set queues."""
+"""Methods about how queues are set: operators set them, admins of a tenant see what concerns it."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 
 from coordinator.core import commands
 from coordinator.core.records import ROOT, WHOLE, Order, Queue
-from coordinator.core.share import MOST_LEVELS
+from coordinator.core.share import ANYONE, MOST_LEVELS
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
+from coordinator.rpc.identity import Identity
 from coordinator.rpc.jobs import caller_of, note_replay
+from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.driver import Driver
 from scaimind.v1 import mind_coordinator_pb2 as api
+
+DEFAULT_PAGE_SIZE = 20
+PAGE_BYTES = 1 << 20  # a page ends with the queue that fills it
+QUESTION = "queues"
 
 
 class QueueMethods:
     """SetQueue, ListQueues, RemoveQueue."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, tokens: PageTokens) -> None:
         self._driver = driver
         self._view = driver.view
+        self._tokens = tokens
 
     async def SetQueue(self, request: api.SetQueueRequest, call: Call) -> api.QueueSettings:
         """Sets a queue whole, new or changed."""
@@ -36,12 +44,26 @@ class QueueMethods:
     async def ListQueues(
         self, request: api.ListQueuesRequest, call: Call
     ) -> api.ListQueuesResponse:
-        """The queues that were set, by name."""
-        held = self._held()
-        queues = self._view.queues.settings
-        answer = api.ListQueuesResponse(queues=[_settings(queues[name]) for name in sorted(queues)])
-        for one in answer.queues:
-            one.held_devices = held[one.name] / WHOLE
+        """A page of the queues that were set, by name."""
+        after = self._tokens.read(request.page_token, question=QUESTION)
+        size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
+        queues, held = self._view.queues.settings, self._held(call.identity)
+        names = sorted(queues)
+        start = bisect_right(names, after[1]) if after else 0
+        answer = api.ListQueuesResponse(total_count=len(names))
+        taken_bytes = 0
+        for name in names[start : start + size]:
+            one = _settings(queues[name])
+            one.held_devices = held[name] / WHOLE
+            if not call.identity.is_operator:
+                _keep_own(one, call.identity.tenant_id)
+            answer.queues.append(one)
+            taken_bytes += one.ByteSize()
+            if taken_bytes >= PAGE_BYTES:
+                break
+        start += len(answer.queues)
+        more = (names[start - 1], names[start - 1]) if start < len(names) else None
+        answer.next_page_token = self._tokens.make(more, question=QUESTION)
         return answer
 
     async def RemoveQueue(
@@ -52,12 +74,14 @@ class QueueMethods:
         note_replay(call, await self._driver.submit(command))
         return api.RemoveQueueResponse(name=request.name)
 
-    def _held(self) -> Counter[str]:
-        """Thousandths of devices by queue, with what is below it."""
+    def _held(self, identity: Identity) -> Counter[str]:
+        """Thousandths of devices by queue, with what is below it, of the jobs that the caller sees."""
         queues = self._view.queues.settings
         found: Counter[str] = Counter()
         for lease in self._view.held():
             job = self._view.job(lease.job_id)
+            if not identity.is_operator and (job is None or job.tenant_id != identity.tenant_id):
+                continue
             name = job.queue_name if job is not None else ROOT
             for _ in range(MOST_LEVELS):
                 found[name] += lease.thousandths * len(lease.device_ids)
@@ -65,6 +89,12 @@ class QueueMethods:
                     break
                 name = queues[name].parent if name in queues else ROOT
         return found
+
+
+def _keep_own(queue: api.QueueSettings, tenant_id: str) -> None:
+    """Takes the limits of other tenants out."""
+    for name in [one for one in queue.tenant_limits if one not in (ANYONE, tenant_id)]:
+        del queue.tenant_limits[name]
 
 
 def _queue(request: api.SetQueueRequest) -> Queue:

@@ -158,7 +158,7 @@ class Server:
             ClusterMethods(
                 driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
             ),
-            QueueMethods(driver),
+            QueueMethods(driver, tokens),
             ExplainMethods(parts.forecaster, reader),
             ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),

@@ -50,9 +50,14 @@ def queue(
     session.show(session.client.queue(name), tables.queues)
 
 
-def queues(session: Session) -> None:
-    """Shows how queues are set, and what they hold."""
-    session.show(session.client.list_queues(), lambda answer: tables.queue_settings(*answer.queues))
+def queues(
+    session: Session,
+    page_size: Annotated[int, typer.Option(min=1, max=100, help="Queues a page")] = 100,
+    page_token: Annotated[str, typer.Option(help="Of the page before")] = "",
+) -> None:
+    """Lists how queues are set, and what they hold."""
+    page = session.client.queues_page(page_size=page_size, page_token=page_token)
+    session.show(page, tables.queues_set)
 
 
 def set_queue(

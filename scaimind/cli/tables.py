@@ -257,6 +257,16 @@ def queue_settings(*queues: "pb.QueueSettings") -> Rows:
     return Rows(headers if cells else (), cells, note="" if cells else "no queue was set")
 
 
+def queues_set(page: "pb.ListQueuesResponse") -> Rows:
+    """A page of queues."""
+    found = queue_settings(*page.queues)
+    if not page.next_page_token:
+        return found
+    shown = f"{len(page.queues)} of {page.total_count}"
+    note = f"{shown}; go on with --page-token {page.next_page_token}"
+    return Rows(found.headers, found.cells, note=note)
+
+
 def queue_removed(answer: "pb.RemoveQueueResponse") -> Rows:
     """What became of the queue."""
     return Rows((), [(answer.name, "is as by default")])

@@ -123,8 +123,8 @@ def _followed(
 class AsyncClient(_Connection):
     """Talks to a coordinator from one event loop; the methods are those of `Client`.
 
-    Calls are awaited; `list_jobs`, `nodes`, `list_evaluations`, `logs` and `stream_metrics` are
-    asynchronous iterators. `async with AsyncClient() as client:` closes it.
+    Calls are awaited; `list_jobs`, `nodes`, `list_queues`, `list_evaluations`, `logs` and
+    `stream_metrics` are asynchronous iterators. `async with AsyncClient() as client:` closes it.
     """
 
     submit = _unary(calls.submit)
@@ -151,7 +151,8 @@ class AsyncClient(_Connection):
     remove_node = _unary(calls.remove_node)
     queue = _unary(calls.queue)
     set_queue = _unary(calls.set_queue)
-    list_queues = _unary(calls.list_queues)
+    queues_page = _unary(calls.queues_page)
+    list_queues = _paged(calls.list_queues)
     remove_queue = _unary(calls.remove_queue)
     submit_evaluation = _unary(calls.submit_evaluation)
     get_evaluation = _unary(calls.get_evaluation)

@@ -356,9 +356,17 @@ def set_queue(
     return _coordinator("SetQueue", request, pb.QueueSettings)
 
 
-def list_queues() -> Call[pb.ListQueuesResponse]:
-    """Reads the queues that were set, and what they hold."""
-    return _coordinator("ListQueues", pb.ListQueuesRequest(), pb.ListQueuesResponse)
+def queues_page(
+    *, page_size: int | None = None, page_token: str = ""
+) -> Call[pb.ListQueuesResponse]:
+    """Reads one page of the queues that were set, and what they hold."""
+    request = pb.ListQueuesRequest(page_size=page_size, page_token=page_token)
+    return _coordinator("ListQueues", request, pb.ListQueuesResponse)
+
+
+def list_queues(*, page_size: int = 100) -> Pages[pb.QueueSettings]:
+    """Iterates over all queues that were set, page by page."""
+    return Pages(queues_page(page_size=page_size), "queues")
 
 
 def remove_queue(name: str, *, request_id: str | None = None) -> Call[pb.RemoveQueueResponse]:

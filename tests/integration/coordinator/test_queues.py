@@ -50,6 +50,34 @@ async def test_queues_are_listed_with_what_they_hold(agent: FakeAgent, admin: Ca
     assert told == [("a", "root", Settings.FAIR, 3.0), ("b", "a", Settings.PRIORITY_FIFO, 3.0)]
 
 
+async def test_queues_come_in_pages_however_many_there_are(house: House, admin: Caller) -> None:
+    names = [f"q{number:02}" for number in range(24)]
+    for name in names:
+        await admin.call("SetQueue", api.SetQueueRequest(name=name))
+    first = await admin.call("ListQueues", api.ListQueuesRequest())
+    assert (len(first.queues), first.total_count) == (20, 24)
+    again = api.ListQueuesRequest(page_size=10, page_token=first.next_page_token)
+    rest = await admin.call("ListQueues", again)
+    assert [one.name for one in (*first.queues, *rest.queues)] == names
+    assert not rest.next_page_token
+    wrong = await admin.refused("ListQueues", api.ListQueuesRequest(page_token="x"))
+    assert (wrong.code, wrong.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ("page_token",))
+
+
+async def test_a_page_of_queues_with_many_limits_is_shorter_than_was_asked(admin: Caller) -> None:
+    limits = {"\u4e16" * 124 + f"{number:04}": 1 for number in range(1000)}
+    for name in ("a", "b", "c", "d", "e"):
+        await admin.call("SetQueue", api.SetQueueRequest(name=name, tenant_limits=limits))
+    found: list[str] = []
+    asked = api.ListQueuesRequest(page_size=100)
+    while asked.page_token or not found:
+        page = await admin.call("ListQueues", asked)
+        assert page.ByteSize() < 2 << 20
+        found += [one.name for one in page.queues]
+        asked.page_token = page.next_page_token
+    assert found == ["a", "b", "c", "d", "e"]
+
+
 async def test_a_removed_queue_is_as_by_default(agent: FakeAgent, admin: Caller) -> None:
     await admin.call("SetQueue", api.SetQueueRequest(name="a", cordoned=True))
     await admin.call("SetQueue", api.SetQueueRequest(name="b", parent="a"))

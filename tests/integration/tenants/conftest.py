@@ -20,6 +20,10 @@ from tests.integration.tenants.rows import Target
 
 DEVICES = 4
 PATIENT = ("--unreachable-after-s", "600", "--replace-after-s", "1200")
+QUEUES = (  # below the first is all that the tenants do; the other has limits of one by name
+    api.SetQueueRequest(name="root"),
+    api.SetQueueRequest(name="shared", tenant_limits={"alpha-tenant": 9, "*": 5}),
+)
 NOWHERE = Target(
     tenant="nobodys-tenant",
     waiting="job_nowhere-waiting",
@@ -117,6 +121,8 @@ async def two(tmp_path: Path) -> AsyncIterator[Two]:
         await agent.sync()
         owner = await world.house.caller("alpha-tenant")
         other = await world.house.caller("beta-tenant")
+        for queue in QUEUES:
+            await world.house.admin.call("SetQueue", queue)
         for caller in (owner, other):
             caller.metadata.append(("x-request-id", "req_matrix"))
         yield Two(world, agent, owner, other)

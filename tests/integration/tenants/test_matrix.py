@@ -32,7 +32,7 @@ OF_MACHINES = {
 }
 # Drains: whether anything is left on the node, of whomever.
 OF_DRAINS = {"status", "message"}
-OF_METHODS = {"DrainNode": OF_DRAINS, "SetQueue": {"updated_at"}}
+OF_METHODS = {"DrainNode": OF_DRAINS}
 # What a method may tell of machines, it tells the owner as well; these know nothing of tenants.
 NOBODYS = {
     "GetDataCache",
@@ -41,7 +41,6 @@ NOBODYS = {
     "EnableNode",
     "RemoveNode",
     "SetQueue",
-    "ListQueues",
     "RemoveQueue",
 }
 # Who reads first sees what who changes it would not see any more.
