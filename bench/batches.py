@@ -1,15 +1,17 @@
-"""A batch of 1,000 jobs in one call, durable; the same over REST."""
+"""A batch of 1,000 jobs in one call, durable; the same over REST. They differ as jobs of a sweep do."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from bench.messages import job_body, submit_request
+from bench.messages import job_body
 from bench.over_http import Gateway
 from bench.programs import COORDINATOR, MODULE, Coordinator, Loader, http_request
 from bench.report import Figure, Row, Target, in_turn
+from scaimind.client.body import to_message
 from scaimind.v1 import mind_coordinator_pb2 as api
 
 JOBS = 1_000
@@ -26,8 +28,9 @@ def rows() -> list[Row]:
         Loader() as loader,
     ):
         coordinator.join()
-        request = api.BatchSubmitJobsRequest(jobs=[submit_request()] * JOBS)
-        body = json.dumps({"jobs": [job_body()] * JOBS}).encode()
+        jobs = [_one_of_a_sweep(number) for number in range(JOBS)]
+        request = to_message({"jobs": jobs}, api.BatchSubmitJobsRequest())
+        body = json.dumps({"jobs": jobs}).encode()
         path, target, key = f"{MODULE}/jobs/batch", gateway.address, coordinator.key
         posted = http_request("POST", path, target=target, key=key, body=body)
 
@@ -44,3 +47,10 @@ def rows() -> list[Row]:
         Row(f"{name}, over gRPC, p50", Figure(grpc_ms, "ms"), target=AT_MOST),
         Row(f"{name}, over REST, p50", Figure(rest_ms, "ms")),
     ]
+
+
+def _one_of_a_sweep(number: int) -> dict[str, Any]:
+    body = job_body()
+    body["name"] = f"sweep-{number}"
+    body["training_config"]["hyperparameters"]["learning_rate"] = f"{number + 1}e-6"
+    return body

@@ -50,6 +50,16 @@ class SubmitJob:
     # (job id, status) of those of policy.depends_on that the store knows as this tenant's history
     finished_dependencies: Pairs = ()
 
+    @property
+    def tenant_id(self) -> str:
+        """Whose job it is to be."""
+        return self.caller.tenant_id
+
+    @property
+    def user_id(self) -> str:
+        """Who submits it."""
+        return self.caller.user_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitJobs:

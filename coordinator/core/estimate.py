@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import Protocol
 
-from coordinator.core.records import History, Job
+from coordinator.core.records import Demand, History, Job, Policy
 
 FIRST_MS = 10_000
 RATIO = 1.5
@@ -54,7 +55,22 @@ def step_of(age_ms: int) -> int:
     return min(STEPS - 1, bisect_right(BOUNDS_MS, age_ms))
 
 
-def kins_of(job: Job) -> tuple[str, str, str]:
+class Asked(Protocol):
+    """A job, or what is to become one: all that its running time is estimated by."""
+
+    @property
+    def tenant_id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def demand(self) -> Demand: ...
+    @property
+    def policy(self) -> Policy: ...
+
+
+def kins_of(job: Asked) -> tuple[str, str, str]:
     """The kins of a job, widest first. A name counts without its numbers."""
     size = job.demand.device_count.bit_length()
     user = f"{job.tenant_id}/{job.user_id}"
@@ -101,7 +117,7 @@ class Estimates:
         known = self.known.get(kin)
         return known.history if known else History(kin=kin)
 
-    def left_ms(self, job: Job, age_ms: int) -> int:
+    def left_ms(self, job: Asked, age_ms: int) -> int:
         """By what to order a job that has run for `age_ms`: the index, or what it said."""
         given_ms = job.policy.expected_duration_ms
         if given_ms:
@@ -131,7 +147,7 @@ class Estimates:
             alive *= 1 - ends
         return left_ms
 
-    def _fresh_ms(self, job: Job) -> int:
+    def _fresh_ms(self, job: Asked) -> int:
         """The index of a job that has not run; jobs of the same kins come together."""
         kins = kins_of(job)
         known = self._fresh.get(kins)
@@ -141,7 +157,7 @@ class Estimates:
             known = self._fresh[kins] = self._index_ms(job, 0)
         return known
 
-    def _index_ms(self, job: Job, age_ms: int) -> int:
+    def _index_ms(self, job: Asked, age_ms: int) -> int:
         spent, alive, best = 0.0, 1.0, float("inf")
         for step, ends in self._hazards(job, age_ms):
             spent += alive * WIDTHS_MS[step] * (1 - ends / 2)
@@ -152,7 +168,7 @@ class Estimates:
                 break
         return round(best)
 
-    def _hazards(self, job: Job, age_ms: int) -> Iterator[tuple[int, float]]:
+    def _hazards(self, job: Asked, age_ms: int) -> Iterator[tuple[int, float]]:
         """(step, part of those that come so far which end in it), from the job's own step on."""
         rows = [
             (known.reached, known.ended)

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator
+from functools import lru_cache
 
 from coordinator.core.capacity import Capacity
 from coordinator.core.contact import Contacts
 from coordinator.core.deadlines import Deadlines
 from coordinator.core.decision import Heard
 from coordinator.core.doubt import Doubt
-from coordinator.core.estimate import Estimates
+from coordinator.core.estimate import Asked, Estimates
 from coordinator.core.placement import NodeShare, node_share
 from coordinator.core.queue import Waiting
 from coordinator.core.records import (
@@ -71,7 +72,7 @@ class Known:
 
     def queue_of(self, job: Job) -> Queue:
         """The queue of a job, as it is set or by default."""
-        return self.queues.get(job.queue_name) or Queue(name=job.queue_name)
+        return self.queues.get(job.queue_name) or _by_default(job.queue_name)
 
     def age_ms(self, job: Job, now_ms: int) -> int:
         """For how long the job has run and got on, until now."""
@@ -83,6 +84,10 @@ class Known:
     def work_ms(self, job: Job, *, now_ms: int) -> int:
         """Device-milliseconds that the job has still to do, as expected."""
         return job.demand.size * self.estimates.left_ms(job, self.age_ms(job, now_ms)) // WHOLE
+
+    def first_work_ms(self, asked: Asked) -> int:
+        """The same of what has not run yet."""
+        return asked.demand.size * self.estimates.left_ms(asked, 0) // WHOLE
 
     def mature_at_ms(self, job: Job) -> int:
         """From when on the job's attempt may be preempted: its minimum run time, after each
@@ -177,6 +182,11 @@ class Known:
     def _kept_part(self, job_id: str, share: Share) -> NodeShare:
         demand = self.jobs[job_id].demand
         return node_share(demand, len(share.device_ids) // demand.devices_per_rank)
+
+
+@lru_cache(maxsize=64)
+def _by_default(name: str) -> Queue:
+    return Queue(name=name)
 
 
 def is_eligible(job: Job) -> bool:

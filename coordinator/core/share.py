@@ -126,8 +126,11 @@ class Shares:
         queue = self._queues.get(job.queue_name)
         if queue is not None and queue.order is Order.FAIR:
             return user_account(job.queue_name, job.tenant_id, user_id=job.user_id)
-        above = map(self._queues.get, self.path(job.queue_name))
-        return job.tenant_id if any(one and one.tenant_limits for one in above) else ""
+        for name in self.path(job.queue_name) if self._queues else ():
+            above = self._queues.get(name)
+            if above is not None and above.tenant_limits:
+                return job.tenant_id
+        return ""
 
     def changed(self) -> None:
         """A queue was set or removed: everything is filed anew."""

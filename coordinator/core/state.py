@@ -188,8 +188,10 @@ class ClusterState(Known):
             self._keep(job, room)
         if before is None or before.queue_name != job.queue_name:
             self._charge_leases(job)
-        self._charge(f"room of {job.job_id}", charge_of_room(job, job.room))
-        self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
+        if room or job.room:
+            self._charge(f"room of {job.job_id}", charge_of_room(job, job.room))
+        if before is not None or job.attempt is not None:
+            self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
         self._wait(job)
         self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)

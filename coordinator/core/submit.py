@@ -69,9 +69,6 @@ def judge_submit(
     state: ClusterState, command: SubmitJob, *, live_jobs: int, settings: CoreSettings
 ) -> dict[str, str] | Rejected:
     """The status of each dependency of a job that may be accepted; else why it may not."""
-    shape = _bad_shape(command.demand)
-    if shape is not None:
-        return shape
     dependencies = _dependencies(state, command)
     unknown = [id for id in command.policy.depends_on if id not in dependencies]
     if unknown:
@@ -145,10 +142,6 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_DEPENDENCIES
     elif command.policy.start_after_ms > turn.now_ms:
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_START_TIME
-    return turn.born(_job(turn, command, status=status, reason=reason))
-
-
-def _job(turn: Turn, command: SubmitJob, *, status: JobStatus, reason: Reason) -> Job:
     return Job(
         job_id=command.job_id,
         sequence=turn.state.last_sequence + 1,
@@ -164,6 +157,7 @@ def _job(turn: Turn, command: SubmitJob, *, status: JobStatus, reason: Reason) -
         policy=command.policy,
         status=status,
         reason=reason.value,
+        work_ms=turn.state.first_work_ms(command),
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )

@@ -6,12 +6,15 @@ What depends on the cluster's state (does it ever fit, do its dependencies exist
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, OnUnreachable, Policy
+from coordinator.rpc.bounds import Alike, alike
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
 from coordinator.runtime.refusal import Refusal, Violation
@@ -50,8 +53,32 @@ UNSUPPORTED = {
 }
 
 
-def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) -> SubmitJob:
-    """The command of a submit whose fields are within their bounds.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a job that may be submitted asks for."""
+
+    demand: Demand
+    policy: Policy
+
+
+class Jobs:
+    """Judges jobs of one call. They are mostly alike: what differs by its name, its labels and its
+    hyperparameters alone is judged once."""
+
+    def __init__(self) -> None:
+        self._judged: dict[Alike, Judged] = {}
+
+    def judge(self, request: SubmitJobRequest) -> Judged:
+        """What a job asks for. Raises Refusal."""
+        what = alike(request)
+        judged = self._judged.get(what)
+        if judged is None:
+            judged = self._judged[what] = judge(request)
+        return judged
+
+
+def judge(request: SubmitJobRequest) -> Judged:
+    """What a job asks for whose fields are within their bounds.
 
     Raises:
         Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
@@ -65,6 +92,22 @@ def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) ->
     if faults:
         text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
+    return Judged(_demand(request.resource_config, request.training_config), _policy(request))
+
+
+def submit_command(
+    request: SubmitJobRequest,
+    *,
+    caller: Caller,
+    job_id: str,
+    judge: Callable[[SubmitJobRequest], Judged] = judge,
+) -> SubmitJob:
+    """The command of a submit whose fields are within their bounds.
+
+    Raises:
+        Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
+    """
+    judged = judge(request)
     document = document_of(request)
     if len(document) > DOCUMENT_BYTES_MAX:
         text = f"the job is larger than {DOCUMENT_BYTES_MAX >> 10} KiB"
@@ -74,8 +117,8 @@ def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) ->
         caller=caller,
         job_id=job_id,
         name=request.name,
-        demand=_demand(request.resource_config, request.training_config),
-        policy=_policy(request),
+        demand=judged.demand,
+        policy=judged.policy,
         document=document,
         labels=tuple(sorted(request.labels.items())),
         priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
@@ -86,6 +129,8 @@ def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) ->
 
 def document_of(request: SubmitJobRequest) -> bytes:
     """What is kept of a submit: all of it but the fields that belong to the call."""
+    if not request.request_id and not request.validate_only:
+        return request.SerializeToString(deterministic=True)
     kept = SubmitJobRequest()
     kept.CopyFrom(request)
     kept.ClearField("request_id")

@@ -6,7 +6,7 @@ from coordinator.core.commands import SubmitJob, SubmitJobs
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import JobStatus, Outcome
 from coordinator.rpc import convert
-from coordinator.rpc.admit import submit_command
+from coordinator.rpc.admit import Jobs, submit_command
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.errors import cleaned
@@ -28,7 +28,8 @@ class BatchMethods:
         self, request: api.BatchSubmitJobsRequest, call: Call
     ) -> api.BatchSubmitJobsResponse:
         """Judges each job by itself; what is left is decided at once and committed once."""
-        judged = [await self._judge(one, call) for one in request.jobs]
+        alike = Jobs()
+        judged = [await self._judge(one, call, alike=alike) for one in request.jobs]
         sent = [one for one in judged if isinstance(one, SubmitJob)]
         if request.atomic and len(sent) < len(judged):
             others = Refusal(Reason.BATCH_REFUSED, "another job of the atomic batch was refused")
@@ -48,12 +49,17 @@ class BatchMethods:
             ]
         )
 
-    async def _judge(self, request: api.SubmitJobRequest, call: Call) -> SubmitJob | Refusal:
+    async def _judge(
+        self, request: api.SubmitJobRequest, call: Call, *, alike: Jobs
+    ) -> SubmitJob | Refusal:
+        caller = caller_of(call, request)
         try:
-            command = submit_command(request, caller=caller_of(call, request), job_id=new_job_id())
+            command = submit_command(request, caller=caller, job_id=new_job_id(), judge=alike.judge)
         except Refusal as refusal:
             return refusal
-        return await self._jobs.with_dependencies(command)
+        if command.policy.depends_on:
+            command = await self._jobs.with_dependencies(command)
+        return command
 
     def _result(self, command: SubmitJob, outcome: Outcome) -> api.BatchResult:
         if outcome.reason:

@@ -29,13 +29,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-import protovalidate
 import structlog
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from coordinator.core.reasons import Reason
+from coordinator.rpc import bounds
 from coordinator.rpc.errors import Metadata, cleaned, quoted, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
 from coordinator.runtime.bootstrap import OWN_TENANT
@@ -218,7 +218,7 @@ class _Border:
                 Reason.INVALID_ARGUMENT,
                 f"the request is larger than {PUBLIC_BYTES_MAX >> 20} MiB",
             )
-        violations = protovalidate.collect_violations(request)
+        violations = bounds.violations(request)
         if violations:
             found = tuple((_path(one.proto), one.proto.message) for one in violations)
             text = "; ".join(f"{field}: {message}" for field, message in found[:5])

@@ -34,7 +34,8 @@ DEFAULT_PAGE_SIZE = 20
 DEFAULT_POINTS = 1000
 MAX_POINTS = 10_000
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-SHIFTS = range(95, -1, -5)
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+SHIFTS = range(90, -1, -10)
 
 # Ids must differ, not be secret: a job is found by its id only by its tenant.
 _random = random.Random(secrets.randbits(256))
@@ -43,7 +44,7 @@ _random = random.Random(secrets.randbits(256))
 def new_job_id() -> str:
     """`job_` and 20 characters: 9 of the time in milliseconds, so that ids sort by age, 11 random."""
     number = (time.time_ns() // 1_000_000) << 55 | _random.getrandbits(55)
-    return "job_" + "".join([ALPHABET[number >> shift & 31] for shift in SHIFTS])
+    return "job_" + "".join([PAIRS[number >> shift & 1023] for shift in SHIFTS])
 
 
 def caller_of(call: Call, request: Any) -> Caller:

@@ -99,8 +99,9 @@ class QueueFigures:
             del self.live[job.tenant_id]
         if job.status in WAITING:
             mine = self.by_tenant.setdefault(job.tenant_id, Turns())
+            place = place_of(job, self.order)
             for turns in (self.waiting, mine):
-                (turns.add if sign > 0 else turns.remove)(place_of(job, self.order))
+                (turns.add if sign > 0 else turns.remove)(place)
             if not mine:
                 del self.by_tenant[job.tenant_id]
         elif job.status not in ASIDE:

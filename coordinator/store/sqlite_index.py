@@ -71,7 +71,8 @@ def refile(
     """Brings labels and counts up to date with jobs that stood elsewhere, or nowhere, before."""
     gone: list[tuple[str, str, str, str, int, str]] = []
     come: list[tuple[str, str, str, str, int, str]] = []
-    counted: Counter[tuple[str, str, str, str]] = Counter()
+    counted: Counter[tuple[str, str, str]] = Counter()
+    labels: dict[str, list[Label]] = {}  # by their text: jobs of one batch mostly have the same
     for job_id, now in after.items():
         then = before.get(job_id)
         if then == now:
@@ -79,14 +80,20 @@ def refile(
         for one, entries, sign in ((then, gone, -1), (now, come, 1)):
             if one is None:
                 continue
-            tenant_id, status, created_at, labels = one
-            counted[tenant_id, *ALL, status] += sign
-            for label in _labels.decode(labels).items():
-                entries.append((tenant_id, *label, status, created_at, job_id))
-                counted[tenant_id, *label, status] += sign
+            tenant_id, status, created_at, text = one
+            if text not in labels:
+                labels[text] = [*_labels.decode(text).items()]
+            counted[tenant_id, text, status] += sign
+            for key, value in labels[text]:
+                entries.append((tenant_id, key, value, status, created_at, job_id))
     delete_rows(connection, "DELETE FROM job_labels WHERE", LABELS, rows=gone)
+    come.sort()  # as the table is: neighbours go to the same page
     insert_rows(connection, f"INSERT INTO job_labels ({', '.join(LABELS)})", come)
-    _count(connection, {where: number for where, number in counted.items() if number})
+    numbers: Counter[tuple[str, ...]] = Counter()
+    for (tenant_id, text, status), number in counted.items():
+        for label in (ALL, *labels[text]):
+            numbers[tenant_id, *label, status] += number
+    _count(connection, {where: number for where, number in numbers.items() if number})
 
 
 def _count(connection: sqlite3.Connection, numbers: dict[tuple[str, ...], int]) -> None:
