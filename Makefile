@@ -5,7 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := scaimind coordinator gateway node_agent
-NEEDED := redis-server ip:iproute2 tc:iproute2 nft:nftables
+ENGINE := podman runc conmon catatonit busybox:busybox-static
+NEEDED := redis-server ip:iproute2 tc:iproute2 nft:nftables $(ENGINE)
 SEED ?= 1
 COUNT ?= 20
 

@@ -49,16 +49,21 @@ def command(framework: job_pb2.Framework) -> tuple[str, ...]:
     if not framework.custom_script_path:
         name = job_pb2.Framework.Type.Name(framework.type)
         raise refuse(SCRIPT, f"framework {name} needs a script on this node, and none is given")
-    return (*_what(framework.custom_script_path), *_arguments(framework.config.get("args", "")))
+    return (*_what(framework.custom_script_path), *arguments(framework.config.get("args", "")))
 
 
 def _what(given: str) -> tuple[str, ...]:
-    name = given.removeprefix(MODULE)
-    if name == given:
+    if not given.startswith(MODULE):
         return _program(local_path(SCRIPT, given))
+    return (sys.executable, "-u", "-m", module_name(given))
+
+
+def module_name(given: str) -> str:
+    """The module of a `module://` path; Refused where it cannot be one."""
+    name = given.removeprefix(MODULE)
     if not _MODULE.fullmatch(name):
         raise refuse(SCRIPT, "after module:// comes the name of a Python module")
-    return (sys.executable, "-u", "-m", name)
+    return name
 
 
 def local_path(field: str, value: str) -> Path:
@@ -113,7 +118,8 @@ def _looks_like_python(head: bytes) -> bool:
     return not head.startswith(b"#!") or b"python" in head.split(b"\n", 1)[0]
 
 
-def _arguments(text: str) -> list[str]:
+def arguments(text: str) -> list[str]:
+    """The words of `args`; Refused where it has open quotes."""
     try:
         words = shlex.split(text)
     except ValueError as error:

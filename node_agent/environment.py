@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,21 @@ def folders(spec: agent_pb2.LeaseSpec, storage_dir: Path) -> Folders:
         Refused: a URI that is not of this machine.
     """
     given = spec.job.output_config
-    job = storage_dir / "jobs" / file_name(spec.job_id)
-    checkpoints = storage_dir / "lineages" / file_name(spec.lineage_id) / "checkpoints"
-    output = job / "model"
+    places = folders_of_node(spec, storage_dir)
     if given.checkpoint_uri:
         checkpoints = local_path("output_config.checkpoint_uri", given.checkpoint_uri)
+        places = replace(places, checkpoints=checkpoints)
     if given.output_uri:
         output = local_path("output_config.output_uri", given.output_uri)
-    return Folders(checkpoints=checkpoints, output=output, work=job / "work")
+        places = replace(places, output=output)
+    return places
+
+
+def folders_of_node(spec: agent_pb2.LeaseSpec, storage_dir: Path) -> Folders:
+    """The lease's folders where the job says nothing."""
+    job = storage_dir / "jobs" / file_name(spec.job_id)
+    checkpoints = storage_dir / "lineages" / file_name(spec.lineage_id) / "checkpoints"
+    return Folders(checkpoints=checkpoints, output=job / "model", work=job / "work")
 
 
 def lease_environment(
@@ -79,16 +86,19 @@ def lease_environment(
     places: Folders,
     *,
     devices: Sequence[DetectedDevice],
-    agent_environ: Mapping[str, str],
+    agent_environ: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """The variables that all ranks of a lease share.
+
+    `agent_environ` is that of the agent, of which processes get a part; None for containers, whose image
+    has one.
 
     Raises:
         Refused: a variable, a data source or a checkpoint that this node cannot serve.
     """
     cpus = sum(device.type == CPU_TYPE for device in devices)
     shared = {
-        **{name: agent_environ[name] for name in _PASSED if name in agent_environ},
+        **_base(agent_environ),
         "OMP_NUM_THREADS": str(max(1, cpus // max(1, spec.local_world_size))),
         "PYTHONUNBUFFERED": "1",
         **_user_environment(spec.job.training_config.environment),
@@ -107,12 +117,26 @@ def lease_environment(
         "MIND_ATTEMPT": str(spec.attempt),
         "MIND_CHECKPOINT_DIR": str(places.checkpoints),
         "MIND_OUTPUT_DIR": str(places.output),
-        **_data(spec.job.data_config),
     }
-    if resume := spec.resume_from.uri or spec.job.training_config.resume_from_checkpoint:
-        field = "training_config.resume_from_checkpoint"
-        shared["MIND_RESUME_FROM"] = str(local_path(field, resume))
-    return {**_DEFAULTS, **shared}
+    for number, path in enumerate(data_paths(spec.job.data_config)):
+        shared[f"MIND_DATA_{number}_PATH"] = str(path)
+    if resume := resume_path(spec):
+        shared["MIND_RESUME_FROM"] = str(resume)
+    return shared
+
+
+def resume_path(spec: agent_pb2.LeaseSpec) -> Path | None:
+    """The checkpoint to go on from, if there is one; Refused where it is not of this machine."""
+    given = spec.resume_from.uri or spec.job.training_config.resume_from_checkpoint
+    return local_path("training_config.resume_from_checkpoint", given) if given else None
+
+
+def data_paths(config: job_pb2.DataConfig) -> list[Path]:
+    """Where each source of data is; Refused where one is not of this machine."""
+    return [
+        local_path(f"data_config.sources[{n}].path", source.path)
+        for n, source in enumerate(config.sources)
+    ]
 
 
 def rank_environment(
@@ -154,11 +178,11 @@ def _user_environment(given: Mapping[str, str]) -> dict[str, str]:
     return dict(given)
 
 
-def _data(config: job_pb2.DataConfig) -> dict[str, str]:
-    return {
-        f"MIND_DATA_{n}_PATH": str(local_path(f"data_config.sources[{n}].path", source.path))
-        for n, source in enumerate(config.sources)
-    }
+def _base(agent_environ: Mapping[str, str] | None) -> dict[str, str]:
+    if agent_environ is None:
+        return {}
+    passed = {name: agent_environ[name] for name in _PASSED if name in agent_environ}
+    return {**_DEFAULTS, **passed}
 
 
 def _is_gpu(device: DetectedDevice) -> bool:

@@ -22,8 +22,8 @@ from node_agent.command import Refused
 from node_agent.core.leases import Category, Fault, Lease, Rank, State
 from node_agent.environment import folders
 from node_agent.ranks import LeaseFindings, SpoolProtocol
+from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
-from node_agent.runtime.supervisor import now_at_ms
 from node_agent.sharing import thousandths_of
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 

@@ -19,8 +19,9 @@ from node_agent.groups import Groups
 from node_agent.held import HeldLease, Tools
 from node_agent.ranks import DetectedDevice, SpoolProtocol
 from node_agent.report import report
+from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
-from node_agent.runtime.supervisor import now_at_ms
+from node_agent.runtime.rules import ContainerRules
 from node_agent.sharing import thousandths_of
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
@@ -37,12 +38,14 @@ class Keeper:
         runtime: Runtime,
         spool: SpoolProtocol,
         devices: Sequence[DetectedDevice],
+        rules: ContainerRules | None = None,
     ) -> None:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute."""
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
         self._trash_dir = data_dir / "trash"
         self._storage_dir = storage_dir
+        self._rules = rules
         self._devices = {device.device_id: device for device in devices}
         self._tools = Tools(
             tasks=tasks,
@@ -117,6 +120,7 @@ class Keeper:
             path,
             storage_dir=self._storage_dir,
             devices=self._devices,
+            rules=self._rules,
             agent_environ=os.environ,
         )
 

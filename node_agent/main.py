@@ -25,7 +25,8 @@ from node_agent.keeper import Keeper
 from node_agent.offer import offer
 from node_agent.runtime import orphans
 from node_agent.runtime.contact import Contact
-from node_agent.runtime.process import ProcessRuntime
+from node_agent.runtime.process import ContainersProtocol, ProcessRuntime
+from node_agent.runtime.rules import ContainerRules
 from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
 from node_agent.settings import Settings
 from node_agent.sharing import sharing_labels
@@ -38,6 +39,7 @@ from scaimind.channel import open_aio
 from scaimind.service import log as service_log
 
 SUPERSEDED = 3
+CONTAINERS_LABEL = "containers"  # of nodes that run jobs that name an image
 
 log = structlog.get_logger()
 
@@ -74,7 +76,8 @@ async def _serve(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         contact = Contact(str(data_dir / "contact"))
         mark = orphans.node_mark(settings.node_id, settings.coordinator, settings.token())
-        runtime = ProcessRuntime(tasks, contact, mark=mark)
+        rules = settings.container_rules
+        runtime = ProcessRuntime(tasks, contact, mark=mark, containers=_containers(rules, mark))
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
         channel = open_aio(settings.coordinator, CHANNEL_OPTIONS, tls=settings.tls)
@@ -98,6 +101,7 @@ async def _serve(
             runtime=runtime,
             spool=spool,
             devices=telemetry.devices(),
+            rules=rules,
         )
         await keeper.adopt()
         session = Session(
@@ -120,9 +124,20 @@ async def _serve(
         return code
 
 
+def _containers(rules: ContainerRules | None, mark: str) -> ContainersProtocol | None:
+    """The containers of this node; None where it runs none, and then their library is not needed."""
+    if rules is None:
+        return None
+    from node_agent.runtime.containers import Containers
+
+    return Containers(rules, mark=mark)
+
+
 def _offer(settings: Settings, telemetry: TelemetryReporter, *, data_dir: Path) -> NodeOffer:
     devices = telemetry.devices()
     labels = {**sharing_labels(devices, os.environ), **settings.labels}
+    if settings.container_engine:
+        labels = {CONTAINERS_LABEL: "yes", **labels}
     return offer(devices, address=settings.address, labels=labels, data_dir=data_dir)
 
 

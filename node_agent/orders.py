@@ -6,18 +6,21 @@ folder `rank-<r>` for each local rank. `lease.pb` comes last, so that where it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError
 
-from node_agent import environment
+from node_agent import environment, in_container
 from node_agent.command import SCRIPT, Refused, command
 from node_agent.core.leases import Category, Fault
+from node_agent.environment import Folders
 from node_agent.files import file_name
 from node_agent.ranks import DetectedDevice, RankFiles
-from node_agent.runtime.protocol import RankOrder
+from node_agent.runtime.protocol import Container, Mount, RankOrder
+from node_agent.runtime.rules import ContainerRules
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 LEASE_FILE = "lease.pb"
@@ -46,6 +49,7 @@ def prepare(
     *,
     storage_dir: Path,
     devices: Mapping[str, DetectedDevice],
+    rules: ContainerRules | None,
     agent_environ: Mapping[str, str],
 ) -> list[RankOrder]:
     """Checks a grant, makes its folders, and returns one order per local rank. Blocks briefly.
@@ -57,15 +61,13 @@ def prepare(
     spec = grant.spec
     if missing := [key for key in spec.device_ids if key not in devices]:
         raise Refused(Fault(Category.NODE_LOST, f"the node has no device {missing[0]} any more"))
-    argv = command(spec.job.training_config.framework)
-    places = environment.folders(spec, storage_dir)
-    shared = environment.lease_environment(
-        spec,
-        places,
+    plan = _plan(
+        grant,
+        storage_dir=storage_dir,
         devices=[devices[key] for key in spec.device_ids],
+        rules=rules,
         agent_environ=agent_environ,
     )
-    places.make()
     ranks = rank_folders(grant, folder)
     configs = environment.configs_json(spec.job)
     for path in ranks.values():
@@ -76,15 +78,61 @@ def prepare(
         RankOrder(
             path=path,
             rank=rank,
-            argv=argv,
+            argv=plan.argv,
             env=environment.rank_environment(
-                shared, path, rank=rank, local_rank=rank - spec.first_rank
+                plan.shared, path, rank=rank, local_rank=rank - spec.first_rank
             ),
-            cwd=places.work,
+            cwd=plan.places.work,
             subject=SCRIPT,
+            container=plan.container and _with_config(plan.container, path),
         )
         for rank, path in ranks.items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is the same for all ranks of a lease."""
+
+    argv: tuple[str, ...]
+    shared: Mapping[str, str]
+    places: Folders
+    container: Container | None = None
+
+
+def _plan(
+    grant: agent_pb2.DesiredLease,
+    *,
+    storage_dir: Path,
+    devices: Sequence[DetectedDevice],
+    rules: ContainerRules | None,
+    agent_environ: Mapping[str, str],
+) -> _Plan:
+    """Checks a grant, and makes the folders of its results."""
+    spec = grant.spec
+    framework = spec.job.training_config.framework
+    places = environment.folders(spec, storage_dir)
+    if not spec.job.resource_config.image:
+        argv = command(framework)
+        shared = environment.lease_environment(
+            spec, places, devices=devices, agent_environ=agent_environ
+        )
+        places.make()
+        return _Plan(argv, shared, places)
+    rules = in_container.check(spec, rules)
+    argv = in_container.command(framework)
+    container = in_container.container_of(
+        grant, places, rules=rules, storage_dir=storage_dir, devices=devices
+    )
+    shared = environment.lease_environment(spec, places, devices=devices, agent_environ=None)
+    in_container.make_folders(places, rules=rules, storage_dir=storage_dir)
+    own = in_container.own_environment(container, places)
+    return _Plan(argv, {**own, **shared}, places, container)
+
+
+def _with_config(container: Container, path: Path) -> Container:
+    config = Mount(path / environment.CONFIG_FILE)
+    return replace(container, mounts=(*container.mounts, config))
 
 
 def rank_files(

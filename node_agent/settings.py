@@ -9,15 +9,22 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from node_agent.runtime.rules import ContainerRules
 from scaimind.service.settings import check_server
 from scaimind.service.tls_settings import ClientTlsSettings
 
+NOBODY = 65534
+GB = 1_000_000_000
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def _default_node_id() -> str:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128]
     return name if _NODE_ID.fullmatch(name) else "node"
+
+
+def _default_user() -> str:
+    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{NOBODY}:{NOBODY}"
 
 
 class Settings(ClientTlsSettings):
@@ -53,6 +60,59 @@ class Settings(ClientTlsSettings):
         default=5000, ge=100, le=60_000, description="longest time a sync call is held"
     )
 
+    container_engine: str = Field(
+        default="",
+        description="socket of a container engine (Docker or podman), as unix:///run/docker.sock;"
+        " empty: jobs that name an image are refused here",
+    )
+    container_user: str = Field(
+        default_factory=_default_user,
+        description="who containers run as, as UID:GID (default: the agent's own, never root)",
+    )
+    container_network: str = Field(
+        default="bridge",
+        description="network of containers: none, bridge, host (the node's own, which jobs on several"
+        " nodes need), or one that the engine knows",
+    )
+    container_mounts: list[str] = Field(
+        default_factory=list,
+        description="folders of the node that every container sees, as /PATH or /PATH:rw",
+    )
+    container_pids: int = Field(
+        default=32_768, ge=16, le=4_194_304, description="most processes and threads of a container"
+    )
+    container_tmp_gb: float = Field(
+        default=1.0, gt=0, le=100_000, description="size of /tmp of a container, in memory"
+    )
+    container_gpus: str = Field(
+        default="nvidia",
+        description="how containers get GPUs: nvidia (device requests), or a kind of CDI device"
+        " such as nvidia.com/gpu",
+    )
+
+    @field_validator("container_engine")
+    @classmethod
+    def _is_engine(cls, value: str) -> str:
+        if value and not value.startswith("unix:///"):
+            raise ValueError("a socket of this machine, as unix:///run/docker.sock")
+        return value
+
+    @field_validator("container_user")
+    @classmethod
+    def _is_user(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9]\d{0,9}:\d{1,10}", value):
+            raise ValueError("UID:GID, both numbers, and the first not 0: containers are not root")
+        return value
+
+    @field_validator("container_mounts")
+    @classmethod
+    def _are_folders(cls, value: list[str]) -> list[str]:
+        for one in value:
+            path = Path(one.removesuffix(":rw"))
+            if not path.is_absolute() or ".." in path.parts or path == Path("/"):
+                raise ValueError(f"{one!r} is not /PATH or /PATH:rw")
+        return value
+
     @field_validator("coordinator")
     @classmethod
     def _is_address(cls, value: str) -> str:
@@ -69,6 +129,23 @@ class Settings(ClientTlsSettings):
     def storage(self) -> Path:
         """The storage folder, absolute."""
         return Path(os.path.abspath(self.storage_dir or self.data_dir / "storage"))
+
+    @property
+    def container_rules(self) -> ContainerRules | None:
+        """What this node's admin says of containers; None where it runs none."""
+        if not self.container_engine:
+            return None
+        return ContainerRules(
+            engine=self.container_engine.removeprefix("unix://"),
+            user=self.container_user,
+            network=self.container_network,
+            mounts={
+                Path(one.removesuffix(":rw")): one.endswith(":rw") for one in self.container_mounts
+            },
+            pids=self.container_pids,
+            tmp_bytes=round(self.container_tmp_gb * GB),
+            gpus=self.container_gpus,
+        )
 
     def token(self) -> str:
         """The join token, "" for none. OSError where its file cannot be read."""

@@ -42,7 +42,7 @@ def environment(
     spec: agent_pb2.LeaseSpec,
     devices: Sequence[DetectedDevice],
     *,
-    agent_environ: Mapping[str, str],
+    agent_environ: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """The variables of a lease that holds a share; none for one that holds whole devices.
 
@@ -57,7 +57,9 @@ def environment(
         "MIND_GPU_FRACTION": f"{thousandths / WHOLE:g}",
         "MIND_GPU_MEMORY_BYTES": str(memory_bytes),
     }
-    if devices[0].type == CPU_TYPE or devices[0].simulated or not _has_mps(agent_environ):
+    if devices[0].type == CPU_TYPE or devices[0].simulated:
+        return found
+    if agent_environ is None or not _has_mps(agent_environ):  # containers do not reach the service
         return found
     return found | {
         PIPES: agent_environ.get(PIPES, DEFAULT_PIPES),

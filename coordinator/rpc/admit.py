@@ -41,6 +41,11 @@ OWN_NAMES = frozenset(
         "WORLD_SIZE",
     )
 )
+IMAGE = re.compile(
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+RUNS_CONTAINERS = ("containers", "yes")  # label of nodes whose agent has a container engine
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
 ROUNDING = 1e-6  # of what is written in decimals
 _Training = job_pb2.TrainingConfig
@@ -191,8 +196,9 @@ def _resource_faults(request: SubmitJobRequest) -> list[Violation]:
         faults.append(("resource_config.gpu_fraction", text))
     if resources.gpu_type and not all(resources.gpu_type.split("|")):
         faults.append(("resource_config.gpu_type", "types stand between single bars"))
-    if resources.image:
-        faults.append(("resource_config.image", "containers are not offered by this version"))
+    if resources.image and not IMAGE.fullmatch(resources.image):
+        text = "is no image: NAME, NAME:TAG or NAME@sha256:DIGEST, in lower case"
+        faults.append(("resource_config.image", text))
     nodes = resources.node_count
     if nodes and count % nodes:
         faults.append(
@@ -208,6 +214,14 @@ def _resource_faults(request: SubmitJobRequest) -> list[Violation]:
     elif world and nodes and world % nodes:
         faults.append((field, f"{world} ranks cannot be shared equally by {nodes} nodes"))
     return faults
+
+
+def _selector(resources: job_pb2.ResourceConfig) -> tuple[tuple[str, str], ...]:
+    """Labels that the job's nodes carry: those that it names, and that they run containers if it needs one."""
+    wanted = dict(resources.node_selector)
+    if resources.image:
+        wanted.setdefault(*RUNS_CONTAINERS)
+    return tuple(sorted(wanted.items()))
 
 
 def _fraction_fault(resources: job_pb2.ResourceConfig) -> str | None:
@@ -243,7 +257,7 @@ def _demand(resources: job_pb2.ResourceConfig, training: job_pb2.TrainingConfig)
         cpu_count=resources.cpu_count,
         memory_bytes=int(resources.memory_gb * GB),
         disk_bytes=int(resources.disk_gb * GB),
-        node_selector=tuple(sorted(resources.node_selector.items())),
+        node_selector=_selector(resources),
         within=resources.within,
         exclusive=resources.exclusive,
     )

@@ -26,6 +26,8 @@ class Category(StrEnum):
 
     USER_CODE = "USER_CODE"
     CONFIG = "CONFIG"
+    HOST_OOM = "HOST_OOM"
+    IMAGE = "IMAGE"
     STORAGE = "STORAGE"
     NODE_LOST = "NODE_LOST"
 

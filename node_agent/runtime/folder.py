@@ -52,6 +52,10 @@ class RankFolder:
         """Opens an output file, made where it is missing."""
         return self._open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
+    def open_fifo(self, name: str) -> int:
+        """Opens a FIFO that exists, both ways, so that neither end waits for the other."""
+        return self._open(name, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+
     def write_started(self, started: dict[str, Any]) -> None:
         """Publishes started.json, if the disk takes it; the rank runs either way."""
         with suppress(OSError):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from node_agent.runtime.supervisor import start_ticks, stat_fields
+from node_agent.runtime.proc import start_ticks, stat_fields
 
 SWEEP_S = 0.02
 NODE_MARK = "MIND_NODE_MARK"

@@ -1,4 +1,4 @@
-"""Ranks as processes of this machine, each under a supervisor that outlives the agent.
+"""Ranks as processes of this machine or in containers, each under a supervisor that outlives the agent.
 
 Theory of operation. A start sends one end of a socket pair to the fork server, and the order
 through the other end; the supervisor forked there answers on it. The agent then holds the write
@@ -14,11 +14,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -27,7 +27,7 @@ from node_agent.runtime import orphans, remains
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.folder import CONTROL, EXIT
 from node_agent.runtime.forkpool import ForkPool
-from node_agent.runtime.protocol import RankOrder
+from node_agent.runtime.protocol import CannotStart, RankOrder
 from node_agent.runtime.supervisor import HEADER
 
 START_TRIES = 3
@@ -37,6 +37,27 @@ STARTED_WAIT_S = 5.0
 log = structlog.get_logger()
 
 
+class ContainersProtocol(Protocol):
+    """What is needed of `Containers`, whose library an agent without containers need not have."""
+
+    async def fetch(self, name: str, *, on_pull: Callable[[], None]) -> Mapping[str, Any]:
+        """Has an image there; calls `on_pull` where that takes long. May be cancelled. CannotStart."""
+
+    async def create(
+        self, order: RankOrder, env: Mapping[str, str], *, image: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """Makes a rank's container; returns what its supervisor has to know. CannotStart."""
+
+    async def remove(self, path: Path) -> None:
+        """Ends and removes the container of a rank's folder, if there is one."""
+
+    async def end_strays(self, known: Collection[Path]) -> None:
+        """Ends and removes this node's containers whose ranks' folders are not `known`."""
+
+    async def close(self) -> None:
+        """Lets go of the engine; containers stay."""
+
+
 @dataclass(slots=True)
 class _Held:
     """One rank in memory; `control` is the write end of its FIFO, -1 while there is none."""
@@ -44,6 +65,8 @@ class _Held:
     rank: Rank
     control: int = -1
     commands: bytes = b""
+    fetch: asyncio.Future[Mapping[str, Any]] | None = None  # of its image, while that goes on
+    gives_up: bool = False  # it was stopped meanwhile
 
     def send(self, command: str = "") -> None:
         """Passes commands on, now or as soon as there is somebody to hear them."""
@@ -65,12 +88,23 @@ class _Held:
 class ProcessRuntime:
     """The runtime of plain processes. See `Runtime` for what its methods promise."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, contact: Contact, *, mark: str) -> None:
-        """Does its work as tasks of `tasks`; its ranks carry the node's `mark`. Holds nothing yet."""
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        contact: Contact,
+        *,
+        mark: str,
+        containers: ContainersProtocol | None = None,
+    ) -> None:
+        """Does its work as tasks of `tasks`; its ranks carry the node's `mark`. Holds nothing yet.
+
+        Without `containers` no order may ask for one.
+        """
         self.on_change: Callable[[Path], None] = lambda path: None
         self._tasks = tasks
         self._contact = contact
         self._mark = mark
+        self._containers = containers
         self._held: dict[Path, _Held] = {}
         self._pool = ForkPool()
         self._boot = orphans.boot_mark()
@@ -85,33 +119,64 @@ class ProcessRuntime:
         self._tasks.create_task(self._start(order))
 
     async def _start(self, order: RankOrder) -> None:
-        body = json.dumps(
-            {
-                "path": str(order.path),
-                "argv": order.argv,
-                "env": {**order.env, orphans.NODE_MARK: self._mark},
-                "cwd": str(order.cwd),
-                "subject": order.subject,
-                "boot": self._boot,
-                "fence": {
-                    "contact": self._contact.path,
-                    "sent_ms": self._contact.sent_ms,
-                    "fence_after_ms": order.fence_after_ms,
-                },
-            }
-        ).encode()
+        try:
+            body = json.dumps(await self._order(order)).encode()
+        except CannotStart as refused:
+            await asyncio.to_thread(remains.refuse, order.path, refused.fault)
+        except asyncio.CancelledError:
+            if not self._held[order.path].gives_up:
+                raise  # the agent ends
+            await asyncio.to_thread(remains.refuse, order.path, None)
+        else:
+            await self._supervise(order.path, body)
+        await self.adopt(order.path, order.rank)
+
+    async def _order(self, order: RankOrder) -> dict[str, Any]:
+        """What a supervisor is told."""
+        env = {**order.env, orphans.NODE_MARK: self._mark}
+        told = {
+            "path": str(order.path),
+            "subject": order.subject,
+            "boot": self._boot,
+            "fence": {
+                "contact": self._contact.path,
+                "sent_ms": self._contact.sent_ms,
+                "fence_after_ms": order.fence_after_ms,
+            },
+        }
+        if order.container is None:
+            return {**told, "argv": order.argv, "env": env, "cwd": str(order.cwd)}
+        assert self._containers is not None, "nobody orders a container where there are none"
+        image = await self._fetch(order.path, order.container.image)
+        return {**told, "container": await self._containers.create(order, env, image=image)}
+
+    async def _fetch(self, path: Path, name: str) -> Mapping[str, Any]:
+        """Has the image there; cancelled where the rank is stopped meanwhile."""
+        assert self._containers is not None, "nobody orders a container where there are none"
+        held = self._held[path]
+        fetch = self._containers.fetch(
+            name, on_pull=lambda: self._set(path, held, state=State.PREPARING)
+        )
+        held.fetch = asyncio.ensure_future(fetch)
+        try:
+            return await held.fetch
+        finally:
+            held.fetch = None
+
+    async def _supervise(self, path: Path, body: bytes) -> None:
         for _ in range(START_TRIES):
             # No answer: the fork server or the supervisor has died. Where nobody has claimed the
             # folder, nobody ever will, because the socket's other end is closed everywhere.
-            if await self._send(HEADER.pack(len(body)) + body) or (order.path / CONTROL).exists():
+            if await self._send(HEADER.pack(len(body)) + body) or (path / CONTROL).exists():
                 break
-        await self.adopt(order.path, order.rank)
 
     async def end_strays(self, known: Collection[Path]) -> None:
         """Ends ranks that carry the node's mark and are in none of these folders."""
         count = await asyncio.to_thread(orphans.end_strays, self._mark, known)
         if count:
             log.warning("unknown_ranks_ended", ranks=count, hint="the node's state was lost")
+        if self._containers:
+            await self._containers.end_strays(known)
 
     async def adopt(self, path: Path, rank: int) -> None:
         """Takes hold of a rank's supervisor, or of what it left."""
@@ -127,7 +192,11 @@ class ProcessRuntime:
 
     def stop(self, path: Path, grace_ms: int) -> None:
         """Tells the supervisor, now or as soon as there is one."""
-        self._held[path].send(f"STOP {max(0, grace_ms)}")
+        held = self._held[path]
+        held.send(f"STOP {max(0, grace_ms)}")
+        if held.fetch is not None:
+            held.gives_up = True
+            held.fetch.cancel()
 
     def save(self, path: Path) -> None:
         """Tells the supervisor, now or as soon as there is one."""
@@ -150,6 +219,8 @@ class ProcessRuntime:
         for path in list(self._held):
             self.forget(path)
         await self._pool.close()
+        if self._containers:
+            await self._containers.close()
 
     async def _send(self, order: bytes) -> bool:
         """Hands an order to a new supervisor; False where it died before it could answer."""
@@ -190,6 +261,8 @@ class ProcessRuntime:
         ended = remains.exit_of(path)
         if ended is None:
             ended = await asyncio.to_thread(remains.lose, path, self._boot)
+        if self._containers and remains.has_container(path):
+            self._tasks.create_task(self._containers.remove(path))
         began_ms = held.rank.started_at_ms or remains.started_at_ms(path)
         self._set(path, held, state=State.ENDED, started_at_ms=began_ms, **ended)
 

@@ -8,16 +8,51 @@ is found there again after a restart of the agent.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from node_agent.core.leases import Rank
+from node_agent.core.leases import Fault, Rank
+
+
+class CannotStart(Exception):
+    """A rank that cannot come to run; `fault` says why."""
+
+    def __init__(self, fault: Fault) -> None:
+        """Keeps what the rank is reported with."""
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of the node that a container sees under the same path."""
+
+    path: Path
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The container that a rank runs in. `gpus` are UUIDs; amounts are 0 where nothing is asked for.
+
+    An order whose `argv` is empty means the image's own program.
+    """
+
+    image: str
+    mounts: tuple[Mount, ...] = ()
+    gpus: tuple[str, ...] = ()
+    shm_bytes: int = 0
+    memory_bytes: int = 0
+    cpu_thousandths: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RankOrder:
-    """What to run as one rank. `subject` is what its program is called in messages to the user.
+    """What to run as one rank, in a container where one is given.
+
+    `subject` is what its program is called in messages to the user.
 
     `fence_after_ms`: the rank is stopped that long after the last contact, by whatever runs it and
     without the agent's help; 0: never.
@@ -33,6 +68,7 @@ class RankOrder:
     cwd: Path
     subject: str
     fence_after_ms: int = 0
+    container: Container | None = None
 
 
 class Runtime(Protocol):

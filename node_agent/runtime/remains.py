@@ -14,8 +14,9 @@ from typing import Any
 
 from node_agent.core.leases import Category, Fault
 from node_agent.runtime import orphans
+from node_agent.runtime.container_body import GATE
 from node_agent.runtime.folder import CONTROL, EXIT, STARTED
-from node_agent.runtime.supervisor import now_at_ms
+from node_agent.runtime.proc import now_at_ms
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -92,11 +93,33 @@ def lose(path: Path, boot: str) -> dict[str, Any]:
         message = "the node was restarted while the rank ran"
     ended = {"exit_code": None, "signal": 9 if started else None, "ended_at_ms": now_at_ms()}
     error = {"category": Category.NODE_LOST, "message": message}
+    _write_exit(path, {**ended, "error": error})
+    return {**ended, "fault": Fault(Category.NODE_LOST, message)}
+
+
+def refuse(path: Path, fault: Fault | None) -> None:
+    """Writes down that a rank was not started, and makes sure that it never is; blocks.
+
+    No fault: it was stopped before.
+    """
+    if (control := open_control(path)) is not None:
+        os.close(control)  # it has a supervisor in spite of all
+        return
+    ended = {"exit_code": None, "signal": None, "ended_at_ms": now_at_ms()}
+    error = fault and {"category": fault.category, "message": fault.message}
+    _write_exit(path, {**ended, "stopped": fault is None, "error": error})
+
+
+def has_container(path: Path) -> bool:
+    """Whether a container was made for the rank."""
+    return (path / GATE).exists()
+
+
+def _write_exit(path: Path, content: dict[str, Any]) -> None:
     with suppress(OSError):  # on a full disk it is found out again after the next restart
         draft = path / f"{EXIT}.lost"
-        draft.write_text(json.dumps({**ended, "error": error}))
+        draft.write_text(json.dumps(content))
         draft.rename(path / EXIT)
-    return {**ended, "fault": Fault(Category.NODE_LOST, message)}
 
 
 def _number(value: object) -> int | None:

@@ -1,5 +1,7 @@
 """The supervisor of one rank: starts it, outlives the agent, writes down how it ended.
 
+What it keeps is a `Body`: processes of this machine, or a container.
+
 Theory of operation. A fork of the fork server, it waits for one order, makes the rank's files,
 starts the rank in a session of its own, says so, and drops the socket. From then on it belongs to
 nobody: the agent may be killed, upgraded and started again.
@@ -25,7 +27,6 @@ Only light modules of the standard library are imported here: every supervisor c
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
@@ -37,8 +38,11 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from node_agent.runtime import kernel
+from node_agent.runtime.body import Body, NotStarted, Processes, never_started, refusal
+from node_agent.runtime.container_body import ContainerBody
 from node_agent.runtime.fence import FENCED, Fence
 from node_agent.runtime.folder import RankFolder
+from node_agent.runtime.proc import now_at_ms, start_ticks
 
 STARTED_REPLY = b"S"
 HEADER = struct.Struct("!I")
@@ -49,10 +53,7 @@ MAX_COMMAND_BYTES = 4096
 SAVE_RETRY_MS = 500
 SAVE_TRIES = 1200  # ten minutes; a rank that has no handler by then has none at all
 MAX_GRACE_MS = 1_000_000_000
-RANK_OOM_SCORE = 500  # the kernel takes a rank before its supervisor
-
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
-_DEFAULT_IN_RANK = (*_IGNORED, signal.SIGCHLD, signal.SIGXFSZ, signal.SIGQUIT, signal.SIGUSR2)
 
 
 def main(server: socket.socket, spare: int) -> NoReturn:
@@ -86,13 +87,15 @@ class Supervisor:
     """One rank's keeper. Times are monotonic milliseconds unless a name ends in `_at_ms`."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        """Takes an order: path, argv, env, cwd, subject (what the program is called), boot, fence."""
+        """Takes an order: path, boot, fence, and what its body needs: a container has one, or argv."""
         self._order = order
         self._folder = RankFolder(order["path"])
         self._fence = Fence(order["fence"])
         self._fenced = False
         self._control = -1
-        self._rank = 0
+        self._body: Body = Processes(order, self._folder)
+        if "container" in order:
+            self._body = ContainerBody(order, self._folder)
         self._ended: dict[str, Any] = {}  # how the rank's first process did
         self._stopped = False
         self._deadline_ms: int | None = None
@@ -106,15 +109,13 @@ class Supervisor:
             self._control = self._folder.claim()
         except FileExistsError:
             return
-        wakeup, signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore)
         self._start()
         with suppress(OSError):  # the agent may have gone; its successor finds started.json
             agent.sendall(STARTED_REPLY)
         agent.close()
         os.close(spare)
-        self._wait(wakeup)
+        if not self._ended:
+            self._wait()
         self._folder.write_exit(self._ended)
         os.close(self._control)  # tells the agent, who need not wait for the disk
         self._folder.sync_exit()
@@ -122,66 +123,45 @@ class Supervisor:
     def _start(self) -> None:
         try:
             self._folder.reserve()
-            if self._fence.is_due():  # it was ordered long ago, by an agent that was frozen
-                self._ended = _never_started(FENCED)
-            else:
-                self._rank = self._spawn()
-        except (OSError, ValueError) as error:
-            self._ended = _refusal(self._order["subject"], error)
+            self._body.prepare()
+            if self._fence.is_due():  # it was ordered long ago, or preparing it took too long
+                self._body.abandon()
+                self._ended = never_started(FENCED)
+                return
+            self._body.begin()
+        except NotStarted as refused:
+            self._ended = refused.ended
+        except OSError as error:
+            self._ended = refusal(self._order["subject"], error).ended
         if self._ended:
             return
         self._folder.write_started(
             {
-                "pid": self._rank,
+                "pid": self._body.pid,
                 "supervisor_pid": os.getpid(),
                 "started_at_ms": now_at_ms(),
-                "start_ticks": start_ticks(self._rank),
+                "start_ticks": start_ticks(self._body.pid),
                 "boot": self._order["boot"],
             }
         )
 
-    def _spawn(self) -> int:
-        os.chdir(self._order["cwd"])
-        streams = (
-            os.open(os.devnull, os.O_RDONLY),
-            self._folder.open_to_append("stdout"),
-            self._folder.open_to_append("stderr"),
-        )
-        argv = self._order["argv"]
-        child = os.posix_spawn(
-            argv[0],
-            argv,
-            self._order["env"],
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_DEFAULT_IN_RANK,
-        )
-        for fd in streams:
-            os.close(fd)
-        _raise_oom_score(child)
-        return child
-
-    def _wait(self, wakeup: int) -> None:
-        """Reaps, obeys and enforces deadlines until no child is left."""
+    def _wait(self) -> None:
+        """Reaps, obeys and enforces deadlines until nothing of the rank is left."""
         poll = select.poll()
-        poll.register(wakeup, select.POLLIN)
-        poll.register(self._control, select.POLLIN)
-        poll.register(self._fence.fd, select.POLLIN)
-        while self._reap():
+        for fd in (self._body.wakeup, self._control, self._fence.fd):
+            poll.register(fd, select.POLLIN)
+        while self._look():
             if self._sweep_due:
                 self._sweep_due = False
-                _signal_all(descendants(os.getpid()), signal.SIGTERM)
+                self._body.ask_rest()
             for fd, _ in poll.poll(self._timeout_ms()):
                 if fd == self._fence.fd:
                     self._watch_fence()
-                    continue
-                data = os.read(fd, MAX_COMMAND_BYTES)
-                if fd == self._control:
-                    self._obey(data)
+                elif fd == self._control:
+                    self._obey(os.read(fd, MAX_COMMAND_BYTES))
             self._save()
             if self._deadline_ms is not None and _now_ms() >= self._deadline_ms:
-                _signal_all(descendants(os.getpid()), signal.SIGKILL)
+                self._body.kill()
 
     def _timeout_ms(self) -> int | None:
         waits = [SAVE_RETRY_MS] if self._save_tries else []
@@ -189,26 +169,18 @@ class Supervisor:
             waits.append(max(SWEEP_MS, self._deadline_ms - _now_ms()))
         return min(waits, default=None)
 
-    def _reap(self) -> bool:
-        """Collects ended children; False when none is left."""
-        while True:
-            try:
-                child, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            if child == 0:
-                return True
-            if child == self._rank:
-                self._rank_ended(os.waitstatus_to_exitcode(status))
+    def _look(self) -> bool:
+        """Sees what has ended; False when nothing is left."""
+        is_left, ended = self._body.look()
+        if ended is not None:
+            self._first_ended(ended)
+        return is_left
 
-    def _rank_ended(self, code: int) -> None:
-        self._ended = {
-            "exit_code": code if code >= 0 else None,
-            "signal": -code if code < 0 else None,
-            "ended_at_ms": now_at_ms(),
-            "stopped": self._stopped,
-            "last_line": self._folder.last_line() if code else "",
-        }
+    def _first_ended(self, ended: dict[str, Any]) -> None:
+        last_line = "" if ended["exit_code"] == 0 else self._folder.last_line()
+        self._ended = {**ended, "stopped": self._stopped, "last_line": last_line}
+        if self._stopped:
+            self._ended.pop("error", None)  # however it went: it was asked to end
         if self._fenced:  # whatever its exit code: it was not finished
             self._ended["error"] = FENCED
         if self._deadline_ms is None:
@@ -232,9 +204,7 @@ class Supervisor:
         """Passes an ask for a checkpoint on, if anybody listens already."""
         if not self._save_tries:
             return
-        listeners = [p for p in descendants(os.getpid()) if _catches(p, signal.SIGUSR1)]
-        _signal_all(listeners, signal.SIGUSR1)
-        is_over = listeners or self._stopped or self._ended
+        is_over = self._body.save() or self._stopped or self._ended
         self._save_tries = 0 if is_over else self._save_tries - 1
 
     def _watch_fence(self) -> None:
@@ -249,78 +219,7 @@ class Supervisor:
             self._deadline_ms = deadline_ms
         if not self._stopped and not self._ended:
             self._stopped = True
-            # The id cannot be somebody else's: only this process reaps it.
-            _signal_all([self._rank], signal.SIGTERM)
-            _signal_all([self._rank], signal.SIGCONT)
-
-
-def descendants(root: int) -> list[int]:
-    """Every living descendant of the process `root`, parents before children."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (fields := stat_fields(int(name))) and fields[0] != "Z":
-            children.setdefault(int(fields[1]), []).append(int(name))
-    found = [root]
-    for parent in found:  # grows while it is walked
-        found.extend(children.get(parent, ()))
-    return found[1:]
-
-
-def stat_fields(pid: int) -> list[str]:
-    """Fields of /proc/<pid>/stat from the third (state) on; empty where there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].decode().split()
-    except OSError:
-        return []
-
-
-def start_ticks(pid: int) -> int:
-    """When the process started, in clock ticks since the boot; 0 where there is no such process."""
-    fields = stat_fields(pid)
-    return int(fields[19]) if fields else 0
-
-
-def _catches(pid: int, number: int) -> bool:
-    """Whether the process has a handler: a signal without one would end it."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            for line in file:
-                if line.startswith(b"SigCgt:"):
-                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
-    except OSError:
-        pass
-    return False
-
-
-def _signal_all(pids: list[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except OSError:
-            continue  # it has just ended, or has become another user's
-
-
-def _refusal(subject: str, error: OSError | ValueError) -> dict[str, Any]:
-    """How a program ended that could not be started, with the shells' exit codes 126 and 127."""
-    number = error.errno if isinstance(error, OSError) else None
-    reasons = {
-        errno.ENOENT: "the program, or the interpreter that its first line names, does not exist",
-        errno.ENOEXEC: "not a program: neither a binary of this machine nor a script with #!",
-        errno.EACCES: "not executable, or its interpreter is not",
-        errno.E2BIG: "its arguments and environment are too large together",
-    }
-    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
-    reason = reasons.get(number or 0, f"cannot be started: {error}")
-    finding = {
-        "category": "STORAGE" if full else "CONFIG",
-        "message": reason if full else f"{subject}: {reason}",
-    }
-    return _never_started(finding, exit_code=127 if number == errno.ENOENT else 126)
-
-
-def _never_started(error: dict[str, str], exit_code: int | None = None) -> dict[str, Any]:
-    return {"exit_code": exit_code, "signal": None, "ended_at_ms": now_at_ms(), "error": error}
+            self._body.ask()
 
 
 def _read_order(agent: socket.socket) -> dict[str, Any] | None:
@@ -340,14 +239,6 @@ def _read_exactly(agent: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _raise_oom_score(pid: int) -> None:
-    try:
-        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
-            file.write(str(RANK_OOM_SCORE))
-    except OSError:
-        pass  # it has ended already, or the machine forbids it; both are harmless
-
-
 def _last_words(order: dict[str, Any] | None) -> None:
     if order is not None:
         import traceback  # heavy, and hardly ever needed
@@ -356,14 +247,5 @@ def _last_words(order: dict[str, Any] | None) -> None:
             traceback.print_exc(file=file)
 
 
-def _ignore(number: int, frame: object) -> None:
-    """A handler that only exists so that the signal wakes the poll."""
-
-
 def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-def now_at_ms() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +31,17 @@ MODULE = "/v1/modules/scaimind"
 class Cluster:
     """`scaimind up` in a folder, on ports of its own. Use it as a context manager."""
 
-    def __init__(self, folder: Path, *, devices: str = "cpu", nodes: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        devices: str = "cpu",
+        nodes: int = 1,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`settings` are variables (`MIND_…`) for all of its programs."""
         self.data_dir = folder
+        self._settings = dict(settings or {})
         self.devices, self.nodes = devices, nodes
         self._http_port, self._grpc_port = Port(), Port()
         self._up: subprocess.Popen[str] | None = None
@@ -109,6 +119,7 @@ class Cluster:
             self._up = subprocess.Popen(
                 [sys.executable, "-m", "scaimind.cli", "up", *words],
                 cwd=ROOT,
+                env={**os.environ, **self._settings},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

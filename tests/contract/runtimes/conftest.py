@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from node_agent.core.leases import Rank, State
 from node_agent.ranks import EVENTS
 from node_agent.runtime.contact import Contact
+from node_agent.runtime.containers import Containers
 from node_agent.runtime.process import ProcessRuntime
-from node_agent.runtime.protocol import RankOrder, Runtime
+from node_agent.runtime.protocol import Container, RankOrder, Runtime
+from tests.support.engine import IMAGE, Engine
 
 WAIT_S = 20.0
 
@@ -22,8 +25,12 @@ WAIT_S = 20.0
 class Bench:
     """Starts ranks from small scripts and waits for what becomes of them."""
 
-    def __init__(self, runtime: Runtime, contact: Contact, folder: Path) -> None:
+    def __init__(
+        self, runtime: Runtime, contact: Contact, folder: Path, *, container: Container | None
+    ) -> None:
         self.runtime = runtime
+        self.container = container
+        self.after_ms = 1500 if container else 300  # a deadline that a start does not miss
         self.contact = contact
         self.folder = folder
         self._count = 0
@@ -42,10 +49,11 @@ class Bench:
             path=path,
             rank=self._count,
             argv=argv,
-            env={"PATH": os.defpath, "MIND_EVENTS": str(path / EVENTS), **(env or {})},
+            env={"PATH": f"/bin:{os.defpath}", "MIND_EVENTS": str(path / EVENTS), **(env or {})},
             cwd=self.folder,
             subject="custom_script_path",
             fence_after_ms=fence_after_ms,
+            container=self.container,
         )
         self._count += 1
         self.runtime.start(order)
@@ -77,9 +85,27 @@ class Bench:
         """Waits until the rank has ended."""
         return await self.until(path, lambda rank: rank.state is State.ENDED)
 
+    async def gone(self, path: Path) -> None:
+        """Waits until no process is left of those whose ids the rank printed."""
+        if self.container is None:
+            for pid in (path / "stdout").read_text().split():
+                await until_gone(int(pid))
+        mark = f"MIND_EVENTS={path / EVENTS}".encode()
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                if not any(mark in environ for environ in _environs()):
+                    return
+                await asyncio.sleep(0.02)
+
     async def printed(self, path: Path, text: str) -> str:
         """Waits until the rank's stdout holds `text`; returns all of it."""
         return await until_holds(path / "stdout", text)
+
+
+def _environs() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 async def until_holds(file: Path, text: str) -> str:
@@ -104,16 +130,43 @@ async def until_gone(pid: int) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture(params=["process"])
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A container engine for all tests."""
+    with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture(params=["process", "container"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """A bench on each runtime; ranks that still run at the end are stopped."""
-    async with asyncio.TaskGroup() as tasks:
-        contact = Contact(str(tmp_path / "contact"))
-        runtime: Runtime = ProcessRuntime(tasks, contact, mark=str(tmp_path))
-        await runtime.open()
-        bench = Bench(runtime, contact, tmp_path)
+    engine = request.getfixturevalue("engine") if request.param == "container" else None
+    async with a_bench(tmp_path, engine) as bench:
         yield bench
-        for path in sorted(tmp_path.glob("rank-*")):
+
+
+@pytest.fixture
+async def processes(tmp_path: Path) -> AsyncIterator[Bench]:
+    """A bench of processes, for what containers do not do."""
+    async with a_bench(tmp_path, None) as bench:
+        yield bench
+
+
+@asynccontextmanager
+async def a_bench(folder: Path, engine: Engine | None) -> AsyncIterator[Bench]:
+    """A bench of containers where there is an engine; ranks that run at the end are stopped."""
+    containers = container = None
+    if engine is not None:
+        containers = Containers(engine.rules(folder), mark=str(folder))
+        container = Container(IMAGE)
+        folder.chmod(0o755)  # for the containers' user
+    async with asyncio.TaskGroup() as tasks:
+        contact = Contact(str(folder / "contact"))
+        runtime: Runtime = ProcessRuntime(tasks, contact, mark=str(folder), containers=containers)
+        await runtime.open()
+        bench = Bench(runtime, contact, folder, container=container)
+        yield bench
+        for path in sorted(folder.glob("rank-*")):
             runtime.stop(path, 0)
             await bench.ended(path)
         await runtime.close()

@@ -9,9 +9,10 @@ import signal
 import pytest
 
 from node_agent.core.leases import Category
-from tests.contract.runtimes.conftest import Bench, until_gone
+from tests.contract.runtimes.conftest import Bench
 
 GLIBC_INTERNAL = 1 << 31 | 1 << 32  # signals 32 and 33, which posix_spawn leaves ignored
+OF_TERMINALS = 0b111 << 19  # signals 20 to 22, which the init of a container blocks
 IGNORING = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(600)"
 
 
@@ -67,7 +68,7 @@ async def test_a_rank_starts_with_default_signals_and_no_stray_descriptors(bench
     await bench.ended(signals)
     await bench.ended(files)
     blocked, ignored = (signals / "stdout").read_text().split()[1::2]
-    assert int(blocked, 16) == 0
+    assert int(blocked, 16) & ~OF_TERMINALS == 0
     assert int(ignored, 16) & ~GLIBC_INTERNAL == 0
     assert (files / "stdout").read_text().split() == ["0", "1", "2", "3"]  # 3 lists the folder
 
@@ -80,24 +81,29 @@ async def test_a_program_that_does_not_exist_is_a_fault_of_the_config(bench: Ben
     assert rank.fault.message.startswith("custom_script_path: ")
 
 
-@pytest.mark.parametrize(
-    ("content", "code", "said"),
-    [
-        ("#!/no/such/interpreter\n", 127, "first line"),
-        ("just text\n", 126, "not a program"),
-        ("", 126, "not a program"),
-    ],
-)
-async def test_a_file_that_is_no_program_is_a_fault_of_the_config(
-    bench: Bench, content: str, code: int, said: str
+async def test_a_script_whose_interpreter_is_missing_is_a_fault_of_the_config(
+    bench: Bench,
 ) -> None:
     script = bench.folder / "script"
-    script.write_text(content)
+    script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
     rank = await bench.ended(bench.start(str(script)))
-    assert rank.exit_code == code
+    assert rank.exit_code == 127
     assert rank.fault is not None
-    assert said in rank.fault.message
+    assert "first line" in rank.fault.message
+
+
+@pytest.mark.parametrize("content", ["just text\n", ""])
+async def test_a_file_that_is_no_program_is_a_fault_of_the_config(
+    processes: Bench, content: str
+) -> None:
+    script = processes.folder / "script"
+    script.write_text(content)
+    script.chmod(0o755)
+    rank = await processes.ended(processes.start(str(script)))
+    assert rank.exit_code == 126
+    assert rank.fault is not None
+    assert "not a program" in rank.fault.message
 
 
 async def test_arguments_that_are_too_large_are_a_fault_of_the_config(bench: Bench) -> None:
@@ -185,7 +191,8 @@ async def test_a_stop_during_the_start_is_not_lost(bench: Bench) -> None:
     assert rank.stopped
 
 
-async def test_a_stopped_wrapper_leaves_its_grace_to_what_it_wraps(bench: Bench) -> None:
+async def test_a_stopped_wrapper_leaves_its_grace_to_what_it_wraps(processes: Bench) -> None:
+    bench = processes
     path = bench.start(
         "/bin/sh", "-c", "sh -c \"trap 'echo saved; exit' TERM; echo up; sleep 600 & wait\"; true"
     )
@@ -206,8 +213,7 @@ async def test_children_that_outlive_their_rank_are_ended_with_it(bench: Bench) 
     )
     rank = await bench.ended(path)
     assert rank.succeeded
-    for pid in (path / "stdout").read_text().split():
-        await until_gone(int(pid))
+    await bench.gone(path)
 
 
 async def test_a_child_that_double_forks_away_is_ended_too(bench: Bench) -> None:
@@ -223,14 +229,15 @@ async def test_a_child_that_double_forks_away_is_ended_too(bench: Bench) -> None
         "os.read(r, 1); os.wait(); time.sleep(0.1)"
     )
     assert (await bench.ended(path)).succeeded
-    await until_gone(int((path / "stdout").read_text()))
+    await bench.gone(path)
 
 
-async def test_fifty_ranks_at_once_all_run_and_end(bench: Bench) -> None:
-    paths = [bench.start("/bin/sh", "-c", f"exit {n % 7}") for n in range(50)]
+async def test_many_ranks_at_once_all_run_and_end(bench: Bench) -> None:
+    many = 8 if bench.container else 50
+    paths = [bench.start("/bin/sh", "-c", f"exit {n % 7}") for n in range(many)]
     ranks = await asyncio.gather(*(bench.ended(path) for path in paths))
-    assert [rank.exit_code for rank in ranks] == [n % 7 for n in range(50)]
-    assert [rank.rank for rank in ranks] == list(range(50))
+    assert [rank.exit_code for rank in ranks] == [n % 7 for n in range(many)]
+    assert [rank.rank for rank in ranks] == list(range(many))
 
 
 async def test_a_started_folder_is_never_started_again(bench: Bench) -> None:

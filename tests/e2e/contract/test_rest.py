@@ -177,7 +177,7 @@ def test_defaults_are_those_of_the_contract(caller: Caller) -> None:
         ({"resource_config": {"gpu_count": 2, "gpu_fraction": 0.5}}, 400, "resource_config.gpu_fraction"),
         ({"resource_config": {"gpu_count": 3, "node_count": 2}}, 400, "resource_config.node_count"),
         ({"resource_config": {"gpu_count": 1, "gpu_type": "H9"}}, 400, "resource_config.gpu_type"),
-        ({"resource_config": {"gpu_count": 1, "image": "a/b:1"}}, 400, "resource_config.image"),
+        ({"resource_config": {"gpu_count": 1, "image": "A b"}}, 400, "resource_config.image"),
         ({"data_config": {"sources": []}}, 400, "data_config.sources"),
         ({"data_config": {"validation_split": 1.5}}, 422, "data_config.validation_split"),
         ({"output_config": {"keep_checkpoints": 0}}, 422, "output_config.keep_checkpoints"),

@@ -1,0 +1,169 @@
+"""From a lease whose job names an image to what each of its containers is.
+
+A container sees the lease's own folders under the paths that they have on the node, so that no variable
+and no event has to be translated; besides these what the image holds, and the folders that the node's
+admin shows to all. What a job names by a path has to be in one of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from node_agent import environment
+from node_agent.command import ARGS, MODULE, SCRIPT, arguments, module_name, refuse
+from node_agent.environment import Folders
+from node_agent.ranks import CPU_TYPE, DetectedDevice
+from node_agent.runtime.protocol import Container, Mount
+from node_agent.runtime.rules import ContainerRules
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.v1 import job_pb2
+
+PYTHON = "python3"
+IMAGE = "resource_config.image"
+GB = 1_000_000_000
+ALONE = ("none", "bridge", "default", "slirp4netns", "pasta")
+_KEPT_PREFIXES = ("LD_", "NVIDIA_")
+
+
+def check(spec: agent_pb2.LeaseSpec, rules: ContainerRules | None) -> ContainerRules:
+    """The rules under which a lease may run its image here.
+
+    Raises:
+        Refused: none are run here, or not such as the job needs.
+    """
+    if rules is None:
+        raise refuse(IMAGE, "this node runs no containers (--container-engine of its agent)")
+    if rules.network in ALONE and spec.world_size > 1:
+        text = (
+            "containers of this node have a network of their own, and the job's ranks have to meet"
+        )
+        raise refuse(IMAGE, f"{text} (--container-network of its agent)")
+    for name in spec.job.training_config.environment:
+        if name.startswith(_KEPT_PREFIXES):
+            text = f"{name} cannot be set for a container; its program may set it"
+            raise refuse("training_config.environment", text)
+    return rules
+
+
+def command(framework: job_pb2.Framework) -> tuple[str, ...]:
+    """The words that run in the image; none where the image's own program is meant.
+
+    A name without a slash is a program of the image's PATH.
+
+    Raises:
+        Refused: the script's path cannot be one of a container, or `args` has open quotes.
+    """
+    given = framework.custom_script_path
+    args = arguments(framework.config.get("args", ""))
+    if not given:
+        if args:
+            raise refuse(ARGS, "arguments need a script, and none is given")
+        return ()
+    if given.startswith(MODULE):
+        return (PYTHON, "-u", "-m", module_name(given), *args)
+    path = given.removeprefix("file://")
+    if "\0" in path or "://" in path:
+        raise refuse(SCRIPT, "it has to be a path in the container")
+    if not path.startswith("/") and ("/" in path or path.endswith(".py")):
+        raise refuse(SCRIPT, "in a container it has to be a whole path, from / on")
+    return (PYTHON, "-u", path, *args) if path.endswith(".py") else (path, *args)
+
+
+def container_of(
+    grant: agent_pb2.DesiredLease,
+    places: Folders,
+    *,
+    rules: ContainerRules,
+    storage_dir: Path,
+    devices: Sequence[DetectedDevice],
+) -> Container:
+    """What every rank's container of a lease is; `config.json` of each rank is not in it yet.
+
+    Raises:
+        Refused: the job names a folder that containers do not see.
+    """
+    spec = grant.spec
+    needs = spec.job.resource_config
+    ranks = max(1, spec.world_size)
+    return Container(
+        image=needs.image,
+        mounts=tuple(_mounts(spec, places, rules=rules, storage_dir=storage_dir)),
+        gpus=tuple(one.device_id for one in devices if one.type != CPU_TYPE and not one.simulated),
+        shm_bytes=round(needs.shm_gb * GB),
+        memory_bytes=round(needs.memory_gb * GB / ranks),
+        cpu_thousandths=needs.cpu_count * 1000 // ranks,
+        labels={
+            "mind.lease": grant.lease_id,
+            "mind.epoch": str(grant.epoch),
+            "mind.job": spec.job_id,
+            "mind.attempt": str(spec.attempt),
+        },
+    )
+
+
+def own_environment(container: Container, places: Folders) -> Mapping[str, str]:
+    """What a container's environment has beyond that of processes."""
+    return {
+        "HOME": str(places.work),
+        "NVIDIA_VISIBLE_DEVICES": ",".join(container.gpus) or "void",
+        "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+    }
+
+
+def make_folders(places: Folders, *, rules: ContainerRules, storage_dir: Path) -> None:
+    """Makes the lease's own folders, as the containers' user's. OSError where the disk refuses.
+
+    Those that lie in what the admin shows are made by the container itself: whoever may write there could
+    have put a link to anything in their way.
+    """
+    user, group = map(int, rules.user.split(":"))
+    for folder in (places.checkpoints, places.output, places.work):
+        if folder.is_relative_to(storage_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+            os.chown(folder, user, group, follow_symlinks=False)
+
+
+def _mounts(
+    spec: agent_pb2.LeaseSpec, places: Folders, *, rules: ContainerRules, storage_dir: Path
+) -> list[Mount]:
+    own = environment.folders_of_node(spec, storage_dir)
+    mounts = []
+    for field, path, mine in (
+        ("output_config.checkpoint_uri", places.checkpoints, own.checkpoints),
+        ("output_config.output_uri", places.output, own.output),
+        ("", places.work, own.work),
+    ):
+        if path == mine:
+            mounts.append(Mount(path, writable=True))
+        elif not _is_shown(path, rules, to_write=True):
+            raise refuse(field, f"containers of this node cannot write there: {path}")
+    for number, path in enumerate(environment.data_paths(spec.job.data_config)):
+        if not _is_shown(path, rules):
+            field = f"data_config.sources[{number}].path"
+            raise refuse(field, f"containers of this node do not see it: {path}")
+    resume = environment.resume_path(spec)
+    if resume is None or resume.is_relative_to(places.checkpoints) or _is_shown(resume, rules):
+        return mounts
+    return [*mounts, Mount(_checkpoints_of_lineage(resume, spec, storage_dir=storage_dir))]
+
+
+def _checkpoints_of_lineage(resume: Path, spec: agent_pb2.LeaseSpec, *, storage_dir: Path) -> Path:
+    """The folder of another lineage's checkpoints that holds the one to go on from.
+
+    Its parent is the agent's alone, so that it is no link; and only the coordinator may name one.
+    """
+    lineages = storage_dir / "lineages"
+    parts = resume.relative_to(lineages).parts if resume.is_relative_to(lineages) else ()
+    if len(parts) < 3 or parts[1] != "checkpoints" or ".." in parts or not spec.resume_from.uri:
+        field = "training_config.resume_from_checkpoint"
+        raise refuse(field, f"containers of this node do not see it: {resume}")
+    return lineages / parts[0] / parts[1]
+
+
+def _is_shown(path: Path, rules: ContainerRules, *, to_write: bool = False) -> bool:
+    return any(
+        path.is_relative_to(shown) and (writable or not to_write)
+        for shown, writable in rules.mounts.items()
+    )

@@ -1,0 +1,105 @@
+"""Images of containers: had already, or fetched once however many ranks wait for them.
+
+How far a fetch is goes to the agent's own log, never to the job's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import docker
+import requests
+import structlog
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.utils import parse_repository_tag
+
+from node_agent.core.leases import Category, Fault
+from node_agent.runtime.protocol import CannotStart
+
+FIELD = "resource_config.image"
+LOCAL = "localhost/"
+THREADS = 4
+TELL_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Images:
+    """The images of one engine."""
+
+    def __init__(self, client: docker.APIClient) -> None:
+        """Fetches nothing yet."""
+        self._client = client
+        self._threads = ThreadPoolExecutor(THREADS, "images")
+        self._pulls: dict[str, asyncio.Future[None]] = {}
+
+    async def get(self, name: str, *, on_pull: Callable[[], None]) -> dict[str, Any]:
+        """What the engine says of an image (Id, Config), which it has from now on.
+
+        `on_pull` is called where it has to be fetched.
+
+        Raises:
+            CannotStart: it cannot be had.
+        """
+        found = await self._in_thread(self._find, name)
+        if found is None:
+            on_pull()
+            if name not in self._pulls:
+                pull = self._in_thread(self._pull, name)
+                self._pulls[name] = pull
+                pull.add_done_callback(lambda _: self._pulls.pop(name, None))
+            await asyncio.shield(self._pulls[name])
+            found = await self._in_thread(self._find, name)
+        if found is None:
+            raise CannotStart(Fault(Category.IMAGE, f"{FIELD}: it was fetched, and is gone again"))
+        image: dict[str, Any] = found
+        return image
+
+    def close(self) -> None:
+        """Gives up what is being fetched."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _in_thread(self, work: Callable[..., Any], *args: object) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    def _find(self, name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self._client.inspect_image(name)  # type: ignore[no-untyped-call]
+        except ImageNotFound:
+            if not name.startswith(LOCAL):
+                return None
+            message = f"{FIELD}: this node has no image {name}, and {LOCAL} is nowhere else"
+            raise CannotStart(Fault(Category.IMAGE, message)) from None
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise CannotStart(_fault(error)) from None
+        return found
+
+    def _pull(self, name: str) -> None:
+        repository, tag = parse_repository_tag(name)
+        told_s = time.monotonic()
+        log.info("image_pull", image=name)
+        try:
+            for step in self._client.pull(
+                repository, tag=tag or "latest", stream=True, decode=True
+            ):
+                if "error" in step:
+                    text = " ".join(str(step["error"]).split())[:300]
+                    raise CannotStart(Fault(Category.IMAGE, f"{FIELD}: {text}"))
+                if time.monotonic() - told_s > TELL_S:
+                    told_s = time.monotonic()
+                    log.info("image_pull_goes_on", image=name, step=json.dumps(step)[:200])
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise CannotStart(_fault(error)) from None
+        log.info("image_pulled", image=name)
+
+
+def _fault(error: Exception) -> Fault:
+    if isinstance(error, APIError):
+        text = " ".join(str(error.explanation or error).split())[:300]
+        return Fault(Category.IMAGE, f"{FIELD}: {text}")
+    return Fault(Category.NODE_LOST, "the node's container engine cannot be reached")

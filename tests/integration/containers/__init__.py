@@ -1,0 +1,1 @@
+"""Jobs that name an image: real programs, a real engine, real containers."""

@@ -1,0 +1,68 @@
+"""A cluster whose node runs containers, on an engine of the tests' own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import jobs
+from tests.support.cluster import ROOT, Cluster
+from tests.support.engine import IMAGE, USER, Engine, programs
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A container engine for all tests."""
+    with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that every container sees."""
+    folder = tmp_path_factory.mktemp("shown")
+    folder.chmod(0o755)
+    (folder / "data").write_text("of the node\n")
+    return folder
+
+
+def settings(engine: Engine, shown: Path, **more: str) -> dict[str, str]:
+    """The agent's settings: what the tests show to containers, and the network of the node."""
+    mounts = [str(path) for path in (*programs(), ROOT, shown)]
+    return {
+        "MIND_CONTAINER_ENGINE": f"unix://{engine.socket}",
+        "MIND_CONTAINER_USER": USER,
+        "MIND_CONTAINER_NETWORK": "host",
+        "MIND_CONTAINER_MOUNTS": json.dumps(mounts),
+        **more,
+    }
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    engine: Engine, shown: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """One node; shared by all tests."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with Cluster(folder / "data", settings=settings(engine, shown)) as cluster:
+        yield cluster
+
+
+def body(
+    shown: Path,
+    program: Path | str,
+    *,
+    image: str = IMAGE,
+    environment: Mapping[str, str] | None = None,
+    resources: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """A submit body of a job in a container."""
+    given = jobs.body(program, resources={"image": image, **(resources or {})}, **more)
+    given["data_config"] = {"sources": [{"path": str(shown / "data")}]}
+    given["training_config"]["environment"] = dict(environment or {})
+    return given
