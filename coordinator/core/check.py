@@ -17,6 +17,7 @@ from coordinator.core.records import (
     node_key_id,
 )
 from coordinator.core.room import exact_of, form_of, look_of
+from coordinator.core.saving import PATIENT, is_to_leave
 from coordinator.core.share import Shares, charge_of_lease, charge_of_room
 from coordinator.core.state import ClusterState
 from coordinator.core.tables import RUNNING
@@ -32,6 +33,7 @@ def check_invariants(state: ClusterState) -> None:
     _check_room(state)
     _check_shares(state)
     _check_mix(state)
+    _check_drains(state)
     _check_capacity(state)
     _check_deadlines(state)
     for key in state.keys.values():
@@ -195,6 +197,20 @@ def _check_kept(state: ClusterState, kept: dict[tuple[str, str], Share]) -> None
                 taken[key] += lease.thousandths
                 within = taken[key] <= WHOLE
                 ensure(within, "only what stops is set aside", lease.lease_id, kept[key])
+
+
+def _check_drains(state: ClusterState) -> None:
+    for job in state.jobs.values():
+        if job.attempt is not None and job.attempt.ask == PATIENT:
+            ensure(is_to_leave(state, job), "who is to leave has a node that wants it", job.job_id)
+    for node in state.nodes.values():
+        if node.drain is None or not node.drain.move:
+            continue
+        for lease in state.leases_on(node.node_id):
+            job = state.jobs[lease.job_id]
+            assert job.attempt is not None
+            goes = bool(job.is_final or job.attempt.stop or job.attempt.ask)
+            ensure(lease.is_over or goes, "what is on a node that is to be left goes", job.job_id)
 
 
 def _check_mix(state: ClusterState) -> None:

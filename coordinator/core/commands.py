@@ -152,11 +152,15 @@ class PreemptJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainNode:
-    """Stop placing on a node; with force, or past the deadline, stop what runs there."""
+    """Stop placing on a node; with force, or past the deadline, stop what runs there.
+
+    With `move` what runs there leaves as soon as nothing is lost by it.
+    """
 
     caller: Caller
     node_id: str
     force: bool = False
+    move: bool = False
     reason: str = ""
     deadline_ms: int = 0  # absolute; 0 is none
     validate_only: bool = False

@@ -1,21 +1,27 @@
-"""Emptying nodes and letting them take jobs again."""
+"""Emptying nodes and letting them take jobs again.
+
+A drained node is given nothing. What becomes of what runs there is the drain's strategy: it runs to its
+end (to wait), leaves once a checkpoint is proven (to move), or is stopped after a checkpoint or its grace
+(by force). Whatever the strategy was, past the deadline it is by force.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from coordinator.core.commands import DrainNode, EnableNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Drain, Node, Outcome, StopCause
+from coordinator.core.records import Drain, Job, Node, Outcome, StopCause
 from coordinator.core.requests import recall, remember
-from coordinator.core.saving import save_and_stop
+from coordinator.core.saving import leave, save_and_stop, stay
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
 
 def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | Rejected:
-    """Places nothing more on a node; with force, stops what runs there. Answers with those jobs."""
+    """Places nothing more on a node, and has what runs there go by its strategy. Answers with those jobs."""
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
@@ -25,6 +31,7 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
     wish = Drain(
         requested_at_ms=turn.now_ms,
         force=command.force,
+        move=command.move and not command.force,
         reason=command.reason,
         deadline_ms=command.deadline_ms,
         actor=command.caller.user_id,
@@ -34,8 +41,10 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
     if command.validate_only:
         return Reply(node=replace(node, drain=wish), outcomes=there)
     node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish)
-    if command.force:
+    if command.force or command.move:
         empty(turn, node)
+    else:
+        _keep(turn, node)
     reply = Reply(node=node, outcomes=there)
     return remember(turn, command.caller, reply=reply, settings=settings)
 
@@ -50,15 +59,32 @@ def enable(turn: Turn, command: EnableNode, *, settings: CoreSettings) -> Reply 
         return _unknown(command.node_id)
     if node.drain is not None:
         node = turn.edit_node(node, Reason.NODE_ENABLED, drain=None)
+        _keep(turn, node)
     return remember(turn, command.caller, reply=Reply(node=node), settings=settings)
 
 
 def empty(turn: Turn, node: Node) -> None:
-    """Stops every attempt that holds devices of the node; its jobs will be queued again."""
+    """Has every attempt that holds devices of the node end; its jobs will be queued again."""
+    assert node.drain is not None
+    for job in _jobs_on(turn, node):
+        if node.drain.force:
+            save_and_stop(turn, job, cause=StopCause.DRAINED)
+        else:
+            leave(turn, job)
+
+
+def _keep(turn: Turn, node: Node) -> None:
+    """Lets what was to leave the node stay."""
+    for job in _jobs_on(turn, node):
+        stay(turn, job)
+
+
+def _jobs_on(turn: Turn, node: Node) -> Iterator[Job]:
+    """The jobs whose attempts hold devices of the node, each as it is when its turn comes."""
     for lease in turn.state.leases_on(node.node_id):
         job = turn.state.jobs[lease.job_id]
         if not lease.is_over and not job.is_final:
-            save_and_stop(turn, job, cause=StopCause.DRAINED)
+            yield job
 
 
 def _unknown(node_id: str) -> Rejected:

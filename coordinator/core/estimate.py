@@ -134,14 +134,22 @@ class Estimates:
 
     def median_left_ms(self, job: Job, age_ms: int) -> int:
         """For how much longer a job that has run for `age_ms` will run, as likely as not."""
+        return self.part_left_ms(job, age_ms, part=0.5)
+
+    def part_left_ms(self, job: Job, age_ms: int, *, part: float) -> int:
+        """For how much longer it will run at most, in that part of all cases, above 0 and below 1.
+
+        What was given is taken at its word.
+        """
+        ends_by = part
         given_ms = job.policy.expected_duration_ms
         if given_ms:
             return _given_left_ms(given_ms, age_ms)
         left_ms, alive = 0, 1.0
         for step, ends in self._hazards(job, age_ms):
             width_ms = BOUNDS_MS[step] - age_ms if not left_ms else WIDTHS_MS[step]
-            if alive * (1 - ends) <= 0.5:
-                part = (alive - 0.5) / (alive * ends) if ends else 1.0
+            if alive * (1 - ends) <= 1 - ends_by:
+                part = (alive - (1 - ends_by)) / (alive * ends) if ends else 1.0
                 return left_ms + max(1, round(width_ms * part))
             left_ms += max(1, width_ms)
             alive *= 1 - ends

@@ -11,13 +11,13 @@ bounded in steps (jobs started or ended) and in time; what has not started by th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from coordinator.core.commands import ObservedLease, SyncNode, Tick
+from coordinator.core.commands import Command, ObservedLease, SyncNode, Tick
 from coordinator.core.core import Core
-from coordinator.core.decision import Changed, Decision
+from coordinator.core.decision import Changed, Decision, Event, Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Checkpoint, Job, Lease, LeaseAction, LeaseState
 from coordinator.core.settings import CoreSettings
@@ -27,7 +27,17 @@ START_MS = 2_000  # from a grant until all ranks run
 SAVE_MS = 30_000  # from asking for a checkpoint until it is proven
 STOP_MS = 5_000  # from asking ranks to stop until nothing is left of them
 FOREVER_MS = 1 << 52
+FORETOLD = "forecast-"  # how ids of checkpoints begin that are only foretold
 _FIRST_SEQUENCE = 1 << 50  # above whatever an agent has counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Luck:
+    """How things go in a forecast: by default as likely as not."""
+
+    part: Mapping[str, float] = field(default_factory=dict)
+    """Of jobs that do not run by the median: in which part of all cases they have ended by then."""
+    saves: bool = True  # whether who has never proven a checkpoint proves one when asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +70,17 @@ def settings_for(settings: CoreSettings) -> CoreSettings:
 class Forecast:
     """One look ahead. The core must have been made with `settings_for`, and is used up."""
 
-    def __init__(self, core: Core, now_ms: int) -> None:
+    def __init__(
+        self,
+        core: Core,
+        now_ms: int,
+        *,
+        luck: Luck | None = None,
+        note: Callable[[Event], None] = lambda _: None,
+    ) -> None:
         self.now_ms = now_ms
+        self._luck = luck or Luck()
+        self._note = note  # told of every fact
         self.starts_ms: dict[str, int] = {}  # when each waiting job was granted devices
         self.steps = 0
         self.ended_last: tuple[str, ...] = ()  # jobs whose end came before the newest pass
@@ -78,14 +97,23 @@ class Forecast:
         for lease in list(core.state.leases.values()):
             self._take_on(lease)
 
-    def run(self, *, limits: Limits, wanted: str = "") -> int | None:
-        """Goes on until the wanted job starts, nothing is left to happen, or a limit is met.
+    def act(self, command: Command) -> Reply | Rejected | None:
+        """Somebody wants something, now."""
+        decision = self.core.step(command, self.now_ms)
+        self._follow(decision)
+        return decision.reply
+
+    def run(
+        self, *, limits: Limits, wanted: str = "", until: Callable[[], bool] = lambda: False
+    ) -> int | None:
+        """Goes on until the wanted job starts or `until` says so, nothing is left to happen, or a
+        limit is met.
 
         Answers when the wanted job starts; None where that is not known.
         """
         end_ms = self.now_ms + limits.horizon_ms
         self._follow(self.core.schedule(self.now_ms))
-        while wanted not in self.starts_ms and self.steps < limits.steps:
+        while wanted not in self.starts_ms and self.steps < limits.steps and not until():
             next_ms = self._next_ms()
             if next_ms is None or next_ms > end_ms:
                 break
@@ -150,7 +178,7 @@ class Forecast:
                 return replace(before, state=LeaseState.RUNNING, started_at_ms=self.now_ms)
             case _Act.SAVE:
                 saved = Checkpoint(
-                    checkpoint_id=f"forecast-{lease.save}",
+                    checkpoint_id=f"{FORETOLD}{lease.save}",
                     step=0,
                     uri="",
                     size_bytes=0,
@@ -173,6 +201,7 @@ class Forecast:
     def _follow(self, decision: Decision) -> None:
         """Has the virtual agents do what a decision desires."""
         for event in decision.events:
+            self._note(event)
             if not isinstance(event, Changed):
                 continue
             record = event.record
@@ -196,7 +225,11 @@ class Forecast:
         known = self._reported.get(lease.lease_id)
         if lease.action is LeaseAction.STOP:
             self._plan(_Act.STOP, lease, in_ms=STOP_MS)
-        elif lease.node_rank == 0 and lease.save > (known.saved if known else lease.saved):
+        elif (
+            lease.node_rank == 0
+            and lease.save > (known.saved if known else lease.saved)
+            and self._saves(lease)
+        ):
             self._plan(_Act.SAVE, lease, in_ms=SAVE_MS)
         if known is None:
             self._reported[lease.lease_id] = _as_known(lease, self.core)
@@ -205,6 +238,9 @@ class Forecast:
             else:
                 self._plan_end(lease)
 
+    def _saves(self, lease: Lease) -> bool:
+        return self._luck.saves or bool(self.core.state.jobs[lease.job_id].checkpoints)
+
     def _plan_end(self, lease: Lease) -> None:
         job = self.core.state.jobs[lease.job_id]
         self._plan(_Act.END, lease, in_ms=max(1, self._left_ms(job)))
@@ -212,7 +248,8 @@ class Forecast:
     def _left_ms(self, job: Job) -> int:
         """For how much longer a running job will run, at most to its time limit."""
         state = self.core.state
-        left_ms = state.estimates.median_left_ms(job, state.age_ms(job, self.now_ms))
+        age_ms, part = state.age_ms(job, self.now_ms), self._luck.part.get(job.job_id, 0.5)
+        left_ms = state.estimates.part_left_ms(job, age_ms, part=part)
         limit_ms = job.policy.max_runtime_ms
         if not limit_ms:
             return left_ms

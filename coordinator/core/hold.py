@@ -15,7 +15,7 @@ from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
 from coordinator.core.requests import job_of, recall, remember, wrong_status
-from coordinator.core.saving import go_on, save_and_stop
+from coordinator.core.saving import go_on, is_to_leave, leave, save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import BORN, RUNNING
 from coordinator.core.turn import Turn
@@ -133,5 +133,6 @@ def _withdraw(turn: Turn, job: Job) -> Job:
     assert attempt is not None
     cause = Reason.PAUSE_WITHDRAWN
     if attempt.ask is not None and attempt.ask.cause is StopCause.PAUSED:
-        return go_on(turn, job, cause=cause, message="")
+        job = go_on(turn, job, cause=cause, message="")
+        return leave(turn, job) if is_to_leave(turn.state, job) else job
     return turn.edit(job, cause, attempt=replace(attempt, hold=False))

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     PAUSED_BY_USER = "PAUSED_BY_USER"
     PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
+    DRAIN_WITHDRAWN = "DRAIN_WITHDRAWN"
     RESUMED = "RESUMED"
     CHANGED_BY_USER = "CHANGED_BY_USER"
     PREEMPTED = "PREEMPTED"
@@ -195,6 +196,9 @@ TABLE: dict[Reason, Row] = {
     Reason.PAUSE_WITHDRAWN: Row("", False, "It was resumed before the pause had stopped it."),
     Reason.PAUSE_GIVEN_UP: Row(
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."
+    ),
+    Reason.DRAIN_WITHDRAWN: Row(
+        "", False, "It need not leave its node any more: the drain was taken back."
     ),
     Reason.RESUMED: Row("", False, "A user resumed it; it waits for devices."),
     Reason.CHANGED_BY_USER: Row(

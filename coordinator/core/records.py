@@ -179,7 +179,7 @@ class Ask:
     """A checkpoint that is asked of a running attempt, and the stop that follows once it is proven."""
 
     cause: StopCause
-    due_ms: int
+    due_ms: int  # 0 is never: it waits as long as it takes
     on_timeout: OnTimeout
 
 
@@ -357,9 +357,12 @@ class Drain:
     """An admin's wish that a node be emptied; desired."""
 
     requested_at_ms: int
-    force: bool = False
+    force: bool = False  # what runs there is stopped, after a checkpoint or its grace
+    move: bool = (
+        False  # what runs there leaves once a checkpoint is proven, however long that takes
+    )
     reason: str = ""
-    deadline_ms: int = 0  # 0 is none
+    deadline_ms: int = 0  # by force from then on; 0 is none
     actor: str = ""
 
 

@@ -9,6 +9,9 @@ then, and not before, the leases are stopped. At the Ask's deadline its `on_time
 An attempt carries one Ask. A pause gives way to a stop that has to come (its `hold` stays, so the job
 becomes PAUSED all the same); a stop that has to come does not give way. A training that has not begun
 has nothing to save: it is stopped at once.
+
+A drain that moves jobs is patient: its Ask has no deadline, gives way to every other, and comes again
+when that one is taken back.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from coordinator.core.attempts import stop
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, StopCause
+from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
 SAVES = (JobStatus.TRAINING, JobStatus.CHECKPOINTING)
+PATIENT = Ask(cause=StopCause.DRAINED, due_ms=0, on_timeout=OnTimeout.KEEP_RUNNING)
 
 
 def save_and_stop(
@@ -41,9 +46,39 @@ def save_and_stop(
     wait_ms = timeout_ms or job.policy.grace_ms
     if job.status not in SAVES or (not wait_ms and on_timeout is OnTimeout.STOP):
         return stop(turn, job, cause=cause)
-    ask = _merged(
-        attempt.ask, Ask(cause=cause, due_ms=turn.now_ms + wait_ms, on_timeout=on_timeout)
-    )
+    due_ms = turn.now_ms + wait_ms
+    return _ask(turn, job, new=Ask(cause=cause, due_ms=due_ms, on_timeout=on_timeout))
+
+
+def leave(turn: Turn, job: Job) -> Job:
+    """Stops the attempt once a checkpoint is proven, however long that takes."""
+    assert job.attempt is not None
+    if job.attempt.stop is not None:
+        return job
+    if job.status not in SAVES:
+        return stop(turn, job, cause=StopCause.DRAINED)
+    return _ask(turn, job, new=PATIENT)
+
+
+def stay(turn: Turn, job: Job) -> Job:
+    """Takes back that a job shall leave, unless another one of its nodes wants it to."""
+    attempt = job.attempt
+    if attempt is None or attempt.ask != PATIENT or is_to_leave(turn.state, job):
+        return job
+    return go_on(turn, job, cause=Reason.DRAIN_WITHDRAWN, message="")
+
+
+def is_to_leave(state: ClusterState, job: Job) -> bool:
+    """Whether a node of the job's attempt is drained so that its jobs leave."""
+    shares = job.attempt.shares if job.attempt else ()
+    nodes = [state.nodes.get(share.node_id) for share in shares]
+    return any(node is not None and node.drain is not None and node.drain.move for node in nodes)
+
+
+def _ask(turn: Turn, job: Job, *, new: Ask) -> Job:
+    attempt = job.attempt
+    assert attempt is not None
+    ask = _merged(attempt.ask, new)
     if ask == attempt.ask:
         return job
     if attempt.ask is None:
@@ -79,7 +114,8 @@ def expire(turn: Turn, job: Job) -> Job:
     if not goes_on:
         return stop(turn, job, cause=ask.cause)
     text = "the pause was given up: no checkpoint was proven in time"
-    return go_on(turn, job, cause=Reason.PAUSE_GIVEN_UP, message=text)
+    job = go_on(turn, job, cause=Reason.PAUSE_GIVEN_UP, message=text)
+    return leave(turn, job) if is_to_leave(turn.state, job) else job
 
 
 def go_on(turn: Turn, job: Job, *, cause: Reason, message: str) -> Job:
@@ -90,8 +126,10 @@ def go_on(turn: Turn, job: Job, *, cause: Reason, message: str) -> Job:
 
 
 def _merged(old: Ask | None, new: Ask) -> Ask:
-    if old is None:
+    if old is None or old == PATIENT:
         return new
+    if new == PATIENT:
+        return old
     if old.cause is StopCause.PAUSED:
         if new.cause is StopCause.PAUSED:
             return new

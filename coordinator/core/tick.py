@@ -41,7 +41,7 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             node = state.nodes[id]
             assert node.drain is not None
             node = turn.edit_node(
-                node, Reason.DRAIN_REQUESTED, drain=replace(node.drain, force=True)
+                node, Reason.DRAIN_REQUESTED, drain=replace(node.drain, force=True, move=False)
             )
             empty(turn, node)
         case Due.SILENCE:

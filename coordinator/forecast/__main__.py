@@ -23,11 +23,12 @@ from coordinator.forecast.terms import (
     LENGTH,
     Answer,
     Ask,
+    Empty,
     Explain,
-    Explained,
     Feed,
     Foresee,
     Foreseen,
+    Found,
     Load,
     Message,
     frame,
@@ -89,10 +90,12 @@ class Forecaster:
         while self._asked and self._running < AT_ONCE:
             ask = self._asked.popleft()
             assert self._replica is not None
-            work: Callable[[], Explained | Foreseen | None]
+            work: Callable[[], Found | None]
             match ask.question:
                 case Explain() as question:
                     work = partial(self._replica.explain, question)
+                case Empty() as question:
+                    work = partial(self._replica.empty, question)
                 case Foresee(now_ms=now_ms):
                     work = partial(self._replica.foresee, now_ms)
             gc.freeze()  # what is old stays shared with the copies

@@ -12,15 +12,17 @@ from coordinator.core.forecast import Forecast, Limits, settings_for
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus
 from coordinator.core.settings import CoreSettings
+from coordinator.core.whatif import emptying
 from coordinator.forecast.apart import apart
 from coordinator.forecast.calibration import Calibration
-from coordinator.forecast.terms import Explain, Explained, Foreseen, Sooner
+from coordinator.forecast.terms import Emptied, Empty, Explain, Explained, Foreseen, Sooner
 
 AHEAD = Limits(steps=150)  # for the job that is asked about
 CHANGED = Limits(steps=40)  # for each change of it
 ALL = Limits(steps=5_000)  # for all that wait
 AT_ONCE = 2
 LIMIT_S = 2.0
+EMPTY_S = 4.0
 MOST_SOONER = 8
 WORTH_MS = 60_000
 WORTH_PART = 0.9  # of the wait as it is; a change that saves less is not worth telling
@@ -94,6 +96,21 @@ class Replica:
             wait_p90_ms=range_ms[1],
             sooner=tuple(found[:MOST_SOONER]),
         )
+
+    def empty(self, question: Empty) -> Emptied | None:
+        """How a node is emptied; None where it took too long to tell. Uses the state up."""
+        one = partial(
+            emptying,
+            self.core,
+            question.now_ms,
+            node_id=question.node_id,
+            wish=question.wish,
+        )
+        works = [partial(one, lucky=True), partial(one, lucky=False)]
+        likely, late = apart(works, at_once=AT_ONCE, limit_s=EMPTY_S)
+        if likely is None or late is None:
+            return None
+        return Emptied(likely, late)
 
     def _learn(self, job: Job, event: Changed) -> None:
         if event.cause is Reason.PLACED:

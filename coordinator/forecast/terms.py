@@ -7,10 +7,12 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from coordinator.core.commands import DrainNode
 from coordinator.core.decision import Event
 from coordinator.core.explain import Explanation
 from coordinator.core.records import Kind, Record
 from coordinator.core.settings import CoreSettings
+from coordinator.core.whatif import Emptying
 
 LENGTH = struct.Struct(">I")
 FRAME_BYTES_MAX = 64 << 20
@@ -51,12 +53,21 @@ class Foresee:
     now_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Empty:
+    """How does the drain of a node go, or with a wish, how would it go?"""
+
+    node_id: str
+    now_ms: int
+    wish: DrainNode | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A question, with a number that its answer carries."""
 
     number: int
-    question: Explain | Foresee
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +96,23 @@ class Foreseen:
 
 
 @dataclass(frozen=True, slots=True)
+class Emptied:
+    """The answer to Empty: as likely as not, and what is not exceeded in nine of ten cases."""
+
+    likely: Emptying
+    late: Emptying
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an Ask came to; None where it could not be answered in time."""
 
     number: int
-    found: Explained | Foreseen | None
+    found: Found | None
 
 
+Question = Explain | Foresee | Empty
+Found = Explained | Foreseen | Emptied
 Message = Load | Feed | Ask
 
 

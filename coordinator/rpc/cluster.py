@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from coordinator.core.commands import DrainNode, EnableNode, RemoveNode
+from coordinator.core.commands import EnableNode, RemoveNode
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WAITING, WHOLE, Node
 from coordinator.rpc import convert
@@ -40,7 +40,7 @@ class _Type:
 
 
 class ClusterMethods:
-    """Cluster, nodes, drain and enable, queue."""
+    """Cluster, nodes, enable and remove, queue."""
 
     def __init__(
         self,
@@ -134,37 +134,6 @@ class ClusterMethods:
             )
         return self._message(node, call)
 
-    async def DrainNode(self, request: api.DrainNodeRequest, call: Call) -> api.DrainNodeResponse:
-        """Stops placing on a node; with force, stops what runs there."""
-        deadline_ms = 0
-        if request.deadline_seconds:
-            deadline_ms = self._clock.now_ms() + request.deadline_seconds * 1000
-        reply = await self._driver.submit(
-            DrainNode(
-                caller=caller_of(call, request),
-                node_id=request.node_id,
-                force=request.force,
-                reason=request.reason,
-                deadline_ms=deadline_ms,
-                validate_only=request.validate_only,
-            )
-        )
-        note_replay(call, reply)
-        if not reply.outcomes:
-            text = "nothing runs on the node"
-        elif request.force:
-            text = "what runs there will be stopped and queued again"
-        else:
-            text = "what runs there will run to the end; nothing new is placed here"
-        return api.DrainNodeResponse(
-            node_id=request.node_id,
-            status=node_pb2.Node.DRAINING if reply.outcomes else node_pb2.Node.DRAINED,
-            running_job_ids=[
-                one.job_id for one in reply.outcomes if await self._tells(one.job_id, call)
-            ],
-            message=text,
-        )
-
     async def EnableNode(self, request: api.EnableNodeRequest, call: Call) -> node_pb2.Node:
         """Lets a drained node take jobs again."""
         reply = await self._driver.submit(
@@ -243,13 +212,6 @@ class ClusterMethods:
                 if measured is not None:
                     device.telemetry.ParseFromString(measured)
         return message
-
-    async def _tells(self, job_id: str, call: Call) -> bool:
-        """As _shown, of a job that may have ended since."""
-        if self._shown(job_id, call) or self._view.job(job_id) is not None:
-            return self._shown(job_id, call)
-        job = await self._store.job(job_id)
-        return job is not None and job.tenant_id == call.identity.tenant_id
 
     def _shown(self, job_id: str, call: Call) -> bool:
         if call.identity.is_operator:

@@ -19,6 +19,7 @@ from coordinator.rpc.change import ChangeMethods
 from coordinator.rpc.cluster import ClusterMethods
 from coordinator.rpc.data import DataMethods
 from coordinator.rpc.documents import Documents
+from coordinator.rpc.drains import DrainMethods
 from coordinator.rpc.evaluations import EvaluationMethods
 from coordinator.rpc.explain import ExplainMethods
 from coordinator.rpc.follow import FollowMethods
@@ -158,6 +159,7 @@ class Server:
             ClusterMethods(
                 driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
             ),
+            DrainMethods(driver, parts.forecaster, reader, clock=clock),
             QueueMethods(driver, tokens),
             ExplainMethods(parts.forecaster, reader),
             ChangeMethods(driver, store, documents=documents, reader=reader),

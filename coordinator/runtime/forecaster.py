@@ -14,9 +14,11 @@ import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 
+from coordinator.core.commands import DrainNode
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import Job
 from coordinator.core.settings import CoreSettings
@@ -26,12 +28,16 @@ from coordinator.forecast.terms import (
     LENGTH,
     Answer,
     Ask,
+    Emptied,
+    Empty,
     Explain,
     Explained,
     Feed,
     Foresee,
     Foreseen,
+    Found,
     Load,
+    Question,
     frame,
 )
 from coordinator.runtime.clock import Clock
@@ -45,6 +51,8 @@ PATIENCE_MS = 2_000  # what has waited for less will most likely start before it
 LOAD_AT_ONCE = 200  # records, between turns of the loop
 BEHIND_MAX = 100_000  # events that the process may be behind by, before it is given up
 ASKED_MAX = 32
+
+F = TypeVar("F", Explained, Emptied)
 
 log = structlog.get_logger("coordinator.forecaster")
 
@@ -64,7 +72,7 @@ class Forecaster:
         self._news: list[Event] = []
         self._asks: list[Ask] = []
         self._wake = asyncio.Event()
-        self._answers: dict[int, asyncio.Future[Explained | Foreseen | None]] = {}
+        self._answers: dict[int, asyncio.Future[Found | None]] = {}
         self._numbers = itertools.count(1)
         self._starts_ms: dict[str, int] = {}
         self.pid: int | None = None  # of the process, while there is one
@@ -74,17 +82,13 @@ class Forecaster:
         view.tap = self.feed
 
     async def explain(self, job_id: str) -> Explained:
-        """Why a job waits, when it starts, what would help.
+        """Why a job waits, when it starts, what would help. Raises Unforeseen."""
+        return await self._answer(Explain(job_id, self._clock.now_ms()), Explained)
 
-        Raises:
-            Unforeseen: too many ask, or the process does not answer.
-        """
-        if len(self._answers) >= ASKED_MAX:
-            raise Unforeseen
-        found = await self._ask(Explain(job_id, self._clock.now_ms()))
-        if not isinstance(found, Explained):
-            raise Unforeseen
-        return found
+    async def empty(self, node_id: str, wish: DrainNode | None) -> Emptied:
+        """How a node's drain goes, or with a wish, would go. Raises Unforeseen."""
+        question = Empty(node_id=node_id, now_ms=self._clock.now_ms(), wish=wish)
+        return await self._answer(question, Emptied)
 
     def wait_s(self, job: Job) -> float | None:
         """Seconds until a waiting job is expected to start, as of a few seconds ago; None if unknown."""
@@ -124,12 +128,21 @@ class Forecaster:
         took_s = loop.time() - began_s
         self._look_due_s = loop.time() + max(FRESH_S, REST * took_s)
 
-    async def _ask(self, question: Explain | Foresee) -> Explained | Foreseen | None:
+    async def _answer(self, question: Question, kind: type[F]) -> F:
+        """Raises Unforeseen: too many ask, or the process does not answer."""
+        if len(self._answers) >= ASKED_MAX:
+            raise Unforeseen
+        found = await self._ask(question)
+        if not isinstance(found, kind):
+            raise Unforeseen
+        return found
+
+    async def _ask(self, question: Question) -> Found | None:
         self._asked_s = asyncio.get_running_loop().time()
         if self._talking is None:
             self._talking = asyncio.create_task(self._talk())
         number = next(self._numbers)
-        answer: asyncio.Future[Explained | Foreseen | None]
+        answer: asyncio.Future[Found | None]
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         self._asks.append(Ask(number, question))
         self._wake.set()

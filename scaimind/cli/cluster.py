@@ -1,4 +1,4 @@
-"""The verbs about the cluster: queue, cluster, nodes, drain, enable, remove."""
+"""The verbs about the cluster: queue, cluster, nodes, enable, remove."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scaimind.cli import complete, tables
+from scaimind.cli.complete import NodeId
 from scaimind.cli.exits import fail
 from scaimind.cli.session import Session, verb
 
@@ -18,17 +19,6 @@ class Order(StrEnum):
     SHORTEST = "SHORTEST"
 
 
-NodeId = Annotated[
-    str,
-    typer.Argument(
-        metavar="NODE",
-        help="The node's id",
-        show_default=False,
-        autocompletion=complete.node_ids,
-    ),
-]
-
-
 def add(app: typer.Typer) -> None:
     """Adds these verbs to the command line."""
     verb(app, "scaimind queue")(queue)
@@ -37,7 +27,6 @@ def add(app: typer.Typer) -> None:
     verb(app, "scaimind remove-queue research")(remove_queue)
     verb(app, "scaimind cluster -o json")(cluster)
     verb(app, "scaimind nodes --status READY")(nodes)
-    verb(app, 'scaimind drain node-7 --reason "new driver" --deadline 3600')(drain)
     verb(app, "scaimind enable node-7")(enable)
     verb(app, "scaimind remove node-7")(remove)
 
@@ -147,32 +136,6 @@ def nodes(
         status=status.upper(), page_size=page_size, page_token=page_token
     )
     session.show(page, tables.nodes)
-
-
-def drain(
-    session: Session,
-    node_id: NodeId,
-    force: Annotated[
-        bool, typer.Option("--force", help="Stop its jobs too; they queue again")
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Why; kept with the node")] = "",
-    deadline: Annotated[
-        int,
-        typer.Option(
-            min=0, max=31_536_000, help="Seconds after which its jobs are stopped; 0 never"
-        ),
-    ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen")] = False,
-) -> None:
-    """Stops placing jobs on a node; those that run there finish."""
-    answer = session.client.drain(
-        node_id,
-        force=force,
-        reason=reason,
-        deadline_seconds=deadline,
-        validate_only=dry_run,
-    )
-    session.show(answer, tables.drained)
 
 
 def enable(session: Session, node_id: NodeId) -> None:

@@ -4,7 +4,7 @@ A shell waits for this at every tab, so a coordinator that does not answer at on
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -60,3 +60,14 @@ def _asked(
             ]
     except (MindError, OSError, ValueError):
         return []
+
+
+NodeId = Annotated[
+    str,
+    typer.Argument(
+        metavar="NODE",
+        help="The node's id",
+        show_default=False,
+        autocompletion=node_ids,
+    ),
+]

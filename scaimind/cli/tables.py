@@ -357,13 +357,6 @@ def _busy(device: "node_pb2.Device") -> str:
     return f"{telemetry.utilization_percent:.0f} %" if known else ""
 
 
-def drained(answer: "pb.DrainNodeResponse") -> Rows:
-    """A node that drains."""
-    cells = [(answer.node_id, enum(answer), answer.message)]
-    jobs = ", ".join(answer.running_job_ids)
-    return Rows((), cells, note=f"still running there: {jobs}" if jobs else "")
-
-
 def removed(answer: "pb.RemoveNodeResponse") -> Rows:
     """A node after it was removed."""
     return Rows((), [(answer.node_id, "removed")])

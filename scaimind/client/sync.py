@@ -135,6 +135,7 @@ class Client(_Connection):
     nodes = _paged(calls.nodes)
     node = _unary(calls.node)
     drain = _unary(calls.drain)
+    get_drain = _unary(calls.get_drain)
     enable = _unary(calls.enable)
     remove_node = _unary(calls.remove_node)
     queue = _unary(calls.queue)

@@ -40,6 +40,7 @@ FAULTS = {
     "drain": "F21",
     "drain by force": "F21",
     "drain with a deadline": "F21",
+    "drain that moves": "F21",
     "enable": "F21",
     "pause": "F22",
     "resume": "F22",

@@ -232,12 +232,18 @@ class People:
         """Whose job it is."""
         return self._tenants[job_id]
 
-    def drain(self, node_id: str, *, force: bool, deadline_ms: int = 0) -> None:
+    def drain(
+        self, node_id: str, *, force: bool = False, move: bool = False, deadline_ms: int = 0
+    ) -> None:
         """An operator drains a node."""
-        if force or deadline_ms:
+        if force or move or deadline_ms:
             self._truth.asked.emptied[node_id] = self._loop.now_ms
         command = DrainNode(
-            caller=self._caller("drain"), node_id=node_id, force=force, deadline_ms=deadline_ms
+            caller=self._caller("drain"),
+            node_id=node_id,
+            force=force,
+            move=move,
+            deadline_ms=deadline_ms,
         )
         self._wish("drain", command, node_id)
 

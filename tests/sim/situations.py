@@ -76,6 +76,7 @@ MET: dict[str, tuple[str, ...]] = {
             "drain",
             "drain by force",
             "drain with a deadline",
+            "drain that moves",
             "enable",
         ),
         LEASES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -221,6 +222,28 @@ class Storm:
         self._fault("drain with a deadline", node)
         deadline_ms = self._world.coordinator.clock.now_ms() + self._rng.choice((1, 20)) * SECOND
         self._world.people.drain(node.node_id, force=False, deadline_ms=deadline_ms)
+
+    def moves(self, rng: Random) -> None:
+        """Some nodes are drained so that their jobs move; sooner or later they are given back."""
+        for _ in range(rng.choice((0, 0, 0, 1, 2, 3))):
+            index = rng.randrange(len(self._world.nodes))
+            at_ms = rng.randint(0, self._world.swarm.storm_ms)
+            deadline_s = rng.choice((0, 0, 60))
+            back_ms = at_ms + rng.choice((1, 30, 200)) * SECOND
+            self._world.loop.after(at_ms, partial(self._move, index, deadline_s))
+            self._world.loop.after(back_ms, partial(self._give_back, index))
+
+    def _move(self, index: int, deadline_s: int) -> None:
+        node = self._world.nodes[index]
+        if not self.is_over:
+            self._fault("drain that moves", node)
+            by_ms = self._world.coordinator.clock.now_ms() + deadline_s * SECOND
+            deadline_ms = by_ms if deadline_s else 0
+            self._world.people.drain(node.node_id, move=True, deadline_ms=deadline_ms)
+
+    def _give_back(self, index: int) -> None:
+        if not self.is_over:
+            self._world.people.enable(self._world.nodes[index].node_id)
 
     def _enable(self) -> None:
         node = self._any_node()

@@ -114,8 +114,9 @@ def _show_job(job: Job, now_ms: int) -> str:
         if job.attempt.stop is not None:
             words.append(f"stop={job.attempt.stop}")
         if job.attempt.ask is not None:
-            left_s = (job.attempt.ask.due_ms - now_ms) / 1000
-            words.append(f"ask={job.attempt.ask.cause}/{left_s:g}s/{job.attempt.ask.on_timeout}")
+            due_ms = job.attempt.ask.due_ms
+            left = f"{(due_ms - now_ms) / 1000:g}s" if due_ms else "never"
+            words.append(f"ask={job.attempt.ask.cause}/{left}/{job.attempt.ask.on_timeout}")
         if job.attempt.hold:
             words.append("hold")
     if job.attempt is not None and job.attempt.makes_room_for:
@@ -182,4 +183,6 @@ def _show_node(node: Node) -> str:
         words.append("given-up")
     if node.drain is not None and node.drain.force:
         words.append("force")
+    if node.drain is not None and node.drain.move:
+        words.append("move")
     return " ".join(words)

@@ -150,6 +150,7 @@ class World:
             self.loop.after(rng.randint(0, 5000), node.start_agent)
         for plan in self.plans.values():
             self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
+        self.storm.moves(self._rng("moves"))
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
             self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))

@@ -11,7 +11,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     [queue=NAME] [expect=SECONDS]
                                                                     [by=SECONDS] …
     join NODE SECRET    the node's credential is told
-    cancel JOB | drain NODE [force] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
+    cancel JOB | drain NODE [force|move] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE] [below=QUEUE] [weight=N] [guaranteed=N] [most=N]
                                             [tenants=TENANT:N,…] [closed] [cordoned] [check]
     noqueue NAME
@@ -331,6 +331,7 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 caller=caller,
                 node_id=names[0],
                 force="force" in names,
+                move="move" in names,
                 reason=options.get("why", ""),
                 deadline_ms=now_ms + int(after) * 1000 if after else 0,
                 validate_only=check,

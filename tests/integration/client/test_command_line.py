@@ -325,6 +325,39 @@ def test_a_node_is_drained_and_enabled(
     assert "n1  READY" in out
 
 
+def test_what_a_drain_comes_to_is_told_before_it_and_while_it_goes_on(
+    coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = pb.DrainPlan(
+        node_id="n1",
+        strategy=pb.DrainNodeRequest.CHECKPOINT_AND_MOVE,
+        jobs_count=2,
+        empty_p50_seconds=90,
+        lost_device_seconds=40,
+    )
+    plan.jobs.add(
+        job_id="job_1",
+        outcome=pb.DrainedJob.MOVES,
+        devices=8,
+        leaves_p50_seconds=35,
+        restart_seconds=35,
+        restart_node_ids=["n7"],
+    )
+    coordinator.answers["DrainNode"] = lambda _: pb.DrainNodeResponse(
+        node_id="n1", status=node_pb2.Node.DRAINING, plan=plan
+    )
+    coordinator.answers["GetDrain"] = lambda _: plan
+    assert run("drain", "n1", "--strategy", "checkpoint_and_move", "--dry-run") == 0
+    [request] = coordinator.requests("DrainNode")
+    assert (request.strategy, request.validate_only) == (plan.strategy, True)
+    told = capsys.readouterr().out
+    assert run("drains", "n1") == 0
+    for out in (told, capsys.readouterr().out):
+        assert "job_1  MOVES" in out
+        assert "n7" in out
+        assert "40 device-seconds" in out
+
+
 def test_keys_are_made_listed_and_revoked(
     coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,6 +399,7 @@ EVERY_VERB = [
     ["nodes"],
     ["nodes", "x"],
     ["drain", "x"],
+    ["drains", "x"],
     ["enable", "x"],
     ["remove", "x"],
     ["evaluate", "x", "--benchmark", "b"],

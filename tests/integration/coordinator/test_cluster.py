@@ -156,6 +156,7 @@ async def test_to_validate_a_drain_changes_nothing(agent: FakeAgent, admin: Call
     [
         ("GetNode", api.GetNodeRequest),
         ("DrainNode", api.DrainNodeRequest),
+        ("GetDrain", api.GetDrainRequest),
         ("EnableNode", api.EnableNodeRequest),
     ],
 )

@@ -193,7 +193,11 @@ ROWS: dict[str, Row] = {
         api.GetDataCacheRequest(),
         api.GetDataCacheRequest(node_id=NODE),
     ],
-    "DrainNode": lambda of: [api.DrainNodeRequest(node_id=NODE)],
+    "DrainNode": lambda of: [
+        api.DrainNodeRequest(node_id=NODE, force=True, validate_only=True),
+        api.DrainNodeRequest(node_id=NODE),
+    ],
+    "GetDrain": lambda of: [api.GetDrainRequest(node_id=NODE)],
     "EnableNode": lambda of: [api.EnableNodeRequest(node_id=NODE)],
     "RemoveNode": lambda of: [api.RemoveNodeRequest(node_id=NODE)],
     "SetQueue": lambda of: [api.SetQueueRequest(name="shared", weight=2)],

@@ -30,14 +30,24 @@ OF_MACHINES = {
     "free_device_count",
     "last_seen_at",
 }
-# Drains: whether anything is left on the node, of whomever.
-OF_DRAINS = {"status", "message"}
+# Drains: how much is left on the node, of whomever.
+OF_DRAINS = {
+    "status",
+    "message",
+    "jobs_count",
+    "empty_p50_seconds",
+    "empty_p90_seconds",
+    "lost_device_seconds",
+    "restart_device_seconds",
+    "left_device_seconds",
+}
 OF_METHODS = {"DrainNode": OF_DRAINS}
 # What a method may tell of machines, it tells the owner as well; these know nothing of tenants.
 NOBODYS = {
     "GetDataCache",
     "ValidateData",
     "DrainNode",
+    "GetDrain",
     "EnableNode",
     "RemoveNode",
     "SetQueue",
