@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from coordinator.core.estimate import kins_of, learn
 from coordinator.core.invariants import ensure
+from coordinator.core.ledger import begun, blamed
 from coordinator.core.placement import Placement, node_share
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
@@ -37,7 +38,9 @@ def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
     """Gives a waiting job its devices: a new attempt, one lease per node."""
     number = job.attempt.number + 1 if job.attempt else 1
     shares = tuple(spot.share() for spot in placement)
-    attempt = Attempt(number=number, shares=shares, granted_at_ms=turn.now_ms)
+    attempt = Attempt(
+        number=number, shares=shares, granted_at_ms=turn.now_ms, times=begun(turn.now_ms)
+    )
     job = turn.move(job, Reason.PLACED, attempt=attempt)
     first_rank = 0
     for node_rank, spot in enumerate(placement):
@@ -73,8 +76,11 @@ def stop(turn: Turn, job: Job, *, cause: StopCause, failure: Failure | None = No
     ensure(job.attempt is not None, "an attempt is stopped", job.job_id)
     assert job.attempt is not None
     if job.attempt.stop is None:
+        leases = turn.state.attempt_leases(job)
+        drained = [x.node_id for x in leases if (n := turn.state.nodes.get(x.node_id)) and n.drain]
+        by = blamed(job, leases, cause=cause, drained=drained)
         changes: dict[str, object] = {
-            "attempt": replace(job.attempt, stop=cause, ask=None),
+            "attempt": replace(job.attempt, stop=cause, ask=None, stopped_by=by),
             "message": f"its ranks are being stopped: {cause}",
         }
         if failure is not None:

@@ -6,6 +6,7 @@ from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
 from coordinator.core.known import is_doubted, is_eligible, is_told, may_be_preempted
+from coordinator.core.ledger import is_open
 from coordinator.core.order import turn_of
 from coordinator.core.records import (
     WHOLE,
@@ -21,6 +22,7 @@ from coordinator.core.saving import PATIENT, is_to_leave
 from coordinator.core.share import Shares, charge_of_lease, charge_of_room
 from coordinator.core.state import ClusterState
 from coordinator.core.tables import RUNNING
+from coordinator.core.times import total_ms
 
 
 def check_invariants(state: ClusterState) -> None:
@@ -117,6 +119,9 @@ def _check_job(state: ClusterState, job: Job) -> None:
         ensure(leases[0].save > leases[0].saved, "what was asked for is not proven yet", id)
     if attempt is not None and attempt.hold:
         ensure(job.status in RUNNING, "only what runs has still to be held", id)
+    if attempt is not None and is_open(job) and attempt.times.until_ms:
+        counted_ms = attempt.times.until_ms - attempt.granted_at_ms
+        ensure(total_ms(attempt.times.days) == counted_ms, "all of its time has a class", id)
     if is_told(job):
         for needed in job.policy.depends_on:
             ensure(id in state.dependents.get(needed, ()), "it is told of its dependency", id)

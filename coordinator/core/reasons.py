@@ -104,6 +104,7 @@ class Reason(StrEnum):
     LEARNT = "LEARNT"
     DEMANDS_LEARNT = "DEMANDS_LEARNT"
     SHARE_NOTED = "SHARE_NOTED"
+    BOOKED = "BOOKED"
 
 
 class Row(NamedTuple):
@@ -276,6 +277,7 @@ TABLE: dict[Reason, Row] = {
         "", False, "An admin set how a queue is ordered and what it may take."
     ),
     Reason.SHARE_NOTED: Row("", False, "What a queue or a user holds of the cluster has changed."),
+    Reason.BOOKED: Row("", False, "What a lease was used for was added to its job's sum."),
     Reason.LEARNT: Row("", False, "How long a job ran was added to what is known of its kin."),
     Reason.DEMANDS_LEARNT: Row("", False, "What jobs ask for was counted anew; places follow it."),
 }

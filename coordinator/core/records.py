@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import ClassVar
 
+from coordinator.core.times import Day, Loss, Spent, Times
+
 ROOT = "root"  # the queue above all others
 Pairs = tuple[tuple[str, str], ...]  # a string map, sorted by key
 WHOLE = 1000  # thousandths of a device
@@ -36,6 +38,7 @@ class Kind(StrEnum):
     HISTORY = "history"
     MIX = "mix"
     USAGE = "usage"
+    ENTRY = "entry"
 
 
 class JobStatus(StrEnum):
@@ -196,6 +199,8 @@ class Attempt:
     ask: Ask | None = None  # it is to be stopped, but for a checkpoint; None once it is stopped
     hold: bool = False  # wherever it would be queued again, it becomes PAUSED
     makes_room_for: str = ""  # the job for which it is preempted
+    times: Times = Times()  # noqa: RUF009 - a tuple
+    stopped_by: str = ""  # the job that takes its place, or the node whose fault its stop is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +261,8 @@ class Job:
     )
     output_model_uri: str = ""
     failure: Failure | None = None  # of the newest attempt that failed
+    spent: Spent = Spent()  # noqa: RUF009 - device-microseconds of its leases that are booked
+    losses: tuple[Loss, ...] = ()  # of its attempts, oldest first; the newest
     created_at_ms: int = 0
     updated_at_ms: int = 0
     started_at_ms: int = 0
@@ -309,6 +316,7 @@ class Lease:
     # which report was taken last; what was sent before it proves nothing
     observed_generation: int = 0
     observed_sequence: int = 0
+    days: tuple[Day, ...] = ()  # what its time was used for, once it is over
 
     @property
     def id(self) -> str:
@@ -541,6 +549,30 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a lease that has ended was used for; written once, and not kept in memory."""
+
+    kind: ClassVar[Kind] = Kind.ENTRY
+
+    lease_id: str
+    job_id: str
+    tenant_id: str
+    user_id: str
+    queue_name: str
+    node_id: str
+    milli: int  # thousandths of devices
+    days: tuple[Day, ...]
+    cause: str = ""  # of what was redone: a StopCause
+    cause_id: str = ""
+    is_foreign: bool = False  # whether that is a job of another tenant
+    booked_at_ms: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.lease_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """How long jobs of one kin have run: per step of running time, how many reached it, and ended in it.
 
@@ -559,4 +591,4 @@ class History:
         return self.kin
 
 
-Record = Job | Lease | Node | Key | Request | Document | Queue | Usage | History | Mix
+Record = Job | Lease | Node | Key | Request | Document | Queue | Usage | History | Mix | Entry

@@ -24,6 +24,7 @@ from coordinator.core.records import (
     IDLE,
     WHOLE,
     Document,
+    Entry,
     History,
     Job,
     JobStatus,
@@ -107,8 +108,8 @@ class ClusterState(Known):
                 through = record.through_sequence
                 left = [id for id in self.unlearnt if self.jobs[id].sequence > through]
                 self.unlearnt = dict.fromkeys(left)
-            case Document():
-                pass  # only the store keeps documents
+            case Document() | Entry():
+                pass  # only the store keeps them
 
     def _retire(self, event: Retired) -> None:
         match event.kind:
@@ -143,7 +144,7 @@ class ClusterState(Known):
                 del self.shares.usages[event.id]
             case Kind.HISTORY:
                 self.estimates.drop(event.id)
-            case Kind.MIX | Kind.DOCUMENT:
+            case Kind.MIX | Kind.DOCUMENT | Kind.ENTRY:
                 pass
 
     def _put_queue(self, queue: Queue) -> None:

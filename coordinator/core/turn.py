@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+from coordinator.core import ledger
 from coordinator.core.decision import (
     Changed,
     Decision,
@@ -23,7 +24,16 @@ from coordinator.core.decision import (
 )
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
-from coordinator.core.records import FINAL, Job, JobStatus, Kind, Lease, Node, Record
+from coordinator.core.records import (
+    FINAL,
+    Job,
+    JobStatus,
+    Kind,
+    Lease,
+    Node,
+    Record,
+    StopCause,
+)
 from coordinator.core.state import ClusterState
 from coordinator.core.tables import check_node, next_status
 
@@ -97,13 +107,38 @@ class Turn:
             after = replace(after, room=()) if after.room else after
         elif job.status is not JobStatus.QUEUED:
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
+        after = ledger.followed(job, after, now_ms=self.now_ms)
+        if ledger.is_open(job) and not ledger.is_open(after):
+            return self._close(after, cause)
         self.put(after, cause)
         return after
 
+    def _close(self, job: Job, cause: Reason) -> Job:
+        """Notes the end of an attempt, or of its job, and books what has ended of it."""
+        attempt = job.attempt
+        assert attempt is not None
+        rival = self.state.jobs.get(attempt.makes_room_for)
+        gives_way = attempt.stop is StopCause.PREEMPTED and bool(attempt.stopped_by)
+        is_foreign = gives_way and (rival is None or rival.tenant_id != job.tenant_id)
+        leases = self.state.attempt_leases(job)
+        closed = ledger.closed(job, leases, is_foreign=is_foreign, now_ms=self.now_ms)
+        for entry in closed.entries:
+            self.put(entry, Reason.BOOKED)
+        self.put(closed.job, cause)
+        for lease in closed.outliving:
+            self.put(lease, Reason.BOOKED)
+        return closed.job
+
     def edit_lease(self, lease: Lease, cause: Reason, **changes: Any) -> Lease:
-        """Changes a lease."""
-        after = replace(lease, **changes)
+        """Changes a lease. One that outlives its attempt is booked when it ends."""
+        job = self.state.jobs[lease.job_id]
+        after = ledger.left(lease, replace(lease, **changes), job=job, now_ms=self.now_ms)
         self.put(after, cause)
+        if after.days and ledger.is_booked(job, after) and not lease.is_ended:
+            entry = ledger.entry(job, after, now_ms=self.now_ms)
+            self.put(entry, Reason.BOOKED)
+            # also of a job that is final: of what it was, nothing else ever changes
+            self.put(replace(ledger.booked(job, (entry,)), version=job.version + 1), Reason.BOOKED)
         return after
 
     def edit_node(self, node: Node, cause: Reason, **changes: Any) -> Node:

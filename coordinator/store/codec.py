@@ -15,6 +15,7 @@ import msgspec
 
 from coordinator.core.records import (
     Document,
+    Entry,
     History,
     Job,
     Key,
@@ -43,6 +44,7 @@ STEPS: Mapping[Kind, tuple[Step, ...]] = {
     Kind.HISTORY: (),
     Kind.MIX: (),
     Kind.USAGE: (),
+    Kind.ENTRY: (),
 }
 
 TYPES: Mapping[Kind, type[Record]] = {
@@ -55,6 +57,7 @@ TYPES: Mapping[Kind, type[Record]] = {
     Kind.HISTORY: History,
     Kind.MIX: Mix,
     Kind.USAGE: Usage,
+    Kind.ENTRY: Entry,
 }
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
-from coordinator.core.records import Job, Kind, Record
+from coordinator.core.records import Entry, Job, Kind, Record
 from coordinator.store.protocol import (
     LEASE_TTL_S,
     Batch,
@@ -19,9 +19,12 @@ from coordinator.store.protocol import (
     Snapshot,
     StoredEvent,
     StoreUnavailable,
+    UsageFilter,
+    UsageGroup,
 )
 from coordinator.store.rows import (
     BEFORE_JOBS,
+    ENTRIES_KEPT,
     EVENTS_KEPT,
     ORDERS,
     Outcome,
@@ -30,6 +33,7 @@ from coordinator.store.rows import (
     matches,
     outcome,
 )
+from coordinator.store.usage import Sums
 
 BATCHES_KEPT = 1000
 EVENTS_MAX = 10_000
@@ -50,6 +54,7 @@ class MemoryStore:
         self._records: dict[tuple[Kind, str], Small] = {}
         self._documents: dict[str, bytes] = {}
         self._events: deque[StoredEvent] = deque(maxlen=events_kept)
+        self._entries: deque[tuple[int, Entry]] = deque(maxlen=ENTRIES_KEPT)  # with versions
 
     async def open(self) -> None:
         self._is_open = True
@@ -115,6 +120,7 @@ class MemoryStore:
             self._documents.pop(job_id, None)
         for job_id, body in what.documents.items():
             self._documents.setdefault(job_id, body)
+        self._entries.extend((self._version + 1, entry) for entry in what.entries)
 
     async def job(self, job_id: str) -> Job | None:
         self._check_open()
@@ -166,6 +172,14 @@ class MemoryStore:
         self._check_open()
         found = (line for line in self._events if line.sequence > after and id in (None, line.id))
         return tuple(islice(found, max(0, min(limit, EVENTS_MAX))))
+
+    async def usage(self, where: UsageFilter, *, limit: int) -> tuple[UsageGroup, ...]:
+        self._check_open()
+        sums = Sums(where)
+        for version, entry in self._entries:
+            if version <= where.until_version:
+                sums.add(entry)
+        return sums.groups(limit)
 
     def _check_open(self) -> None:
         if not self._is_open:

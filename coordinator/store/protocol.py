@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from coordinator.core.decision import Changed, Retired
 from coordinator.core.records import Job, Record
+from coordinator.core.times import Spent
 
 LEASE_TTL_S = 3.0
 
@@ -116,6 +118,45 @@ class StoredEvent:
     attempt: int
 
 
+class UsageBy(StrEnum):
+    """By what the ledger is summed; the value is what a store calls it."""
+
+    JOB = "job_id"
+    USER = "user_id"
+    QUEUE = "queue_name"
+    NODE = "node_id"
+    TENANT = "tenant_id"
+    CAUSE = "cause"  # of what was redone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageFilter:
+    """Which entries of the ledger are summed, and by what. Empty fields do not filter."""
+
+    by: UsageBy
+    from_day: int  # counted from 1970, UTC
+    until_day: int  # not in it
+    until_version: int  # of the store; what is newer is left out
+    tenant_id: str = ""
+    user_id: str = ""
+    queue_name: str = ""
+    node_id: str = ""
+    job_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageGroup:
+    """What was used under one name; `tenant_id` is "" where several may be in it.
+
+    By CAUSE the name is a StopCause, a slash and the id that goes with it; no id where a tenant may not
+    know it.
+    """
+
+    key: str
+    tenant_id: str
+    spent: Spent  # device-microseconds
+
+
 class Store(Protocol):
     """Where the coordinator's authority lives."""
 
@@ -165,3 +206,6 @@ class Store(Protocol):
         self, *, id: str | None = None, after: int = 0, limit: int = 100
     ) -> tuple[StoredEvent, ...]:
         """Audit lines after a sequence, of one record or of all."""
+
+    async def usage(self, where: UsageFilter, *, limit: int) -> tuple[UsageGroup, ...]:
+        """Sums of the ledger, of leases that have ended; at most `limit` of them, in no order."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from coordinator.core.records import Job, Kind, Record
+from coordinator.core.times import DAY_MS
 from coordinator.redis import Argument, Script, Server
 from coordinator.store.codec import CodecError, decode, decode_job, encode
 from coordinator.store.lexical import part
@@ -36,13 +37,17 @@ from coordinator.store.protocol import (
     StoredEvent,
     StoreLost,
     StoreUnavailable,
+    UsageFilter,
+    UsageGroup,
 )
 from coordinator.store.redis_index import INDEXES, LABELS, LAYOUT, RedisIndex, mark
-from coordinator.store.rows import ALL, BEFORE_JOBS, audit, outcome
+from coordinator.store.rows import ALL, BEFORE_JOBS, ENTRIES_KEPT, audit, outcome
+from coordinator.store.usage import Sums
 
 PREFIX = "mind"
 EVENTS_KEPT = 1_000_000
 EVENTS_MAX = 10_000  # of one answer
+ENTRIES_READ = 1_000  # at a time
 LOADS = 3
 
 ACQUIRE, RENEW, COMMIT, REFILE = (
@@ -52,7 +57,7 @@ REFILED = 500  # jobs at a time
 KEYS = (
     *("state", "batches", "jobs", "live", "records", "documents", "marks", LABELS),
     *INDEXES,
-    *("events", "events_of"),
+    *("events", "events_of", "entries"),
 )
 
 _line_decoder = msgspec.json.Decoder(tuple[int, str, str, str, str, str, int])
@@ -66,18 +71,26 @@ class RedisStore:
         known: file that remembers which store this is; made when it is founded or first met.
         prefix: tells installations in one database apart.
         events_kept: lines of the audit, about; the oldest go.
+        entries_kept: leases in the ledger, likewise.
 
     Attributes:
         epoch: what `acquire` answered last; 0 before.
     """
 
     def __init__(
-        self, url: str, known: Path, *, prefix: str = PREFIX, events_kept: int = EVENTS_KEPT
+        self,
+        url: str,
+        known: Path,
+        *,
+        prefix: str = PREFIX,
+        events_kept: int = EVENTS_KEPT,
+        entries_kept: int = ENTRIES_KEPT,
     ) -> None:
         self.epoch = 0
         self._server = Server(url, prefix=prefix, trouble=StoreUnavailable)
         self._known = known
         self._events_kept = events_kept
+        self._entries_kept = entries_kept
         self._keys = tuple(self._server.key(name) for name in KEYS)
         self._state = self._keys[:1]
 
@@ -157,7 +170,8 @@ class RedisStore:
         )
 
     async def commit(self, batch: Batch, *, epoch: int, expected_version: int) -> int:
-        arguments = (epoch, batch.id, expected_version, self._events_kept, *_arguments(batch))
+        kept = self._events_kept, self._entries_kept
+        arguments = (epoch, batch.id, expected_version, *kept, *_arguments(batch))
         said, fact = await self._server.run(COMMIT, self._keys, arguments)
         if said == b"fenced":
             raise Fenced(f"epoch {epoch} is over; the leader's is {int(fact)}")
@@ -204,6 +218,23 @@ class RedisStore:
             questions = [("XRANGE", stream, at, at) for at in (int(one[-16:]) for one in found)]
         answers = await self._server.each(questions)
         return tuple(_stored_event(entry) for entries in answers for entry in entries)
+
+    async def usage(self, where: UsageFilter, *, limit: int) -> tuple[UsageGroup, ...]:
+        sums, last = Sums(where), f"{where.until_version}"
+        least_ms = (where.from_day - 1) * DAY_MS  # a day more: clocks are set back
+        while last:
+            stream = self._server.key("entries")
+            (found,) = await self._server.each(
+                [("XREVRANGE", stream, last, "-", "COUNT", ENTRIES_READ)]
+            )
+            last = f"({found[-1][0].decode()}" if len(found) == ENTRIES_READ else ""
+            with self._readable():
+                for _, fields in found:
+                    entry = decode(Kind.ENTRY, fields[b"entry"])
+                    sums.add(entry)
+                    if entry.booked_at_ms < least_ms:
+                        last = ""
+        return sums.groups(limit)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -256,6 +287,7 @@ def _arguments(batch: Batch) -> list[Argument]:
         [(job_id,) for job_id in what.documents_deleted],
         list(what.documents.items()),
         [(part(line.id), _line(line)) for line in audit(batch.events, 0)],
+        [(encode(entry),) for entry in what.entries],
     ]
     words: list[Argument] = []
     for entries in lists:

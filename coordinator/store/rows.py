@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from coordinator.core.decision import Changed, Retired
 from coordinator.core.records import (
     Document,
+    Entry,
     History,
     Job,
     Key,
@@ -23,10 +24,11 @@ from coordinator.core.records import (
 )
 from coordinator.store.protocol import JobFilter, StoredEvent
 
-# Requests, documents, usages, histories and the mix are bookkeeping beside a job; its own line tells the same.
+# The other kinds are bookkeeping beside a job; its own line tells the same.
 AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY, Kind.QUEUE})
 
 EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
+ENTRIES_KEPT = 1_000_000  # of the ledger; a lease has one for each day
 
 # What `load` answers before the jobs, in this order; leases come after: each may refer to those before.
 BEFORE_JOBS: tuple[Kind, ...] = (
@@ -67,6 +69,7 @@ class Outcome:
     records_deleted: dict[tuple[Kind, str], None] = field(default_factory=dict)
     documents: dict[str, bytes] = field(default_factory=dict)  # kept only where there is none
     documents_deleted: dict[str, None] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)  # never changed, never retired
 
     def add(self, record: Record) -> None:
         if isinstance(record, Job):
@@ -74,6 +77,8 @@ class Outcome:
             self.jobs_retired.pop(record.job_id, None)
         elif isinstance(record, Document):
             self.documents.setdefault(record.job_id, record.body)
+        elif isinstance(record, Entry):
+            self.entries.append(record)
         else:
             self.records[record.kind, record.id] = record
 

@@ -27,9 +27,12 @@ from coordinator.store.protocol import (
     Snapshot,
     StoredEvent,
     StoreUnavailable,
+    UsageFilter,
+    UsageGroup,
 )
 from coordinator.store.rows import (
     BEFORE_JOBS,
+    ENTRIES_KEPT,
     EVENTS_KEPT,
     Outcome,
     audit_rows,
@@ -38,6 +41,7 @@ from coordinator.store.rows import (
     stored_event,
 )
 from coordinator.store.sqlite_index import Filed, counts, filed, read, refile
+from coordinator.store.sqlite_usage import PUT_ENTRIES, TRIM_ENTRIES, entry_rows, usage
 
 T = TypeVar("T")
 
@@ -69,10 +73,18 @@ class SqliteStore:
     Args:
         path: the file.
         events_kept: lines of the audit; beyond, the oldest go, a few with each commit.
+        entries_kept: of the ledger, likewise.
     """
 
-    def __init__(self, path: Path | str, *, events_kept: int = EVENTS_KEPT) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        events_kept: int = EVENTS_KEPT,
+        entries_kept: int = ENTRIES_KEPT,
+    ) -> None:
         self._events_kept = events_kept
+        self._entries_kept = entries_kept
         self._database = Database(Path(path), SCHEMA, trouble=StoreUnavailable)
 
     async def open(self) -> None:
@@ -119,7 +131,7 @@ class SqliteStore:
             if known is not None:
                 return known
             prepared.write(connection, expected_version + 1)
-            prepared.trim(connection, self._events_kept)
+            prepared.trim(connection, self._events_kept, entries_kept=self._entries_kept)
             return expected_version + 1
 
         return await self._database.write(work)
@@ -174,6 +186,9 @@ class SqliteStore:
 
         return await self._read(work)
 
+    async def usage(self, where: UsageFilter, *, limit: int) -> tuple[UsageGroup, ...]:
+        return await self._read(lambda connection: usage(connection, where, limit=limit))
+
     async def _read(self, work: Work[T]) -> T:
         try:
             return await self._database.read(work)
@@ -202,6 +217,7 @@ class _Prepared:
             for (kind, id), record in self._outcome.records.items()
         ]
         self._events = audit_rows(batch.events)
+        self._entries = entry_rows(self._outcome.entries)
 
     def write(self, connection: sqlite3.Connection, version: int) -> None:
         """Writes them, as the batch of a version. Deletions come first."""
@@ -226,11 +242,14 @@ class _Prepared:
             "INSERT INTO events (version, at, kind, id, cause, actor, status, attempt)",
             [(version, *row) for row in self._events],
         )
+        insert_rows(connection, PUT_ENTRIES, [(version, *row) for row in self._entries])
         connection.execute("INSERT INTO batches VALUES (?, ?)", (self._id, version))
 
-    def trim(self, connection: sqlite3.Connection, events_kept: int) -> None:
-        """Lets the oldest lines of the audit go, hardly more than were written."""
+    def trim(self, connection: sqlite3.Connection, events_kept: int, *, entries_kept: int) -> None:
+        """Lets the oldest lines of audit and ledger go, hardly more than were written."""
         connection.execute(TRIM_EVENTS, (events_kept, len(self._events) + EVENTS_SLACK))
+        if self._entries:
+            connection.execute(TRIM_ENTRIES, (entries_kept, len(self._entries) + EVENTS_SLACK))
 
 
 def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:

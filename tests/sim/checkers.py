@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.placement import place
@@ -95,7 +96,8 @@ class LegalMoves(Checker):
             if job.status not in BORN or job.version != 1:
                 raise SimFailure(f"{job.job_id} is born {job.status}", job.job_id)
             return
-        if before.is_final:
+        booked = replace(before, spent=job.spent, version=job.version)
+        if before.is_final and (cause is not Reason.BOOKED or booked != job):
             raise SimFailure(f"{job.job_id} was final and changed", job.job_id)
         if job.version != before.version + 1:
             raise SimFailure(f"{job.job_id}: version {before.version}, {job.version}", job.job_id)

@@ -87,6 +87,7 @@ CHECKS = {
     "replay": ("I18", "what is stored gives the state that lives"),
     "MemoryIsBounded": ("I19", "what is over leaves the live state"),
     "RoomForOne": ("I21", "devices that are set aside go to nobody else"),
+    "LedgerIsExact": ("", "what a lease was used for adds up to what was leased, class by class"),
     "ChangedAsAsked": ("", "priorities, queues and limits change as somebody asked"),
     "invariants": ("", "all that must hold inside of the core's state"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Changed, Event, Heard
-from coordinator.core.records import Document, Job, Kind, Record
+from coordinator.core.records import Document, Entry, Job, Kind, Record
 
 Undo = list[tuple[tuple[Kind, str], Record | None]]
 UNDO_BATCHES = 12
@@ -19,6 +19,7 @@ class RecordsKept:
     def __init__(self) -> None:
         self.live: dict[tuple[Kind, str], Record] = {}
         self.history: dict[str, Job] = {}
+        self.entries: dict[str, Entry] = {}  # of the ledger, by lease
         self._undo: deque[Undo] = deque(maxlen=UNDO_BATCHES)
 
     def commit(self, events: Iterable[Event]) -> None:
@@ -28,7 +29,10 @@ class RecordsKept:
             if isinstance(event, Heard):
                 continue
             if isinstance(event, Changed):
-                if not isinstance(event.record, Document):
+                if isinstance(event.record, Entry):
+                    undo.append(((Kind.ENTRY, event.record.id), None))
+                    self.entries[event.record.id] = event.record
+                elif not isinstance(event.record, Document):
                     key = event.record.kind, event.record.id
                     undo.append((key, self.live.get(key)))
                     self.live[key] = event.record
@@ -49,6 +53,8 @@ class RecordsKept:
             for key, before in reversed(self._undo.pop()):
                 if key[0] is Kind.JOB:
                     self.history.pop(key[1], None)
+                if key[0] is Kind.ENTRY:
+                    self.entries.pop(key[1])
                 if before is None:
                     self.live.pop(key, None)
                 else:

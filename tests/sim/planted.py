@@ -158,6 +158,27 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "pass",
         ),
     ),
+    "what has to be done again counts as done as well": (
+        Edit("coordinator.core.times", "changed[before] -= part", "pass"),
+    ),
+    "what a lease holds beyond its attempt is not booked": (
+        Edit("coordinator.core.turn", "if after.days and ledger.is_booked(job, after)", "if False"),
+    ),
+    "a new leader counts from its own beginning": (
+        Edit(
+            "coordinator.core.core",
+            "        self._epoch = command.epoch\n",
+            """        self._epoch = command.epoch
+        from dataclasses import replace
+        for job in [*self.state.jobs.values()]:
+            if job.attempt is not None:
+                times = job.attempt.times._replace(until_ms=turn.now_ms)
+                attempt = replace(job.attempt, times=times)
+                self.state.jobs[job.job_id] = replace(job, attempt=attempt)
+""",
+        ),
+        Edit("coordinator.core.check", "total_ms(attempt.times.days) == counted_ms", "True"),
+    ),
     "the time limit is raised of a job that is being ended for it": (
         Edit(
             "coordinator.core.change",

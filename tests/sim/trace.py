@@ -16,6 +16,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     ROOT,
     WHOLE,
+    Entry,
     History,
     Job,
     Key,
@@ -104,6 +105,8 @@ def show_record(record: Record, now_ms: int) -> str:
             return f"history {record.kin} {sum(record.ended)}/{max(record.reached, default=0)}"
         case Mix():
             return f"mix of {sum(count for _, count in record.demands)} jobs"
+        case Entry():
+            return _show_entry(record)
     return f"document {record.job_id}"
 
 
@@ -161,6 +164,18 @@ def _show_lease(lease: Lease) -> str:
     if lease.failure is not None:
         code = "" if lease.failure.exit_code is None else f":{lease.failure.exit_code}"
         words.append(f"error={lease.failure.category}{code}")
+    return " ".join(words)
+
+
+def _show_entry(entry: Entry) -> str:
+    words = [f"entry {entry.lease_id} {entry.milli / WHOLE:g} devices"]
+    for day, spent in entry.days:
+        parts = spent._asdict().items()
+        found = " ".join(f"{use}={ms / 1000:g}s" for use, ms in parts if ms)
+        words.append(f"{f'day {day}: ' if len(entry.days) > 1 else ''}{found}")
+    if entry.cause:
+        other = " of another tenant" * entry.is_foreign
+        words.append(f"by {entry.cause} {entry.cause_id}{other}".rstrip())
     return " ".join(words)
 
 

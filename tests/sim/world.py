@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from coordinator.core.placement import place
 from coordinator.core.records import JobStatus, Lease
 from tests.sim import checkers
+from tests.sim.accounts import LedgerIsExact
 from tests.sim.agent import SimNode
 from tests.sim.audience import Audience
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
@@ -285,6 +286,7 @@ class World:
             checkers.FewAtOnce(),
             RoomForOne(),
             LimitsHold(),
+            LedgerIsExact(),
             ChangedAsAsked(self.truth),
             checkers.GangsWhole(),
             checkers.NothingLost(coordinator),

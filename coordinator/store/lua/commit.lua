@@ -13,11 +13,13 @@
 -- KEYS[14] events      stream: the audit; ids are SEQUENCE-0, fields `of` (the record's id as sorting
 --                      bytes) and `line`
 -- KEYS[15] events_of   zset of bytes: the record's id, the sequence in 16 digits
+-- KEYS[16] entries     stream: the ledger; ids are VERSION-number, field `entry`
 --
--- ARGV     epoch, batch id, expected version, how many audit lines are kept; then six lists, each its
+-- ARGV     epoch, batch id, expected version, how many audit lines and how many entries of the ledger
+--          are kept; then six lists, each its
 --          length and so many entries: jobs (id, record, '1' if live, mark), ids of jobs that left,
 --          records to delete (field), records (field, record), documents to delete (id),
---          documents (id, body); then the audit (of, line) likewise
+--          documents (id, body); then the audit (of, line) and the ledger (entry) likewise
 --
 -- Answers {'ok', version}, {'fenced', epoch of the leader} or {'conflict', version}.
 local BATCHES_KEPT = 1000
@@ -36,7 +38,7 @@ if version ~= ARGV[3] then
   return {'conflict', tonumber(version)}
 end
 
-local at = 4
+local at = 5
 local function take()
   at = at + 1
   return ARGV[at]
@@ -95,6 +97,11 @@ if horizon > 0 and added > 0 then
 end
 
 version = version + 1
+local booked = tonumber(take())
+for number = 1, booked do
+  redis.call('XADD', KEYS[16], string.format('%d-%d', version, number), 'entry', take())
+end
+if booked > 0 then redis.call('XTRIM', KEYS[16], 'MAXLEN', '~', ARGV[5]) end
 redis.call('HSET', state, 'version', version, 'events', string.format('%d', last))
 redis.call('ZADD', KEYS[2], version, ARGV[2])
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - BATCHES_KEPT)

@@ -15,6 +15,8 @@ from coordinator.store.protocol import (
     Store,
     StoredEvent,
     StoreUnavailable,
+    UsageFilter,
+    UsageGroup,
 )
 
 
@@ -84,6 +86,9 @@ class FaultyStore:
         self, where: JobFilter, *, limit: int, after: tuple[str | int, str] | None = None
     ) -> JobPage:
         return await self._inner.list_jobs(where, limit=limit, after=after)
+
+    async def usage(self, where: UsageFilter, *, limit: int) -> tuple[UsageGroup, ...]:
+        return await self._inner.usage(where, limit=limit)
 
     async def count_jobs(self, tenant_id: str) -> dict[str, int]:
         return await self._inner.count_jobs(tenant_id)

@@ -15,6 +15,7 @@ from coordinator.core.records import (
     Device,
     Document,
     Drain,
+    Entry,
     Failure,
     History,
     Job,
@@ -37,6 +38,7 @@ from coordinator.core.records import (
     StopCause,
     Usage,
 )
+from coordinator.core.times import Day, Spent
 from coordinator.store.codec import CODECS, encode
 from coordinator.store.protocol import Batch
 
@@ -230,6 +232,20 @@ FULL: dict[Kind, Record] = {
     Kind.HISTORY: History(kin="name/acme/ada/train-#", reached=(3, 2), ended=(1,), updated_at_ms=1),
     Kind.REQUEST: request(job=_FULL_JOB, node=_FULL_NODE),
     Kind.MIX: Mix(through_sequence=17, demands=((_FULL_JOB.demand, 18),)),
+    Kind.ENTRY: Entry(
+        lease_id="job_0001.1.0",
+        job_id="job_0001",
+        tenant_id="acme",
+        user_id="ada",
+        queue_name="nightly",
+        node_id="n1",
+        milli=2500,
+        days=(Day(20_000, Spent(1, 2, 3, 4, 5, 6)), Day(20_001, Spent(redone=7))),
+        cause="PREEMPTED",
+        cause_id="job_0002",
+        is_foreign=True,
+        booked_at_ms=1,
+    ),
 }
 
 DOCUMENT = Document(job_id="job_0001", body=b"\x00\xffsubmitted")

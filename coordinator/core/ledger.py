@@ -1,0 +1,217 @@
+"""The ledger: what every leased device was used for, from its grant until it was free again.
+
+Theory of operation. What a moment is of follows from the job: SCHEDULING and PREPARING are starting,
+TRAINING is productive, and so on (`use_of`). Whenever that changes, the time since is added to the attempt's
+`times`, in the record that changes anyway; so a dispatch and an end cost no record more, and what is
+written is as durable as the change itself. A lease shares the times of its attempt up to its own end.
+
+What was productive is at risk until a checkpoint is proven. Where an attempt ends otherwise than well, what
+is at risk then is redone, with the cause of the stop: it was lost, whoever does it again. A cancelled
+job loses nothing that anybody wanted.
+
+When a lease has ended and its attempt is closed, both in whatever order, it is booked: an Entry for the
+store, and the sum in the job's record. Leases that outlive their attempt (of a job that was
+cancelled, on a node that was given up) are idle until their agent says that their devices are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from coordinator.core.records import Entry, Job, JobStatus, Lease, StopCause
+from coordinator.core.times import (
+    MOST_LOSSES,
+    Day,
+    Loss,
+    Spent,
+    Times,
+    Use,
+    added,
+    moved,
+    summed,
+    times_milli,
+    used_ms,
+)
+
+_USE = {
+    JobStatus.SCHEDULING: Use.STARTING,
+    JobStatus.PREPARING: Use.STARTING,
+    JobStatus.TRAINING: Use.PRODUCTIVE,
+    JobStatus.CHECKPOINTING: Use.CHECKPOINTING,
+}
+SURVIVES = (JobStatus.COMPLETED, JobStatus.CANCELLED)
+"""Statuses in which nothing of the newest attempt has to be done again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What follows from the end of an attempt."""
+
+    job: Job
+    entries: tuple[Entry, ...]
+    outliving: tuple[Lease, ...]  # changed: they are booked when they end
+
+
+def use_of(job: Job) -> Use:
+    """What the devices of the job's attempt are used for now."""
+    attempt = job.attempt
+    if attempt is None or attempt.ended_at_ms or job.is_final:
+        return Use.IDLE
+    if attempt.stop is not None:
+        return Use.PAUSED if attempt.stop is StopCause.PAUSED else Use.IDLE
+    return _USE.get(job.status, Use.IDLE)
+
+
+def is_open(job: Job) -> bool:
+    """Whether the job's newest attempt may still get on."""
+    return job.attempt is not None and not job.attempt.ended_at_ms and not job.is_final
+
+
+def begun(now_ms: int) -> Times:
+    """Of an attempt that is granted now."""
+    return Times(until_ms=now_ms)
+
+
+def followed(before: Job, after: Job, *, now_ms: int) -> Job:
+    """The job with its attempt's times up to now, where what they are used for changes."""
+    was, attempt = before.attempt, after.attempt
+    if was is None or attempt is None or was.number != attempt.number or not is_open(before):
+        return after
+    proves = after.checkpoints is not before.checkpoints
+    if not proves and use_of(before) is use_of(after):
+        return after
+    times = times_of(before, now_ms=now_ms)
+    if proves:
+        newest_ms = max(
+            (x.created_at_ms for x in after.checkpoints if x.attempt == attempt.number), default=0
+        )
+        at_risk_ms = min(times.at_risk_ms, max(0, times.worked_ms - newest_ms))
+        times = times._replace(at_risk_ms=at_risk_ms)
+    return replace(after, attempt=replace(attempt, times=times))
+
+
+def times_of(job: Job, *, now_ms: int) -> Times:
+    """The times of the job's attempt up to now."""
+    attempt = job.attempt
+    assert attempt is not None
+    times, use = attempt.times, use_of(job)
+    # an attempt of a version that counted nothing begins with its grant
+    from_ms = times.until_ms or attempt.granted_at_ms
+    to_ms = max(now_ms, attempt.granted_at_ms)
+    days = added(times.days, use, from_ms=from_ms, to_ms=to_ms)
+    if use is not Use.PRODUCTIVE:
+        return times._replace(until_ms=to_ms, days=days)
+    at_risk_ms = max(0, times.at_risk_ms + to_ms - from_ms)
+    return Times(until_ms=to_ms, at_risk_ms=at_risk_ms, worked_ms=to_ms, days=days)
+
+
+def days_of(job: Job, lease: Lease, *, now_ms: int) -> tuple[Day, ...]:
+    """What the lease's time was used for, up to now or its end."""
+    if lease.is_ended:
+        return lease.days
+    if lease.fenced_at_ms:
+        from_ms = max(lease.fenced_at_ms, lease.granted_at_ms)
+        to_ms = max(now_ms, lease.granted_at_ms)
+        return added(lease.days, Use.IDLE, from_ms=from_ms, to_ms=to_ms)
+    return times_of(job, now_ms=now_ms).days
+
+
+def left(before: Lease, after: Lease, *, job: Job, now_ms: int) -> Lease:
+    """The lease with its days, where it ends or is given up now."""
+    if not after.is_over or before.is_ended or (before.is_over and not after.is_ended):
+        return after
+    return replace(after, days=days_of(job, before, now_ms=now_ms))
+
+
+def closed(job: Job, leases: Sequence[Lease], *, is_foreign: bool, now_ms: int) -> Closed:
+    """Closes an attempt that has just ended, or whose job is final; `job` has its times up to now."""
+    attempt = job.attempt
+    assert attempt is not None
+    at_risk_ms = 0 if job.status in SURVIVES else attempt.times.at_risk_ms
+    worked_ms = used_ms(attempt.times.days, Use.PRODUCTIVE)
+    over, outliving, redone_us = [], [], 0
+    for lease in leases:
+        own_ms = used_ms(lease.days, Use.PRODUCTIVE)
+        lost_ms = min(own_ms, max(0, at_risk_ms - max(0, worked_ms - own_ms)))
+        if lost_ms:
+            days = moved(lease.days, before=Use.PRODUCTIVE, after=Use.REDONE, ms=lost_ms)
+            lease = replace(lease, days=days)
+            redone_us += lost_ms * milli_of(lease)
+            if not lease.is_ended:
+                outliving.append(lease)
+        if lease.is_ended and lease.days:
+            over.append(lease)
+    if redone_us:
+        cause = attempt.stop.value if attempt.stop else ""
+        loss = Loss(attempt.number, cause, attempt.stopped_by, is_foreign, redone_us)
+        job = replace(job, losses=(*job.losses, loss)[-MOST_LOSSES:])
+    if attempt.ended_at_ms:  # what was counted is with the leases now
+        job = replace(job, attempt=replace(attempt, times=Times()))
+    entries = tuple(entry(job, lease, now_ms=now_ms) for lease in over)
+    return Closed(booked(job, entries), entries, tuple(outliving))
+
+
+def is_booked(job: Job, lease: Lease) -> bool:
+    """Whether the lease is in the job's sum: it has ended, and what it was used for is settled."""
+    attempt = job.attempt
+    newest = attempt is not None and attempt.number == lease.attempt
+    return lease.is_ended and not (newest and is_open(job))
+
+
+def entry(job: Job, lease: Lease, *, now_ms: int) -> Entry:
+    """What is written of a lease that has ended."""
+    cause, cause_id, is_foreign = "", "", False
+    if used_ms(lease.days, Use.REDONE):
+        # a node that was given up may be back after more attempts than are known apart
+        cause, cause_id = StopCause.NODE_LOST.value, lease.node_id
+        for loss in job.losses:
+            if loss.attempt == lease.attempt:
+                cause, cause_id, is_foreign = loss.cause, loss.cause_id, loss.is_foreign
+    return Entry(
+        lease_id=lease.lease_id,
+        job_id=job.job_id,
+        tenant_id=job.tenant_id,
+        user_id=job.user_id,
+        queue_name=job.queue_name,
+        node_id=lease.node_id,
+        milli=milli_of(lease),
+        days=lease.days,
+        cause=cause,
+        cause_id=cause_id,
+        is_foreign=is_foreign,
+        booked_at_ms=now_ms,
+    )
+
+
+def booked(job: Job, entries: Iterable[Entry]) -> Job:
+    """The job with what some leases were used for in its sum."""
+    sums = [times_milli(day.spent, one.milli) for one in entries for day in one.days]
+    return replace(job, spent=summed((job.spent, *sums))) if sums else job
+
+
+def spent(job: Job, leases: Iterable[Lease], *, now_ms: int) -> Spent:
+    """Device-microseconds of the job up to now, with the leases that are not booked yet."""
+    found = [job.spent]
+    for lease in leases:
+        if not is_booked(job, lease):
+            days = days_of(job, lease, now_ms=now_ms)
+            found += [times_milli(day.spent, milli_of(lease)) for day in days]
+    return summed(found)
+
+
+def milli_of(lease: Lease) -> int:
+    """Thousandths of devices that a lease holds."""
+    return lease.thousandths * len(lease.device_ids)
+
+
+def blamed(job: Job, leases: Iterable[Lease], *, cause: StopCause, drained: Container[str]) -> str:
+    """The job for which the attempt is stopped, or the node because of which; "" for neither."""
+    if cause is StopCause.PREEMPTED:
+        return job.attempt.makes_room_for if job.attempt else ""
+    for lease in leases:
+        if cause is StopCause.DRAINED and lease.node_id in drained:
+            return lease.node_id
+        if cause in (StopCause.NODE_LOST, StopCause.RANK_FAILED) and lease.failure:
+            return lease.node_id
+    return ""
