@@ -24,8 +24,8 @@ from coordinator.store.rows import ALL, ORDERS, Label, asked_labels
 
 LIMIT_MAX = 1000
 COUNTED_MAX = 2_000
-SCANNED_MAX = 500  # in the order asked for, for one page
-GATHERED = 2  # times as many may be in a span that is looked through and sorted
+SCANNED_MAX = 300  # in the order asked for, for one page
+GATHERED = 3  # times as many may be in a span that is looked through and sorted
 LAST_CHARACTER, SURROGATES = 0x10FFFF, range(0xD800, 0xE000)
 
 Value = str | int

@@ -14,7 +14,7 @@ from coordinator.core.records import Job, JobStatus
 from coordinator.redis import Argument, Server
 from coordinator.store import listing
 from coordinator.store.codec import decode_job
-from coordinator.store.lexical import beginning, beyond, part, parts, split
+from coordinator.store.lexical import after_first, beginning, beyond, part, parts, split
 from coordinator.store.listing import Entry, Found, Place, Span, Value
 from coordinator.store.protocol import JobFilter
 from coordinator.store.rows import ALL, ORDERS, Label, asked_labels, labels_of
@@ -39,7 +39,7 @@ def mark(job: Job) -> bytes:
     place = part(job.created_at_ms) + job_id
     for key, value in labels_of(job).items():
         texts.append(parts(tenant_id, key, value, status) + place)
-    return b"".join(_LENGTH.pack(len(text)) + text for text in texts)
+    return b"".join(map(_counted, texts))
 
 
 def reach(run: bytes, low: Value | None, high: Value | None) -> tuple[bytes, bytes]:
@@ -119,11 +119,11 @@ class RedisIndex:
         """Which of the next jobs of a span match, in the order asked for; how many were looked at,
         and where that ended: None for the end of the span."""
         texts = await self._walk(span, after=after, limit=most, descending=where.descending)
-        places = [_place(text, span.order) for text in texts]
-        marks = await self._server.fields("marks", [job_id for _, job_id in places])
+        rest = after_first(number=span.order in NUMBERS)
+        marks = await self._server.fields("marks", [rest(text) for text in texts])
         question = _Question(where, span.statuses)
         met = sorted(filter(None, map(question.place, marks)), reverse=where.descending)
-        return met, len(texts), places[-1] if len(texts) == most else None
+        return met, len(texts), _place(texts[-1], span.order) if len(texts) == most else None
 
     async def _walk(
         self, span: Span, *, after: Place | None, limit: int, descending: bool
@@ -177,29 +177,35 @@ class _Question:
 
     def place(self, mark: bytes | None) -> bytes | None:
         """Value and job id of a job in the order that is asked for; None where it does not match."""
-        texts = _texts(mark or b"")
-        stands = [at for at, run in enumerate(self._runs) if texts and texts[0].startswith(run)]
+        if not mark:
+            return None
+        stands = [at for at, run in enumerate(self._runs) if mark.startswith(run, _LENGTH.size)]
         if not stands:
             return None
         (number,) = stands
         run = self._runs[number]
-        entry = texts[SLOTS["created_at"]][len(run) :]
+        entry = _text(mark, SLOTS["created_at"])[len(run) :]
+        # A text with its length and the job's id in it can be nothing but an entry of the mark.
         fits = (
-            entry >= self._low
+            all(_counted(runs[number] + entry) in mark for runs in self._labels)
+            and entry >= self._low
             and (self._high is None or entry < self._high)
-            and texts[SLOTS["name"]].startswith(self._prefix, len(run))
-            and all(runs[number] + entry in texts for runs in self._labels)
+            and (not self._prefix or _text(mark, SLOTS["name"]).startswith(self._prefix, len(run)))
         )
-        return texts[self._slot][len(run) :] if fits else None
+        return _text(mark, self._slot)[len(run) :] if fits else None
 
 
-def _texts(mark: bytes) -> list[bytes]:
-    found, at, end = [], 0, len(mark)
-    while at < end:
-        begin = at + _LENGTH.size
-        at = begin + int.from_bytes(mark[at:begin])
-        found.append(mark[begin:at])
-    return found
+def _counted(text: bytes) -> bytes:
+    return _LENGTH.pack(len(text)) + text
+
+
+def _text(mark: bytes, slot: int) -> bytes:
+    """One of the texts of a mark; the orders come first."""
+    at = 0
+    for _ in range(slot):
+        at += _LENGTH.size + _LENGTH.unpack_from(mark, at)[0]
+    begin = at + _LENGTH.size
+    return mark[begin : begin + _LENGTH.unpack_from(mark, at)[0]]
 
 
 def _runs(span: Span) -> list[bytes]:

@@ -151,6 +151,24 @@ async def test_where_much_must_be_looked_through_each_job_still_comes_once(
         assert found == expected
 
 
+async def test_a_label_is_told_from_others_that_are_written_alike(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "COUNTED_MAX", 1)  # so that each job is looked at by itself
+    epoch = await store.acquire("me")
+    labels = [
+        (("a", "1"),), (('x"a', "1"),), (('x,"a', "1"),), (("x", ',"a":"1"'),), (("a", '1"'),),
+        (("a", "1\\"),), (("a", "11"),), (("xa", "1"),), (("b", "2"), ("a", "1")), (("\u4e16", "1"),),
+    ]  # fmt: skip
+    jobs = [job(number, labels=one) for number, one in enumerate(labels)]
+    await store.commit(batch("b", *jobs), epoch=epoch, expected_version=0)
+    for asked in dict.fromkeys(pair for one in labels for pair in one):
+        where = JobFilter(tenant_id="acme", labels=(asked,), order_by="name", name_prefix="t")
+        where = replace(where, descending=False)
+        found = [one.labels for one in (await store.list_jobs(where, limit=20)).jobs]
+        assert found == [one.labels for one in jobs if asked in one.labels], asked
+
+
 async def test_jobs_that_come_and_go_hide_no_other(full: Store) -> None:
     epoch = await full.acquire("me")
     where = JobFilter(tenant_id="acme", statuses=("QUEUED", "SCHEDULING"), queue_name="default")
