@@ -51,7 +51,7 @@ MAX_TARGET = 16_384
 # How long a key that the coordinator knew may read copies while it is out of reach.
 AWAY_S = 900.0
 
-Page = Callable[[Send], Awaitable[None]]
+Page = Callable[[Scope, Send], Awaitable[None]]
 
 
 class Gateway:
@@ -150,7 +150,7 @@ class Gateway:
             context.route = path
             if verb not in ("GET", "HEAD"):
                 raise _wrong_method(("GET", "HEAD"))
-            await page(send)
+            await page(scope, send)
             return
         inside = path.removeprefix(self._prefix) if path.startswith(self._prefix + "/") else ""
         if inside == stream_tickets.PATH:
@@ -196,32 +196,31 @@ class Gateway:
         context: Context = scope[KEY]
         identity = await self._admit(scope)
         body = await read_body(context.headers, receive, limits=self._services.limits, takes=True)
-        root = scope.get("root_path", "").rstrip("/")
-        places = (quote(root) + self._prefix, self._prefix)
+        places = (_root(scope) + self._prefix, self._prefix)
         match = stream_tickets.stream_asked_for(body, table=self._table, places=places)
         given = stream_tickets.answer(
             self._tickets, match, identity=identity, request_id=context.request_id
         )
         await respond(send, 201, body=given)
 
-    async def _alive(self, send: Send) -> None:
+    async def _alive(self, _: Scope, send: Send) -> None:
         await respond(send, 200, body=b'{"status":"ok"}')
 
-    async def _ready(self, send: Send) -> None:
+    async def _ready(self, _: Scope, send: Send) -> None:
         if not self._draining and await self._services.upstream.ready():
             await respond(send, 200, body=b'{"status":"ready"}')
         else:
             await respond(send, 503, body=b'{"status":"not ready"}')
 
-    async def _metrics(self, send: Send) -> None:
+    async def _metrics(self, _: Scope, send: Send) -> None:
         body = self._services.metrics.render()
         await respond(send, 200, body=body, content_type=counters.CONTENT_TYPE)
 
-    async def _openapi(self, send: Send) -> None:
-        await respond(send, 200, body=self.described.json)
+    async def _openapi(self, scope: Scope, send: Send) -> None:
+        await respond(send, 200, body=self.described.below(_root(scope)).json)
 
-    async def _docs(self, send: Send) -> None:
-        page = render(self.described.document)
+    async def _docs(self, scope: Scope, send: Send) -> None:
+        page = render(self.described.below(_root(scope)).document)
         await respond(send, 200, body=page, content_type=b"text/html; charset=utf-8")
 
 
@@ -284,6 +283,11 @@ def _wrong_method(allowed: tuple[str, ...]) -> Failure:
         message=f"This path takes {', '.join(allowed)}.",
         headers=((b"allow", ", ".join(allowed).encode()),),
     )
+
+
+def _root(scope: Scope) -> str:
+    """Where the application is mounted, percent-encoded; "" for not at all."""
+    return quote(scope.get("root_path", "").rstrip("/"))
 
 
 def _relative_path(scope: Scope) -> str:

@@ -51,6 +51,14 @@ class Described:
     document: dict[str, Any]
     json: bytes
 
+    def below(self, root: str) -> Described:
+        """The same where the application is mounted in a host; `root` is the path of that, or ""."""
+        if not root:
+            return self
+        (server,) = self.document["servers"]
+        document = self.document | {"servers": [{"url": (root + server["url"]).rstrip("/")}]}
+        return Described(document, msgspec.json.encode(document))
+
 
 @dataclass(frozen=True, slots=True)
 class Sides:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ EVE = {"cookie": "session=eve-session"}
 
 
 @asynccontextmanager
-async def hosted() -> AsyncIterator[tuple[httpx.AsyncClient, Coordinator, uvicorn.Server]]:
+async def hosted(
+    make: Callable[[Upstream], Any] = create_host,
+) -> AsyncIterator[tuple[httpx.AsyncClient, Coordinator, uvicorn.Server]]:
     """The host on a free port before a scripted coordinator."""
     made = Coordinator()
     await made.start(Catalog.default())
-    host = create_host(Upstream(f"127.0.0.1:{made.port}", secret=SECRET))
+    host = make(Upstream(f"127.0.0.1:{made.port}", secret=SECRET))
     sock = listen("127.0.0.1", 0, send_timeout_s=30)
     config = uvicorn.Config(host, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
