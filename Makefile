@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TORCH := .venv/.torch
 PACKAGES := scaimind coordinator gateway node_agent
 ENGINE := podman runc conmon catatonit busybox:busybox-static
 NEEDED := redis-server ip:iproute2 tc:iproute2 nft:nftables $(ENGINE)
@@ -22,6 +23,11 @@ $(READY): pyproject.toml tools/genproto.py $(wildcard proto/scaimind/v1/*.proto 
 	@$(BIN)/python tools/genproto.py
 	@touch $@
 
+$(TORCH): $(READY)
+	@echo "installing torch into .venv (a minute the first time)"
+	@$(BIN)/pip install -q --disable-pip-version-check 'torch==2.13.0'
+	@touch $@
+
 setup: $(READY) ## Makes .venv with the project and everything for development
 
 run: $(READY) ## Starts everything, trains the example language model, shows it live
@@ -30,7 +36,7 @@ run: $(READY) ## Starts everything, trains the example language model, shows it 
 up: $(READY) ## Starts coordinator, gateway and a node agent here, until Ctrl-C
 	@$(BIN)/scaimind up
 
-test: $(READY) ## Runs the whole test suite
+test: $(READY) $(TORCH) ## Runs the whole test suite
 	@$(BIN)/python tools/need.py $(NEEDED) chromium
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 

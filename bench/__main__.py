@@ -22,6 +22,7 @@ BENCHES = {
     "grpc": "bench.submits",
     "rest": "bench.over_http",
     "dispatch": "bench.dispatch",
+    "containers": "bench.containers",
     "logs": "bench.log_lines",
     "steady": "bench.steady_log",
     "readers": "bench.many_readers",

@@ -11,7 +11,6 @@ so that what a script writes to a relative path is found again.
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from node_agent import sharing
+from node_agent import meeting, sharing
 from node_agent.command import local_path, refuse
 from node_agent.files import file_name
 from node_agent.ranks import CPU_TYPE, EVENTS, DetectedDevice
@@ -87,8 +86,9 @@ def lease_environment(
     *,
     devices: Sequence[DetectedDevice],
     agent_environ: Mapping[str, str] | None,
+    address: str = meeting.LOOPBACK,
 ) -> dict[str, str]:
-    """The variables that all ranks of a lease share.
+    """The variables that all ranks of a lease share; `address` is the node's.
 
     `agent_environ` is that of the agent, of which processes get a part; None for containers, whose image
     has one.
@@ -101,14 +101,9 @@ def lease_environment(
         **_base(agent_environ),
         "OMP_NUM_THREADS": str(max(1, cpus // max(1, spec.local_world_size))),
         "PYTHONUNBUFFERED": "1",
+        **meeting.interface_environment(spec, address),
         **_user_environment(spec.job.training_config.environment),
-        "MASTER_ADDR": spec.master_address if spec.node_count > 1 else "127.0.0.1",
-        "MASTER_PORT": str(spec.master_port or _free_port()),
-        "WORLD_SIZE": str(spec.world_size),
-        "LOCAL_WORLD_SIZE": str(spec.local_world_size),
-        "NODE_RANK": str(spec.node_rank),
-        "GROUP_RANK": str(spec.node_rank),
-        "NNODES": str(max(1, spec.node_count)),
+        **meeting.environment(spec),
         "CUDA_VISIBLE_DEVICES": ",".join(_visible(device) for device in devices if _is_gpu(device)),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **sharing.environment(spec, devices, agent_environ=agent_environ),
@@ -191,11 +186,3 @@ def _is_gpu(device: DetectedDevice) -> bool:
 
 def _visible(device: DetectedDevice) -> str:
     return str(device.index) if device.simulated else device.device_id
-
-
-def _free_port() -> int:
-    """A port that nobody listens on now; the ranks meet there in a moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

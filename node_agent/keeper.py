@@ -39,13 +39,18 @@ class Keeper:
         spool: SpoolProtocol,
         devices: Sequence[DetectedDevice],
         rules: ContainerRules | None = None,
+        address: str,
     ) -> None:
-        """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute."""
+        """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute.
+
+        `rules` are those of containers; none: no job that names an image runs here.
+        """
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
         self._trash_dir = data_dir / "trash"
         self._storage_dir = storage_dir
         self._rules = rules
+        self._address = address
         self._devices = {device.device_id: device for device in devices}
         self._tools = Tools(
             tasks=tasks,
@@ -122,6 +127,7 @@ class Keeper:
             devices=self._devices,
             rules=self._rules,
             agent_environ=os.environ,
+            address=self._address,
         )
 
     def _remove(self, folder: Path) -> None:

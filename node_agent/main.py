@@ -102,6 +102,7 @@ async def _serve(
             spool=spool,
             devices=telemetry.devices(),
             rules=rules,
+            address=settings.address,
         )
         await keeper.adopt()
         session = Session(

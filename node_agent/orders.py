@@ -51,6 +51,7 @@ def prepare(
     devices: Mapping[str, DetectedDevice],
     rules: ContainerRules | None,
     agent_environ: Mapping[str, str],
+    address: str,
 ) -> list[RankOrder]:
     """Checks a grant, makes its folders, and returns one order per local rank. Blocks briefly.
 
@@ -67,6 +68,7 @@ def prepare(
         devices=[devices[key] for key in spec.device_ids],
         rules=rules,
         agent_environ=agent_environ,
+        address=address,
     )
     ranks = rank_folders(grant, folder)
     configs = environment.configs_json(spec.job)
@@ -107,6 +109,7 @@ def _plan(
     devices: Sequence[DetectedDevice],
     rules: ContainerRules | None,
     agent_environ: Mapping[str, str],
+    address: str,
 ) -> _Plan:
     """Checks a grant, and makes the folders of its results."""
     spec = grant.spec
@@ -115,7 +118,7 @@ def _plan(
     if not spec.job.resource_config.image:
         argv = command(framework)
         shared = environment.lease_environment(
-            spec, places, devices=devices, agent_environ=agent_environ
+            spec, places, devices=devices, agent_environ=agent_environ, address=address
         )
         places.make()
         return _Plan(argv, shared, places)
@@ -124,7 +127,9 @@ def _plan(
     container = in_container.container_of(
         grant, places, rules=rules, storage_dir=storage_dir, devices=devices
     )
-    shared = environment.lease_environment(spec, places, devices=devices, agent_environ=None)
+    shared = environment.lease_environment(
+        spec, places, devices=devices, agent_environ=None, address=address
+    )
     in_container.make_folders(places, rules=rules, storage_dir=storage_dir)
     own = in_container.own_environment(container, places)
     return _Plan(argv, {**own, **shared}, places, container)

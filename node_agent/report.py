@@ -15,7 +15,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
     """One lease as it is told to the coordinator."""
     lease, findings = seen.lease, seen.findings
     ended = seen.state is State.ENDED
-    fault = lease.first_fault if ended else None
+    fault = lease.first_fault  # told at once: ranks of other nodes are waiting for this one
     return agent_pb2.ObservedLease(
         lease_id=lease.lease_id,
         epoch=lease.epoch,

@@ -172,7 +172,7 @@ def _observe(
         Reason.LEASE_ENDED if ended else Reason.LEASE_OBSERVED,
         state=one.state,
         done=one.done,
-        failure=failure if ended else None,
+        failure=failure if ended else one.failure,
         output_model_uri=one.output_model_uri,
         started_at_ms=one.started_at_ms if started else 0,
         ended_at_ms=(one.ended_at_ms or turn.now_ms) if ended else 0,

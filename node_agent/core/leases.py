@@ -108,9 +108,7 @@ class Lease:
 
     @property
     def first_fault(self) -> Fault | None:
-        """What went wrong first, once the lease has ended; None for nothing."""
-        if self.state is not State.ENDED:
-            return None
+        """What went wrong first; None for nothing so far."""
         return self.fault or first_fault(self.ranks)
 
     @property

@@ -6,6 +6,7 @@ made here, offline: busybox alone. Programs of this machine (Python) are mounted
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +73,16 @@ class Engine:
         shown = dict.fromkeys((*programs(), folder), False)
         fields = {"engine": str(self.socket), "user": USER, "network": "none", "mounts": shown}
         return ContainerRules(**{**fields, **more})  # type: ignore[arg-type]
+
+    def settings(self, shown: Iterable[Path], **more: str) -> dict[str, str]:
+        """Variables for an agent: what its containers see, in the network of the node."""
+        return {
+            "MIND_CONTAINER_ENGINE": f"unix://{self.socket}",
+            "MIND_CONTAINER_USER": USER,
+            "MIND_CONTAINER_NETWORK": "host",
+            "MIND_CONTAINER_MOUNTS": json.dumps([str(path) for path in shown]),
+            **more,
+        }
 
     def start(self) -> None:
         """Starts the service, and waits until it answers."""

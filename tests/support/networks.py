@@ -90,6 +90,8 @@ class Network:
         _do("ip", "link", "add", self.name, *cable)
         _do("ip", "addr", "add", f"{self.here}/30", "dev", self.name)
         _do("ip", "link", "set", self.name, "up")
+        # what one of these machines sends to another is passed on here
+        Path(f"/proc/sys/net/ipv4/conf/{self.name}/forwarding").write_text("1")
         _do("ip", "-n", self.name, "link", "set", "lo", "up")
         _do("ip", "-n", self.name, "addr", "add", f"{self.there}/30", "dev", _DEVICE)
         self.heal()

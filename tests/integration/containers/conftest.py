@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from tests.support import jobs
 from tests.support.cluster import ROOT, Cluster
-from tests.support.engine import IMAGE, USER, Engine, programs
+from tests.support.engine import IMAGE, Engine, programs
 
 
 @pytest.fixture(scope="session")
@@ -30,25 +29,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(engine: Engine, shown: Path, **more: str) -> dict[str, str]:
-    """The agent's settings: what the tests show to containers, and the network of the node."""
-    mounts = [str(path) for path in (*programs(), ROOT, shown)]
-    return {
-        "MIND_CONTAINER_ENGINE": f"unix://{engine.socket}",
-        "MIND_CONTAINER_USER": USER,
-        "MIND_CONTAINER_NETWORK": "host",
-        "MIND_CONTAINER_MOUNTS": json.dumps(mounts),
-        **more,
-    }
-
-
 @pytest.fixture(scope="session")
 def cluster(
     engine: Engine, shown: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """One node; shared by all tests."""
     folder = tmp_path_factory.mktemp("cluster")
-    with Cluster(folder / "data", settings=settings(engine, shown)) as cluster:
+    with Cluster(folder / "data", settings=engine.settings((*programs(), ROOT, shown))) as cluster:
         yield cluster
 
 
