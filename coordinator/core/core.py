@@ -100,9 +100,10 @@ class Core:
 
     def next_deadline_ms(self) -> int | None:
         """When Tick is due; 0 for at once, because a placement pass was cut short."""
-        due_ms = self.state.deadlines.next_ms()
-        look_ms = self._next_look_ms()
-        return min((at_ms for at_ms in (due_ms, look_ms) if at_ms is not None), default=None)
+        due_ms, look_ms = self.state.deadlines.next_ms(), self._next_look_ms()
+        if due_ms is None or look_ms is None:
+            return look_ms if due_ms is None else due_ms
+        return min(due_ms, look_ms)
 
     def check_invariants(self) -> None:
         """Checks everything that must hold. Raises InvariantViolation."""

@@ -54,9 +54,12 @@ class Doubt:
 
     def jobs_on(self, node_id: str) -> list[str]:
         """The jobs of which a node holds unknown leases."""
-        return sorted(set(map(_job_of, self.unknown.get(node_id, ()))))
+        lease_ids = self.unknown.get(node_id)
+        return sorted(set(map(_job_of, lease_ids))) if lease_ids else []
 
     def _hold(self, node_id: str, lease_ids: tuple[str, ...]) -> None:
+        if lease_ids == self.unknown.get(node_id, ()):
+            return
         for job_id in self.jobs_on(node_id):
             del self._holders[job_id][node_id]
             if not self._holders[job_id]:

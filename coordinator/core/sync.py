@@ -189,13 +189,16 @@ def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: 
     job = turn.state.jobs[lease.job_id]
     if lease.node_rank != 0 or job.is_final or not is_newest(job, lease):
         return
-    found = {found.checkpoint_id: found for found in one.checkpoints}
+    found = {checkpoint.checkpoint_id: checkpoint for checkpoint in one.checkpoints}
     kept = [
         known
         for known in job.checkpoints
         if known.attempt != lease.attempt and known.checkpoint_id not in found
     ]
-    own = [replace(found[key], attempt=lease.attempt) for key in found]
+    own = [
+        new if new.attempt == lease.attempt else replace(new, attempt=lease.attempt)
+        for new in found.values()
+    ]
     merged: tuple[Checkpoint, ...] = (*kept, *own)[-most:]
     if merged != job.checkpoints:
         chosen = "" if own else job.resume_checkpoint_id

@@ -99,12 +99,15 @@ class Lease:
     @property
     def state(self) -> State:
         """The lease's state from those of its ranks: RUNNING is every rank, ENDED every rank."""
-        states = [rank.state for rank in self.ranks]
-        if self.fault is not None or all(state is State.ENDED for state in states):
+        least = State.ENDED
+        for rank in self.ranks:
+            if rank.state < least:
+                least = rank.state
+        if self.fault is not None or least is State.ENDED:
             return State.ENDED
         if self.stop_by_ms is not None:
             return State.STOPPING
-        return min(State.RUNNING, *states)
+        return min(State.RUNNING, least)
 
     @property
     def first_fault(self) -> Fault | None:

@@ -229,4 +229,5 @@ class Spool:
             await asyncio.sleep(HOUSEKEEPING_S)
             for lease in list(self._leases.values()):
                 lease.keep_house(self._budget_bytes)
-                self._notice(lease.lease_id)  # a checkpoint may have been deleted
+                if lease.told[0].checkpoints:
+                    self._notice(lease.lease_id)  # one of them may have been deleted

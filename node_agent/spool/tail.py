@@ -43,10 +43,10 @@ class Tail:
         """The offset of the end of the file."""
         if self._descriptor < 0 and not self._open():
             return self.position
-        end = self.base + os.fstat(self._descriptor).st_size
+        end = self.base + os.lseek(self._descriptor, 0, os.SEEK_END)
         if end < self.position:
             self._begin_anew()
-            end = self.base + os.fstat(self._descriptor).st_size
+            end = self.base + os.lseek(self._descriptor, 0, os.SEEK_END)
         return end
 
     def read(self) -> bytes:

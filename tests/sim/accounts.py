@@ -18,6 +18,8 @@ Moments = list[tuple[int, str]]
 class LedgerIsExact(Checker):
     """Each lease is booked once, from its grant to its end, class by class; a job's sum is of them."""
 
+    facts = (Lease, Job, Entry, Retired)
+
     def __init__(self) -> None:
         self._granted: dict[str, tuple[int, int]] = {}  # by lease: when, thousandths of devices
         self._fenced: dict[str, int] = {}

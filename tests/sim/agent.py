@@ -52,6 +52,7 @@ class Held:
     is_ending: bool = False  # it is being found out what it left behind
     settled: bool = False
     farewell: ObservedLease | None = None
+    reported: tuple[object, ObservedLease] | None = None  # of what was known, what came of it
 
 
 class SimNode:
@@ -205,18 +206,18 @@ class SimNode:
 
     def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
         """Does something, unless the agent dies before; a frozen one does it once it goes on."""
-        self._later_in(self._life, delay_ms, act)
+        self._loop.after(delay_ms, partial(self._due, self._life, act))
 
     def _later_in(self, life: int, delay_ms: int, act: Callable[[], None]) -> None:
-        def due() -> None:
-            if not self.up or self._life != life:
-                return
-            if self._frozen:
-                self._missed.append(due)
-            else:
-                act()
+        self._loop.after(delay_ms, partial(self._due, life, act))
 
-        self._loop.after(delay_ms, due)
+    def _due(self, life: int, act: Callable[[], None]) -> None:
+        if not self.up or self._life != life:
+            return
+        if self._frozen:
+            self._missed.append(partial(self._due, life, act))
+        else:
+            act()
 
     # the keeper
 
@@ -433,7 +434,13 @@ class SimNode:
         held = self._held[key]
         if held.farewell is not None:
             return held.farewell
-        lease, folder = known or self._observe(key), held.folder
+        facts = _facts(held)
+        if held.reported is None or held.reported[0] != facts:
+            held.reported = facts, self._report_anew(held, known or self._observe(key))
+        return held.reported[1]
+
+    def _report_anew(self, held: Held, lease: Lease) -> ObservedLease:
+        folder = held.folder
         state = lease.state
         if state is State.ENDED and not held.settled:
             state = State.RUNNING if held.stop_by_ms is None else State.STOPPING
@@ -448,9 +455,19 @@ class SimNode:
             checkpoints=tuple(folder.checkpoints) if folder is not None else (),
             checkpointing=folder is not None and folder.checkpointing,
             saved=folder.saved if folder is not None else 0,
-            started_at_ms=max((rank.started_at_ms or 0 for rank in lease.ranks), default=0),
-            ended_at_ms=max((rank.ended_at_ms or 0 for rank in lease.ranks), default=0),
+            started_at_ms=max([rank.started_at_ms or 0 for rank in lease.ranks], default=0),
+            ended_at_ms=max([rank.ended_at_ms or 0 for rank in lease.ranks], default=0),
         )
+
+
+def _facts(held: Held) -> object:
+    """All of which a report is made."""
+    folder = held.folder
+    own = held.fault, held.stop_by_ms, held.settled, held.ordered
+    if folder is None:
+        return own
+    has = folder.done, folder.checkpointing, folder.saved, *folder.checkpoints
+    return *own, *has, *folder.ranks.values()
 
 
 def _failure(fault: Fault) -> Failure:

@@ -77,6 +77,8 @@ class OneAttemptAtATime(Checker):
 class LegalMoves(Checker):
     """Only edges of the tables; versions rise by one; what is final stays as it is."""
 
+    facts = (Job, Lease)
+
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._leases: dict[tuple[str, int], Lease] = {}
@@ -121,6 +123,8 @@ class LegalMoves(Checker):
 class CancelIsFinal(Checker):
     """After a cancel is durable nothing is granted, and nothing starts that was not on its way."""
 
+    facts = (Job, Lease)
+
     def __init__(self) -> None:
         self._cancelled: dict[str, int] = {}
         self._rewound = False
@@ -154,6 +158,8 @@ class CancelIsFinal(Checker):
 class DrainedStaysEmpty(Checker):
     """A node that is drained or out of contact is granted nothing; a bad device to nobody."""
 
+    facts = (Node, Lease)
+
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
 
@@ -178,6 +184,8 @@ class DrainedStaysEmpty(Checker):
 
 class FreedByEvidence(Checker):
     """Devices are granted anew only after the agent said, or the machine showed, that they are free."""
+
+    facts = (Lease,)
 
     def __init__(self) -> None:
         self._held: dict[str, dict[str, Lease]] = {}  # by device and lease
@@ -205,6 +213,8 @@ class FreedByEvidence(Checker):
 
 class Alone(Checker):
     """Who asked for its nodes for itself shares them with nobody."""
+
+    facts = (Job, Lease)
 
     def __init__(self) -> None:
         self._on: dict[str, dict[str, str]] = {}  # by node: live leases, and their jobs
@@ -237,6 +247,8 @@ class Alone(Checker):
 class GivenUpAfterProof(Checker):
     """What is given up because its node is silent, or was removed, does not run any more."""
 
+    facts = (Lease,)
+
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
 
@@ -252,6 +264,8 @@ class GivenUpAfterProof(Checker):
 
 class FewAtOnce(Checker):
     """No node is given up while more than a third of the nodes are silent by surprise."""
+
+    facts = (Node, Retired)
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
@@ -277,6 +291,8 @@ class FewAtOnce(Checker):
 class GangsWhole(Checker):
     """An attempt gets all of its devices in one commit, of one type, or none."""
 
+    facts = (Job,)
+
     def committed(self, event: Event, number: int) -> None:
         if isinstance(event, Changed) and event.cause is Reason.PLACED:
             job = event.record
@@ -298,6 +314,8 @@ class GangsWhole(Checker):
 
 class NothingLost(Checker):
     """What was acknowledged is there; the same request never gives two jobs."""
+
+    facts = (Job,)
 
     def __init__(self, coordinator: SimCoordinator) -> None:
         self._coordinator = coordinator
@@ -333,6 +351,8 @@ class NothingLost(Checker):
 
 class StoppedForAReason(Checker):
     """Ranks that run well are stopped only for a wish of people, the time limit or their gang."""
+
+    facts = (Lease,)
 
     def __init__(
         self, truth: Truth, coordinator: SimCoordinator, is_orphan: Callable[[Lease], bool]
@@ -402,6 +422,8 @@ class StoppedForAReason(Checker):
 class HonestOutcomes(Checker):
     """COMPLETED was true, FAILED was deserved, and only the job's own failures are counted."""
 
+    facts = (Job, Lease)
+
     def __init__(self, truth: Truth, plans: Mapping[str, Plan]) -> None:
         self._truth = truth
         self._plans = plans
@@ -435,6 +457,8 @@ class HonestOutcomes(Checker):
 
 class SavedBeforeStopped(Checker):
     """What is said to be saved was; a pause that keeps running without a checkpoint stops nothing."""
+
+    facts = (Job, Lease)
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
@@ -479,54 +503,10 @@ class SavedBeforeStopped(Checker):
         return lost or self._truth.rewinds > 0 or bool(self._truth.clones)
 
 
-class HeldUntilResumed(Checker):
-    """A job that somebody wants held does not run again by itself."""
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
-
-    def rewound(self, store: RecordsKept) -> None:
-        self._jobs = {x.job_id: x for x in store.live.values() if isinstance(x, Job)}
-
-    def committed(self, event: Event, number: int) -> None:
-        if not isinstance(event, Changed) or not isinstance(event.record, Job):
-            return
-        job = event.record
-        before = self._jobs.get(job.job_id)
-        self._jobs[job.job_id] = job
-        if before is None or before.attempt is None or not before.attempt.hold:
-            return
-        if job.status in (JobStatus.QUEUED, JobStatus.PREEMPTED):
-            raise SimFailure(f"{job.job_id} was to be held and is {job.status}", job.job_id)
-
-
-class OneChildPerRequest(Checker):
-    """A retry that is asked for again gives no second child; a child belongs to its lineage."""
-
-    def __init__(self, truth: Truth) -> None:
-        self._truth = truth
-        self._children: dict[str, set[str]] = {}
-
-    def rewound(self, store: RecordsKept) -> None:
-        kept = [x for x in store.live.values() if isinstance(x, Job)]
-        self._children = {}
-        for job in (*kept, *store.history.values()):
-            self._children.setdefault(job.parent_job_id, set()).add(job.job_id)
-
-    def committed(self, event: Event, number: int) -> None:
-        if not isinstance(event, Changed) or event.cause is not Reason.ACCEPTED:
-            return
-        job = event.record
-        if not isinstance(job, Job) or not job.parent_job_id:
-            return
-        children = self._children.setdefault(job.parent_job_id, set())
-        children.add(job.job_id)
-        if len(children) > self._truth.asked.retries.get(job.parent_job_id, 0):
-            raise SimFailure(f"one request gave two children of {job.parent_job_id}", *children)
-
-
 class MemoryIsBounded(Checker):
     """What is over leaves the live state."""
+
+    facts = (Retired,)
 
     def __init__(self, coordinator: SimCoordinator) -> None:
         self._coordinator = coordinator

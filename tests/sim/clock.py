@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from random import Random
 
 START_MS = 1_700_000_000_000
@@ -19,25 +19,25 @@ class Loop:
     def __init__(self, rng: Random) -> None:
         self.now_ms = START_MS
         self.count = 0
-        self._rng = rng
+        self._tie = rng.random
         self._heap: list[tuple[int, float, int, Callable[[], None]]] = []
 
     def after(self, delay_ms: int, act: Callable[[], None]) -> None:
         """Does `act` in `delay_ms`."""
         self.count += 1
-        at_ms = self.now_ms + max(0, delay_ms)
-        heapq.heappush(self._heap, (at_ms, self._rng.random(), self.count, act))
+        at_ms = self.now_ms + delay_ms if delay_ms > 0 else self.now_ms
+        heappush(self._heap, (at_ms, self._tie(), self.count, act))
 
-    def run(self, until_ms: int, stop: Callable[[], bool] = lambda: False) -> bool:
+    def run(self, until_ms: int, stop: Callable[[], bool] | None = None) -> bool:
         """Runs until a time, or until `stop`; answers whether it was stopped."""
-        while self._heap and self._heap[0][0] <= until_ms:
-            at_ms, _, _, act = heapq.heappop(self._heap)
-            self.now_ms = at_ms
+        heap = self._heap
+        while heap and heap[0][0] <= until_ms:
+            self.now_ms, _, _, act = heappop(heap)
             act()
-            if stop():
+            if stop is not None and stop():
                 return True
         self.now_ms = until_ms
-        return stop()
+        return stop is not None and stop()
 
 
 class LocalClock:

@@ -42,6 +42,7 @@ from tests.sim.wire import BROKEN, Wire
 
 Respond = Callable[[Reply | Rejected | None], None]
 BATCH = 16
+INVARIANTS_EVERY, REPLAY_EVERY = 5, 20  # batches that change something; then all is looked at
 SETTINGS = CoreSettings(
     max_placements_per_pass=7,
     max_deadlines_per_tick=3,
@@ -91,6 +92,7 @@ class SimCoordinator:
         self.jumped = False  # whether its wall clock ever did
         self.batches = 0  # written down, or about to be
         self.commits = 0
+        self._changes = 0  # commits of anything but that somebody was heard
         self.faults = True
         self.up = False
         self._rng = rng
@@ -194,18 +196,19 @@ class SimCoordinator:
 
     def _later(self, delay_ms: int, act: Callable[[], None]) -> None:
         """Does something in this life; a loop that stands still does it once it goes on."""
-        self._later_in(self._life, delay_ms, act)
+        self.loop.after(delay_ms, partial(self._due, self._life, act))
 
     def _later_in(self, life: int, delay_ms: int, act: Callable[[], None]) -> None:
-        def due() -> None:
-            if not self.up or self._life != life:
-                return
-            if self.loop.now_ms < self._stalled_until_ms:
-                self.loop.after(self._stalled_until_ms - self.loop.now_ms, due)
-            else:
-                act()
+        self.loop.after(delay_ms, partial(self._due, life, act))
 
-        self.loop.after(delay_ms, due)
+    def _due(self, life: int, act: Callable[[], None]) -> None:
+        if not self.up or self._life != life:
+            return
+        if self.loop.now_ms < self._stalled_until_ms:
+            wait_ms = self._stalled_until_ms - self.loop.now_ms
+            self.loop.after(wait_ms, partial(self._due, life, act))
+        else:
+            act()
 
     # commands
 
@@ -313,17 +316,20 @@ class SimCoordinator:
         self._load()
 
     def _commit(self, events: tuple[Event, ...] | list[Event]) -> None:
-        self.store.commit(events)
         self.commits += 1
-        for event in events:
-            if not isinstance(event, Heard):
-                self._note(show_event(event, self.loop.now_ms))
+        durable = [event for event in events if not isinstance(event, Heard)]
+        self.store.commit(durable)
+        for event in durable:
+            self._note(show_event(event, self.loop.now_ms))
         self.view.apply(events)
         self._truth.commit(events, self.commits)
-        if self.commits % 10 == 0:
+        if not durable:
+            return
+        self._changes += 1
+        if self._changes % INVARIANTS_EVERY == 0:
             self._core.check_invariants()
             self._truth.looked["invariants"] += 1
-        if self.commits % 40 == 0:
+        if self._changes % REPLAY_EVERY == 0:
             self.check_replay()
 
     def check_replay(self) -> None:

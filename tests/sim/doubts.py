@@ -12,6 +12,8 @@ class DoubtedTakesNothing(Checker):
     """Nothing is granted on a node that this leader has not heard, or that told of leases which nobody
     knows; nor to a job of which such a lease was told, unless its node was given up since."""
 
+    facts = (Heard, Retired, Node, Lease)
+
     def __init__(self) -> None:
         self._unknown: dict[str, tuple[str, ...]] = {}  # by node, of those that were heard
         self._given_up: set[str] = set()

@@ -19,7 +19,8 @@ class Network:
     ) -> None:
         self._loop = loop
         self._rng = rng
-        self._swarm = swarm
+        self._lost, self._late = swarm.chance("message lost"), swarm.chance("message late")
+        self._repeated = swarm.chance("message repeated")
         self._seen = seen
         self.healed = False
         self._cuts: dict[str, list[int]] = {}  # node → cuts that last, one or both of the above
@@ -28,18 +29,18 @@ class Network:
         self, what: str, act: Callable[[], None], *, node_id: str = "", up: bool = True
     ) -> None:
         """Delivers a message by `act`; `up` is towards the coordinator."""
-        rng, swarm = self._rng, self._swarm
+        rng = self._rng
         if self.healed:
             self._loop.after(rng.randint(1, 20), act)
             return
         way = NOT_HEARD if up else DOES_NOT_HEAR
         if any(cut & way for cut in self._cuts.get(node_id, ())):
             return
-        if rng.random() < swarm.chance("message lost"):
+        if rng.random() < self._lost:
             self._seen("message lost", what)
             return
         self._loop.after(self._delay(what, rng), act)
-        if up and rng.random() < swarm.chance("message repeated"):
+        if up and rng.random() < self._repeated:
             self._seen("message repeated", what)
             self._loop.after(self._delay(what, rng) + rng.randint(0, 20 * SECOND), act)
 
@@ -50,7 +51,7 @@ class Network:
         way = NOT_HEARD if up else DOES_NOT_HEAR
         if any(cut & way for cut in self._cuts.get(node_id, ())):
             return None
-        if rng.random() < self._swarm.chance("message lost"):
+        if rng.random() < self._lost:
             self._seen("message lost", what)
             return None
         return self._delay(what, rng)
@@ -62,7 +63,7 @@ class Network:
         self._loop.after(length_ms, lambda: cuts.remove(ways))
 
     def _delay(self, what: str, rng: Random) -> int:
-        if rng.random() < self._swarm.chance("message late"):
+        if rng.random() < self._late:
             self._seen("message late", what)
             return rng.randint(1, 30 * SECOND)
         return rng.randint(1, 200)

@@ -308,8 +308,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "an agent takes a lease for ended with its first rank": (
         Edit(
             "node_agent.core.leases",
-            "all(state is State.ENDED for",
-            "not states or any(state is State.ENDED for",
+            "least is State.ENDED:",
+            "not self.ranks or any(one.state is State.ENDED for one in self.ranks):",
         ),
     ),
     "a pause stops before its checkpoint is proven": (

@@ -23,6 +23,8 @@ class LimitsHold(Checker):
     """Nothing starts that brings a queue or a tenant over its limit, or in a queue that starts none;
     nobody is preempted for another queue so that less than a guarantee is left."""
 
+    facts = (Job, Lease, Queue, Retired)
+
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._leases: dict[str, Lease] = {}

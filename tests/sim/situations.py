@@ -105,6 +105,8 @@ def expected() -> set[str]:
 class Situations(Checker):
     """Counts every edge that is taken, and what faults met with."""
 
+    facts = (Job, Lease, Node)
+
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()
         self._jobs: dict[str, Job] = {}

@@ -20,6 +20,8 @@ Sources = dict[Origin, list[Line]]
 class LinesOnce(Checker):
     """Each line that a rank prints is kept once, in order and whole, or a gap says that it is not."""
 
+    facts = (Lease, Retired)
+
     def __init__(
         self,
         truth: Truth,

@@ -97,14 +97,20 @@ class Tasks:
         self, when: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self._loop, context)
-        delay_ms = math.ceil((when - self.time()) * 1000)
-        self._later(max(1, self._world_ms(delay_ms)), lambda: self._due(handle))
+        self._set(handle, when - self.time())
         return handle
 
     def call_later(
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        now = self.time()
+        handle = asyncio.TimerHandle(now + delay, callback, args, self._loop, context)
+        self._set(handle, now + delay - now)
+        return handle
+
+    def _set(self, handle: asyncio.TimerHandle, delay_s: float) -> None:
+        delay_ms = self._world_ms(math.ceil(delay_s * 1000))
+        self._later(max(1, delay_ms), lambda: self._due(handle))
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")

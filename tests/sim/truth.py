@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from inspect import isfunction
+from typing import ClassVar
 
 from coordinator.core.commands import UpdateJob
-from coordinator.core.decision import Event
+from coordinator.core.decision import Changed, Event
 from coordinator.core.records import Lease
 from tests.sim.kept import RecordsKept
 
@@ -51,7 +53,13 @@ class Asked:
 
 
 class Checker:
-    """One property. Methods are called as the world goes on; each may raise SimFailure."""
+    """One property. Methods are called as the world goes on; each may raise SimFailure.
+
+    `facts` are those that `committed` is told of: classes of records that are new or changed,
+    Retired and Heard.
+    """
+
+    facts: ClassVar[tuple[type, ...]] = ()
 
     def committed(self, event: Event, number: int) -> None:
         """An event is durable, in the commit of that number."""
@@ -81,7 +89,7 @@ class Checker:
         """The faults have ceased, and everything had time to come to rest."""
 
 
-HOOKS = tuple(name for name in vars(Checker) if not name.startswith("_"))
+HOOKS = tuple(name for name, what in vars(Checker).items() if isfunction(what))
 
 
 class SimFailure(AssertionError):
@@ -105,19 +113,27 @@ class Truth:
         self.checkers: list[Checker] = []
         self.looked: Counter[str] = Counter()  # how often somebody looked, where no checker does
         self._told: Counter[str] = Counter()
+        self._facts: Counter[type] = Counter()
         self._watching: dict[str, list[Checker]] = {}  # those who look at each kind of thing
+        self._looking: dict[type, list[Checker]] = {}  # and at each kind of fact
         self.add(checkers)
 
     def add(self, checkers: Iterable[Checker]) -> None:
         """More of those who watch."""
         self.checkers += checkers
+        self._looking.clear()
         for hook in HOOKS:
             plain = getattr(Checker, hook)
             self._watching[hook] = [x for x in self.checkers if getattr(type(x), hook) != plain]
+        blind = [x for x in self._watching["committed"] if not x.facts]
+        assert not blind, f"{blind} do not say at what they look"
 
     def checks(self) -> Counter[str]:
         """How often each checker has looked at something."""
         found = Counter(self.looked)
+        for fact, times in self._facts.items():
+            for checker in self._who_looks_at(fact):
+                found[type(checker).__name__] += times
         for hook, watching in self._watching.items():
             for checker in watching:
                 found[type(checker).__name__] += self._told[hook]
@@ -167,9 +183,10 @@ class Truth:
 
     def commit(self, events: Sequence[Event], number: int) -> None:
         """Events are durable."""
-        self._told["committed"] += len(events)
         for event in events:
-            for checker in self._watching["committed"]:
+            fact = type(event.record) if isinstance(event, Changed) else type(event)
+            self._facts[fact] += 1
+            for checker in self._looking.get(fact) or self._who_looks_at(fact):
                 checker.committed(event, number)
 
     def acknowledge(self, what: str, id: str, number: int) -> None:
@@ -179,6 +196,11 @@ class Truth:
     def settle(self) -> None:
         """Everything has had the time to come to rest."""
         self._tell("settled")
+
+    def _who_looks_at(self, fact: type) -> list[Checker]:
+        if fact not in self._looking:
+            self._looking[fact] = [one for one in self.checkers if fact in one.facts]
+        return self._looking[fact]
 
     def _tell(self, hook: str, *facts: object) -> None:
         self._told[hook] += 1

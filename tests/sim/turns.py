@@ -14,6 +14,8 @@ from tests.sim.truth import Checker, SimFailure
 class RoomForOne(Checker):
     """Devices that are set aside go to nobody else, and nobody is preempted without them."""
 
+    facts = (Job, Lease, Queue)
+
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, Queue] = {}

@@ -7,13 +7,15 @@ from dataclasses import replace
 from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job
+from coordinator.core.records import Job, JobStatus
 from tests.sim.kept import RecordsKept
 from tests.sim.truth import Checker, SimFailure, Truth
 
 
 class ChangedAsAsked(Checker):
     """Priority, queue and time limits change as somebody asked, of that job, and by nothing else."""
+
+    facts = (Job,)
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
@@ -36,6 +38,56 @@ class ChangedAsAsked(Checker):
         asks = self._truth.asked.changes.get(job.job_id, [])
         if before.is_final or not any(_after(before, ask) == _asked_of(job) for ask in asks):
             raise SimFailure(f"{job.job_id} is changed, and not as asked", job.job_id)
+
+
+class HeldUntilResumed(Checker):
+    """A job that somebody wants held does not run again by itself."""
+
+    facts = (Job,)
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._jobs = {x.job_id: x for x in store.live.values() if isinstance(x, Job)}
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or not isinstance(event.record, Job):
+            return
+        job = event.record
+        before = self._jobs.get(job.job_id)
+        self._jobs[job.job_id] = job
+        if before is None or before.attempt is None or not before.attempt.hold:
+            return
+        if job.status in (JobStatus.QUEUED, JobStatus.PREEMPTED):
+            raise SimFailure(f"{job.job_id} was to be held and is {job.status}", job.job_id)
+
+
+class OneChildPerRequest(Checker):
+    """A retry that is asked for again gives no second child; a child belongs to its lineage."""
+
+    facts = (Job,)
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._children: dict[str, set[str]] = {}
+
+    def rewound(self, store: RecordsKept) -> None:
+        kept = [x for x in store.live.values() if isinstance(x, Job)]
+        self._children = {}
+        for job in (*kept, *store.history.values()):
+            self._children.setdefault(job.parent_job_id, set()).add(job.job_id)
+
+    def committed(self, event: Event, number: int) -> None:
+        if not isinstance(event, Changed) or event.cause is not Reason.ACCEPTED:
+            return
+        job = event.record
+        if not isinstance(job, Job) or not job.parent_job_id:
+            return
+        children = self._children.setdefault(job.parent_job_id, set())
+        children.add(job.job_id)
+        if len(children) > self._truth.asked.retries.get(job.parent_job_id, 0):
+            raise SimFailure(f"one request gave two children of {job.parent_job_id}", *children)
 
 
 def _asked_of(job: Job) -> tuple[object, ...]:

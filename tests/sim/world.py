@@ -40,7 +40,7 @@ from tests.sim.tasks import Burial
 from tests.sim.truth import Checker, SimFailure, Truth
 from tests.sim.turns import RoomForOne
 from tests.sim.wire import Wire
-from tests.sim.wishes import ChangedAsAsked
+from tests.sim.wishes import ChangedAsAsked, HeldUntilResumed, OneChildPerRequest
 
 REST_LIMIT_MS = 40 * MINUTE
 STORY_LINES = 60
@@ -274,8 +274,8 @@ class World:
             checkers.NoDeviceTwice(),
             checkers.Alone(),
             checkers.SavedBeforeStopped(self.truth),
-            checkers.HeldUntilResumed(),
-            checkers.OneChildPerRequest(self.truth),
+            HeldUntilResumed(),
+            OneChildPerRequest(self.truth),
             checkers.OneAttemptAtATime(self._is_orphan),
             checkers.LegalMoves(),
             checkers.CancelIsFinal(),
