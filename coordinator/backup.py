@@ -1,7 +1,8 @@
-"""`python -m coordinator.backup`: copies of the embedded store, made while it is used, and put back.
+"""`python -m coordinator.backup`: copies of the state, made while it is used, and put back.
 
 A backup is a folder: the two databases, a manifest with their sizes and digests, the secrets where
-asked for. It is built aside and renamed into place, so a folder of that name is whole.
+asked for. It is built aside and renamed into place, so a folder of that name is whole. A backup of a
+shared store (Redis) is the same two databases, so that either store can be restored from either.
 
 Theory of operation. Each database is copied inside one read transaction: the copy is its state at one
 commit. The records are copied first and the logs after them, so the logs may be newer than the records,
@@ -26,6 +27,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -35,7 +37,8 @@ from typing import Any
 import msgspec
 
 from coordinator.core.records import Kind
-from coordinator.data_dir import SCHEMAS, SECRETS, STORE, STREAMS, present
+from coordinator.data_dir import SCHEMAS, SECRETS, STORE, STORE_ID, STREAMS, present
+from coordinator.runtime.settings import is_shared
 from coordinator.sqlite.files import FileLock, FileTrouble, beside, connect, prepare, sync
 from coordinator.store.codec import decode, encode
 
@@ -45,6 +48,7 @@ MANIFEST_BYTES_MAX = 1 << 20
 PIECE_BYTES = 1 << 20
 EPOCH_ZERO_S = 1_577_836_800  # 2020-01-01; epochs of a restored store count seconds from here
 EXIT_REFUSED = 3
+EMBEDDED = "sqlite"  # as --store names it
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -64,28 +68,30 @@ class Manifest(msgspec.Struct, frozen=True):
     version: int  # of the store: batches committed
     live_jobs: int
     files: dict[str, Copied]
+    store_id: str = ""  # of a shared store, which its coordinators remember
 
 
-def make(folder: Path, data_dir: Path, *, secrets: bool = False) -> Manifest:
-    """Copies the state in a data directory into a new folder; the coordinator may go on meanwhile.
+def make(folder: Path, data_dir: Path, *, store: str = EMBEDDED, secrets: bool = False) -> Manifest:
+    """Copies the state into a new folder; the coordinator may go on meanwhile.
+
+    `store` is what the coordinator is given as --store; the secrets are those of the data directory.
 
     Raises:
         FileTrouble: nothing was made; the text says why.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileTrouble(f"{folder} exists; a backup never overwrites anything")
-    for name in SCHEMAS:
+    for name in SCHEMAS if not is_shared(store) else ():
         if not (data_dir / name).is_file():
             raise FileTrouble(f"{data_dir} has no {name}; there is nothing to back up")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for name in (STORE, STREAMS):  # in this order, see above
-            _copy_database(data_dir / name, draft / name)
+        identity = _copy_state(data_dir, draft, store=store)
         for name in SECRETS if secrets else ():
             if (data_dir / name).is_file():
                 _copy_file(data_dir / name, draft / name)
-        manifest = _describe(draft)
+        manifest = _describe(draft, identity)
         _write(draft / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
         sync(draft)
         draft.rename(folder)
@@ -96,14 +102,17 @@ def make(folder: Path, data_dir: Path, *, secrets: bool = False) -> Manifest:
     return manifest
 
 
-def restore(folder: Path, data_dir: Path) -> Manifest:
-    """Puts a backup into a data directory that has no state; secrets that are there stay.
+def restore(folder: Path, data_dir: Path, *, store: str = EMBEDDED) -> Manifest:
+    """Puts a backup where there is no state: into a data directory, or into the Redis that `store` names.
+    Secrets that the data directory has stay.
 
     Raises:
         FileTrouble: nothing was changed; the text says why.
     """
     manifest = _read_manifest(folder)
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if is_shared(store):
+        return _restore_shared(folder, data_dir, store=store, manifest=manifest)
     with _locked(data_dir):
         for name in SCHEMAS:
             if present(data_dir / name):
@@ -127,6 +136,29 @@ def restore(folder: Path, data_dir: Path) -> Manifest:
     return manifest
 
 
+def _restore_shared(folder: Path, data_dir: Path, *, store: str, manifest: Manifest) -> Manifest:
+    from coordinator import redis_backup
+
+    identity, known = manifest.store_id or uuid.uuid4().hex, data_dir / STORE_ID
+    if known.exists() and known.read_text().strip() != identity:
+        raise FileTrouble(
+            f"{known} names another store than this backup is of; remove it from the data "
+            "directories of all coordinators first"
+        )
+    with tempfile.TemporaryDirectory(prefix=".restored.", dir=data_dir) as name:
+        drafts = Path(name)
+        for one, expected in manifest.files.items():
+            _take(folder / one, drafts / one, expected=expected)
+        _mark(drafts / STORE)
+        redis_backup.load(store, drafts, identity=identity)
+        _write(known, f"{identity}\n".encode())
+        for one in SECRETS:
+            if (drafts / one).exists() and not (data_dir / one).exists():
+                (drafts / one).rename(data_dir / one)
+    sync(data_dir)
+    return manifest
+
+
 def empty_logs(data_dir: Path) -> None:
     """Makes an empty file of logs beside a store that has lost its own. Raises FileTrouble."""
     with _locked(data_dir):
@@ -144,6 +176,17 @@ def _locked(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _copy_state(data_dir: Path, draft: Path, *, store: str) -> str:
+    """Copies both databases, in this order, see above; answers the identity of a shared store."""
+    if is_shared(store):
+        from coordinator import redis_backup  # only who has a Redis needs its client
+
+        return redis_backup.save(store, draft)
+    for name in (STORE, STREAMS):
+        _copy_database(data_dir / name, draft / name)
+    return ""
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -181,7 +224,7 @@ def _write(path: Path, content: bytes) -> None:
     sync(path)
 
 
-def _describe(draft: Path) -> Manifest:
+def _describe(draft: Path, store_id: str) -> Manifest:
     files = {}
     for path in sorted(draft.iterdir()):
         with path.open("rb") as file:
@@ -196,7 +239,7 @@ def _describe(draft: Path) -> Manifest:
             "SELECT epoch, version, (SELECT count(*) FROM jobs WHERE live) FROM leadership"
         ).fetchone()
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Manifest(FORMAT, now, epoch, version, live_jobs, files)
+    return Manifest(FORMAT, now, epoch, version, live_jobs, files, store_id)
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> Any:
@@ -263,11 +306,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         if options.verb == "make":
-            manifest = make(options.folder, options.data_dir, secrets=options.secrets)
-            print(f"backup of {options.data_dir} in {options.folder}: {_told(manifest)}")
+            manifest = make(
+                options.folder, options.data_dir, store=options.store, secrets=options.secrets
+            )
+            print(f"backup in {options.folder}: {_told(manifest)}")
         elif options.verb == "restore":
-            manifest = restore(options.folder, options.data_dir)
-            print(f"restored {options.data_dir} as of {manifest.made_at}: {_told(manifest)}")
+            manifest = restore(options.folder, options.data_dir, store=options.store)
+            print(f"restored as of {manifest.made_at}: {_told(manifest)}")
             print("leases granted since then will be stopped by their agents")
         else:
             empty_logs(options.data_dir)
@@ -293,6 +338,11 @@ def _parser() -> argparse.ArgumentParser:
     putting = verbs.add_parser("restore", help="put a backup where there is no state")
     for verb in (taking, putting):
         verb.add_argument("folder", type=Path, metavar="DIR", help="the backup")
+        verb.add_argument(
+            "--store",
+            default=os.environ.get("MIND_STORE", EMBEDDED),
+            help="as of the coordinator: sqlite, or the URL of a Redis",
+        )
     dropping = verbs.add_parser("empty-logs", help="go on with a store whose logs are lost")
     default = Path(os.environ.get("MIND_DATA_DIR", ".mind"))
     taking.add_argument("--data-dir", type=Path, default=default, help="of the coordinator")

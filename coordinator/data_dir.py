@@ -17,6 +17,7 @@ from coordinator.streams.sqlite import SCHEMA as STREAMS_SCHEMA
 
 STORE = "coordinator.db"
 STREAMS = "streams.db"
+STORE_ID = "store.id"  # which shared store the coordinator has met
 ADMIN_KEY, API_SECRET, JOIN_TOKEN = "admin.key", "gateway.secret", "join.token"
 
 SCHEMAS: dict[str, Schema] = {STORE: STORE_SCHEMA, STREAMS: STREAMS_SCHEMA}

@@ -20,7 +20,7 @@ from coordinator.core.core import Core, CoreSettings
 from coordinator.core.records import Key
 from coordinator.data.checker import Checker
 from coordinator.data.terms import Rules
-from coordinator.data_dir import STORE, STREAMS, check_whole
+from coordinator.data_dir import STORE, STORE_ID, STREAMS, check_whole
 from coordinator.rpc.server import Parts, Server
 from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.bootstrap import OWN_TENANT, digest_of, new_key, read_or_make
@@ -236,7 +236,7 @@ def _stores(settings: CoordinatorSettings) -> tuple[Store, Streams]:
     if settings.store == "memory":
         return MemoryStore(events_kept=settings.audit_events), MemoryStreams()
     if is_shared(settings.store):
-        known = settings.data_dir / "store.id"
+        known = settings.data_dir / STORE_ID
         # a start is a fifth of a second shorter without what only this needs
         from coordinator.store.redis import RedisStore
         from coordinator.streams.redis import RedisStreams

@@ -7,7 +7,7 @@ statement may have to win the interpreter lock back from a busy event loop.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -204,14 +204,10 @@ class _Prepared:
     def __init__(self, batch: Batch) -> None:
         self._id = batch.id
         self._outcome = outcome(batch.events)
-        self._jobs = [
-            _job_row(job, live=job_id not in self._outcome.jobs_retired)
+        self._jobs = _Jobs(
+            (job, job_id not in self._outcome.jobs_retired)
             for job_id, job in self._outcome.jobs.items()
-        ]
-        self._filed: dict[str, Filed] = {
-            job_id: (tenant_id, status, created_at, labels)
-            for job_id, tenant_id, status, _, _, created_at, _, _, _, labels, _ in self._jobs
-        }
+        )
         self._records = [
             (str(kind), id, encode(record).decode())
             for (kind, id), record in self._outcome.records.items()
@@ -222,9 +218,7 @@ class _Prepared:
     def write(self, connection: sqlite3.Connection, version: int) -> None:
         """Writes them, as the batch of a version. Deletions come first."""
         _delete(connection, self._outcome)
-        before = filed(connection, self._filed) if self._filed else {}
-        insert_rows(connection, PUT_JOBS, self._jobs, tail=ON_KNOWN_JOB)
-        refile(connection, before, self._filed)
+        self._jobs.write(connection)
         insert_rows(
             connection,
             "INSERT INTO records (kind, id, body)",
@@ -250,6 +244,28 @@ class _Prepared:
         connection.execute(TRIM_EVENTS, (events_kept, len(self._events) + EVENTS_SLACK))
         if self._entries:
             connection.execute(TRIM_ENTRIES, (entries_kept, len(self._entries) + EVENTS_SLACK))
+
+
+class _Jobs:
+    """Rows of jobs, each live or not, encoded."""
+
+    def __init__(self, jobs: Iterable[tuple[Job, bool]]) -> None:
+        self._rows = [_job_row(job, live=live) for job, live in jobs]
+        self._filed: dict[str, Filed] = {
+            job_id: (tenant_id, status, created_at, labels)
+            for job_id, tenant_id, status, _, _, created_at, _, _, _, labels, _ in self._rows
+        }
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Writes them, and files them under their labels."""
+        before = filed(connection, self._filed) if self._filed else {}
+        insert_rows(connection, PUT_JOBS, self._rows, tail=ON_KNOWN_JOB)
+        refile(connection, before, self._filed)
+
+
+def put_jobs(connection: sqlite3.Connection, jobs: Iterable[tuple[Job, bool]]) -> None:
+    """Writes jobs, each live or not, as they are."""
+    _Jobs(jobs).write(connection)
 
 
 def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
