@@ -48,7 +48,9 @@ class Node:
         self.answered_s = now_s
 
 
-def _session(node: Node, number: int, *, server: str, folder: Path, token: str) -> Session:
+def _session(
+    node: Node, number: int, *, server: str, folder: Path, token: str, hold_ms: int
+) -> Session:
     # a connection of its own for each, as separate machines have
     channel = grpc.aio.insecure_channel(
         server, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
@@ -74,7 +76,7 @@ def _session(node: Node, number: int, *, server: str, folder: Path, token: str) 
         incarnation=f"bench-{number}",
         generation=int(time.time()),
         offer=offer,
-        hold_ms=HOLD_MS,
+        hold_ms=hold_ms,
         credential=Credential(home, node_id=node_id, join_token=token),
         on_contact=lambda sent_ms: None,
     )
@@ -93,12 +95,14 @@ async def _answer(order: dict[str, Any], nodes: Sequence[Node], *, marked_s: flo
     return max(node.answered_s for node in nodes) - marked_s
 
 
-async def _serve(server: str, folder: Path, *, token: str, count: int) -> None:
+async def _serve(server: str, folder: Path, *, token: str, count: int, hold_ms: int) -> None:
     nodes = [Node() for _ in range(count)]
-    links = [
-        asyncio.create_task(_session(node, number, server=server, folder=folder, token=token).run())
+    words = {"server": server, "token": token}
+    sessions = [
+        _session(node, number, **words, folder=folder, hold_ms=hold_ms)
         for number, node in enumerate(nodes)
     ]
+    links = [asyncio.create_task(session.run()) for session in sessions]
     marked_s = time.monotonic()
     while line := await asyncio.to_thread(sys.stdin.readline):
         order = json.loads(line)
@@ -121,9 +125,18 @@ def main() -> None:
     parser.add_argument("--token", required=True)
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--hold-ms", type=int, default=HOLD_MS)
     options = parser.parse_args()
     service_log.configure(level="ERROR", json=False)
-    asyncio.run(_serve(options.server, options.folder, token=options.token, count=options.count))
+    asyncio.run(
+        _serve(
+            options.server,
+            options.folder,
+            token=options.token,
+            count=options.count,
+            hold_ms=options.hold_ms,
+        )
+    )
 
 
 if __name__ == "__main__":
