@@ -63,6 +63,7 @@ CHECKS = {
     "GivenUpAfterProof": ("I3", "what is given up, its node silent or removed, does not run"),
     "FewAtOnce": ("I3", "no node is given up while too many are silent by surprise"),
     "DoubtedTakesNothing": ("I3", "nothing is granted where what runs is not known yet"),
+    "SilenceIsLong": ("I17", "nobody is called silent for what the coordinator itself has missed"),
     "NoDeviceTwice": ("I4", "a device never runs ranks of two leases"),
     "FreedByEvidence": ("I4", "a device is granted anew only after proof that it is free"),
     "Alone": ("I4", "who asked for its nodes for itself shares them with nobody"),

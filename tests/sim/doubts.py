@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, Lease, Node
+from tests.sim.coordinator import SETTINGS
 from tests.sim.truth import Checker, SimFailure
 
 
@@ -45,3 +46,23 @@ class DoubtedTakesNothing(Checker):
             if mine and node_id not in self._given_up:
                 text = f"{lease.lease_id} granted while {node_id} tells of {mine}"
                 raise SimFailure(text, lease.job_id, node_id)
+
+
+class SilenceIsLong(Checker):
+    """No node is called silent before it was so for its whole time, as far as this leader can know: not
+    heard since then, and the leader there to hear it."""
+
+    facts = (Heard, Node)
+
+    def __init__(self) -> None:
+        self._heard_ms: dict[str, int] = {}
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Heard):
+            self._heard_ms[event.node_id] = event.at_ms
+        elif isinstance(event, Changed) and event.cause is Reason.NODE_UNREACHABLE:
+            assert isinstance(event.record, Node)
+            node_id = event.record.node_id
+            silent_ms = event.at_ms - self._heard_ms[node_id]
+            if silent_ms < SETTINGS.unreachable_after_ms:
+                raise SimFailure(f"{node_id} is called silent after {silent_ms} ms", node_id)

@@ -164,6 +164,20 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "what a lease holds beyond its attempt is not booked": (
         Edit("coordinator.core.turn", "if after.days and ledger.is_booked(job, after)", "if False"),
     ),
+    "a leader that starts calls everybody silent": (
+        Edit(
+            "coordinator.core.state",
+            "at_ms = event.at_ms + self.settings.unreachable_after_ms + grace_ms",
+            "at_ms = event.at_ms + (0 if event.renewed else self.settings.unreachable_after_ms)",
+        ),
+    ),
+    "what is done first depends on the process": (
+        Edit(
+            "coordinator.core.known",
+            "for key in sorted(self.leases_of_node.get(node_id, ()))]",
+            "for key in {*self.leases_of_node.get(node_id, ())}]",
+        ),
+    ),
     "a new leader counts from its own beginning": (
         Edit(
             "coordinator.core.core",
@@ -495,9 +509,6 @@ NOT_YET = {
     "a queue that starts nothing starts what room was made for": (
         "four hundred seeds do not come there; queue_cordoned_meanwhile holds it"
     ),
-    "expire leases right after restart; retry on both exit report and lease expiry": (
-        "no lease expires: what is out of contact is taken to go on"
-    ),
     "resume from the newest rather than the committed checkpoint": (
         "an agent reports a checkpoint once it is proven; which one a job resumes from is chosen outside "
         "the core"
@@ -506,7 +517,6 @@ NOT_YET = {
         "nothing is sent: agents pull what is stored"
     ),
     "snapshot without the last record; torn record accepted": "the stores' own; see their contract suite",
-    "set-order dependence": "the same story in processes of several hash seeds is a test of its own",
     "cache entry evicted at refcount race": "there is no cache of datasets",
 }
 """Bugs that cannot be planted into what there is, or that seeds take too long to find, and why."""

@@ -22,7 +22,7 @@ from tests.sim.agent import SimNode
 from tests.sim.audience import Audience
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
-from tests.sim.doubts import DoubtedTakesNothing
+from tests.sim.doubts import DoubtedTakesNothing, SilenceIsLong
 from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
@@ -282,6 +282,7 @@ class World:
             checkers.DrainedStaysEmpty(),
             checkers.FreedByEvidence(),
             DoubtedTakesNothing(),
+            SilenceIsLong(),
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
             RoomForOne(),
