@@ -208,6 +208,14 @@ def _check_drains(state: ClusterState) -> None:
     for job in state.jobs.values():
         if job.attempt is not None and job.attempt.ask == PATIENT:
             ensure(is_to_leave(state, job), "who is to leave has a node that wants it", job.job_id)
+    out: dict[str, dict[str, None]] = {}
+    for node in state.nodes.values():
+        if node.drain is not None and node.drain.rolling:
+            out.setdefault(node.drain.rolling, {})[node.node_id] = None
+    ensure(out == state.rolls.out, "what a rolling drain has out is indexed", out)
+    for drain in state.rolls.drains.values():
+        count = len(out.get(drain.drain_id, ()))
+        ensure(count <= drain.max_unavailable, "only so many nodes are out", drain, count)
     for node in state.nodes.values():
         if node.drain is None or not node.drain.move:
             continue

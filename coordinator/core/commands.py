@@ -19,6 +19,7 @@ from coordinator.core.records import (
     Pairs,
     Policy,
     Queue,
+    RollingDrain,
 )
 
 
@@ -175,6 +176,23 @@ class EnableNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartRollingDrain:
+    """Drain the nodes that carry some labels, a few at a time."""
+
+    caller: Caller
+    drain: RollingDrain
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRollingDrain:
+    """Take no more nodes; those that are out stay drained."""
+
+    caller: Caller
+    drain_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveNode:
     """Forget a node that will never come back; the caller vouches that nothing runs there."""
 
@@ -282,6 +300,8 @@ Command = (
     | PreemptJob
     | DrainNode
     | EnableNode
+    | StartRollingDrain
+    | CancelRollingDrain
     | RemoveNode
     | JoinNode
     | SyncNode

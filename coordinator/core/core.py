@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from coordinator.core import check
+from coordinator.core import check, rolling
 from coordinator.core.batch import act_on_all, submit_all
 from coordinator.core.change import update
 from coordinator.core.child import retry
 from coordinator.core.commands import (
     ActOnJobs,
     CancelJob,
+    CancelRollingDrain,
     Command,
     DrainNode,
     EnableNode,
@@ -35,6 +36,7 @@ from coordinator.core.commands import (
     Renew,
     ResumeJob,
     RetryJob,
+    StartRollingDrain,
     SubmitJob,
     SubmitJobs,
     SyncNode,
@@ -51,7 +53,7 @@ from coordinator.core.loss import remove
 from coordinator.core.mix import look_again
 from coordinator.core.queues import put_queue, remove_queue
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Record, Request
+from coordinator.core.records import Record, Request, Ruling
 from coordinator.core.requests import recall
 from coordinator.core.schedule import schedule
 from coordinator.core.settings import CoreSettings
@@ -74,14 +76,18 @@ class Core:
 
     def load(self, records: Iterable[Record]) -> None:
         """Takes over what a store holds, by the same `apply` as live. Order does not matter."""
-        requests = []
+        requests, rulings = [], []
         for record in records:
             if isinstance(record, Request):
                 requests.append(record)
+            elif isinstance(record, Ruling):
+                rulings.append(record)
             else:
                 self._load(record)
         for request in sorted(requests, key=lambda x: (x.expires_at_ms, x.id)):
             self._load(request)
+        for ruling in sorted(rulings, key=lambda x: (x.at_ms, x.id)):
+            self._load(ruling)
 
     def step(self, command: Command, now_ms: int) -> Decision:
         """Decides one command. Refusals change nothing. Raises InvariantViolation."""
@@ -95,6 +101,7 @@ class Core:
             return NOTHING
         look_again(self.state)
         turn = Turn(self.state, now_ms, epoch=self._epoch)
+        rolling.roll(turn)
         schedule(turn, self.settings)
         return turn.decision()
 
@@ -118,7 +125,11 @@ class Core:
         if self.state.doubt.restored:
             return None
         queue = self.state.queue
-        return 0 if queue.ready or queue.touched else self.state.next_change_ms()
+        return (
+            0
+            if queue.ready or queue.touched or self.state.rolls.touched
+            else self.state.next_change_ms()
+        )
 
     def _load(self, record: Record) -> None:
         self.state.apply(Changed(record=record, cause=Reason.ACCEPTED, actor=CORE, at_ms=0))
@@ -150,6 +161,10 @@ class Core:
                 return drain(turn, command, settings=self.settings)
             case EnableNode():
                 return enable(turn, command, settings=self.settings)
+            case StartRollingDrain():
+                return rolling.start(turn, command, settings=self.settings)
+            case CancelRollingDrain():
+                return rolling.cancel(turn, command, settings=self.settings)
             case RemoveNode():
                 return remove(turn, command, settings=self.settings)
             case JoinNode():

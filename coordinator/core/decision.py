@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, Key, Kind, Node, Outcome, Queue, Record
+from coordinator.core.records import Job, Key, Kind, Node, Outcome, Queue, Record, RollingDrain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,7 @@ class Reply:
     node: Node | None = None
     key: Key | None = None
     queue: Queue | None = None
+    rolling: RollingDrain | None = None
     salt: str = ""  # of a key that was made
     outcomes: tuple[Outcome, ...] = ()  # of a batch, in its order; of a drain, what runs there
     replayed: bool = False

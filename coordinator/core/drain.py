@@ -35,6 +35,7 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
         reason=command.reason,
         deadline_ms=command.deadline_ms,
         actor=command.caller.user_id,
+        rolling=node.drain.rolling if node.drain else "",
     )
     held = {one.job_id for one in turn.state.leases_on(node.node_id) if not one.is_ended}
     there = tuple(Outcome(job_id=job_id) for job_id in sorted(held))

@@ -29,8 +29,10 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    Ruling,
     Share,
 )
+from coordinator.core.rolls import Rolls
 from coordinator.core.room import Room, pools_of
 from coordinator.core.running import Running
 from coordinator.core.settings import CoreSettings
@@ -67,6 +69,8 @@ class Known:
         self.contacts = Contacts()
         self.doubt = Doubt()
         self.deadlines = Deadlines()
+        self.rolls = Rolls()
+        self.rulings: dict[str, Ruling] = {}  # oldest first
         self.settings = settings
         self.shares = Shares(self.queues, half_life_ms=settings.usage_half_life_ms)
 
@@ -132,6 +136,10 @@ class Known:
             yield self.estimates.history(kin)
         if self.mix.demands:
             yield self.mix
+        for drain_id in sorted(self.rolls.drains):
+            yield self.rolls.drains[drain_id]
+        for id in sorted(self.rulings):
+            yield self.rulings[id]
 
     def digest(self) -> str:
         """Of the durable records; equal states have equal digests, in every process."""

@@ -51,6 +51,9 @@ class Reason(StrEnum):
     PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
     DRAIN_WITHDRAWN = "DRAIN_WITHDRAWN"
+    DRAIN_ENDED = "DRAIN_ENDED"
+    DRAIN_NOT_FOUND = "DRAIN_NOT_FOUND"
+    RULED = "RULED"
     RESUMED = "RESUMED"
     CHANGED_BY_USER = "CHANGED_BY_USER"
     PREEMPTED = "PREEMPTED"
@@ -198,6 +201,9 @@ TABLE: dict[Reason, Row] = {
     Reason.PAUSE_GIVEN_UP: Row(
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."
     ),
+    Reason.DRAIN_NOT_FOUND: Row("NOT_FOUND", False, "No such rolling drain."),
+    Reason.DRAIN_ENDED: Row("", False, "A rolling drain takes no more nodes."),
+    Reason.RULED: Row("", False, "Why somebody was preempted is kept."),
     Reason.DRAIN_WITHDRAWN: Row(
         "", False, "It need not leave its node any more: the drain was taken back."
     ),

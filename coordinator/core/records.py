@@ -14,31 +14,19 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import ClassVar
 
+from coordinator.core.kinds import Kind as Kind
+from coordinator.core.kinds import Pairs as Pairs
+from coordinator.core.notes import Considered as Considered
+from coordinator.core.notes import RollingDrain as RollingDrain
+from coordinator.core.notes import Ruling as Ruling
 from coordinator.core.times import Day, Loss, Spent, Times
 
 ROOT = "root"  # the queue above all others
-Pairs = tuple[tuple[str, str], ...]  # a string map, sorted by key
 WHOLE = 1000  # thousandths of a device
 IDLE = (
     "",
     "idle",
 )  # a label of what is free of a node that nobody uses; no node's own has an empty key
-
-
-class Kind(StrEnum):
-    """Kinds of records; the value is what a store writes."""
-
-    JOB = "job"
-    LEASE = "lease"
-    NODE = "node"
-    KEY = "key"
-    REQUEST = "request"
-    DOCUMENT = "document"
-    QUEUE = "queue"
-    HISTORY = "history"
-    MIX = "mix"
-    USAGE = "usage"
-    ENTRY = "entry"
 
 
 class JobStatus(StrEnum):
@@ -372,6 +360,7 @@ class Drain:
     reason: str = ""
     deadline_ms: int = 0  # by force from then on; 0 is none
     actor: str = ""
+    rolling: str = ""  # the rolling drain that has the node out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,6 +438,7 @@ class Request:
     job: Job | None = None  # the answer, as the record was then
     node: Node | None = None
     queue: Queue | None = None
+    rolling: RollingDrain | None = None
     outcomes: tuple[Outcome, ...] = ()
     key: Key | None = None
     salt: str = ""  # what the key's secret can be made from again, by who has the installation's
@@ -591,4 +581,18 @@ class History:
         return self.kin
 
 
-Record = Job | Lease | Node | Key | Request | Document | Queue | Usage | History | Mix | Entry
+Record = (
+    Job
+    | Lease
+    | Node
+    | Key
+    | Request
+    | Document
+    | Queue
+    | Usage
+    | History
+    | Mix
+    | RollingDrain
+    | Ruling
+    | Entry
+)

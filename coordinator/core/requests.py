@@ -55,6 +55,7 @@ def recall(state: ClusterState, caller: Caller) -> Reply | Rejected | None:
         key=known.key,
         salt=known.salt,
         queue=known.queue,
+        rolling=known.rolling,
         outcomes=known.outcomes,
         replayed=True,
     )
@@ -76,6 +77,7 @@ def remember(turn: Turn, caller: Caller, *, reply: Reply, settings: CoreSettings
         job=job,
         node=node,
         queue=reply.queue,
+        rolling=reply.rolling,
         outcomes=reply.outcomes,
         key=reply.key,
         salt=reply.salt,

@@ -25,6 +25,9 @@ class CoreSettings:
     min_run_ms: int = 300_000  # of an attempt until it may be preempted; doubles with each today
     usage_half_life_ms: int = 7 * 86_400_000  # FAIR forgets what was used by half in this time
     max_queues: int = 10_000
+    max_rolling_drains: int = 200  # with those that have ended; beyond it the oldest of these goes
+    max_rulings: int = 10_000  # why somebody was preempted; beyond it the oldest goes
+    ruling_ttl_ms: int = 30 * 86_400_000
     max_usages: int = 20_000  # accounts whose use is noted; beyond it the stalest goes
     max_preemptions_per_day: int = 12  # of one job, by the scheduler
     backoff: Backoff = field(default_factory=Backoff)

@@ -37,6 +37,8 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    RollingDrain,
+    Ruling,
     Share,
     Usage,
 )
@@ -108,6 +110,10 @@ class ClusterState(Known):
                 through = record.through_sequence
                 left = [id for id in self.unlearnt if self.jobs[id].sequence > through]
                 self.unlearnt = dict.fromkeys(left)
+            case RollingDrain():
+                self.rolls.put(record)
+            case Ruling():
+                self.rulings[record.id] = record
             case Document() | Entry():
                 pass  # only the store keeps them
 
@@ -121,7 +127,7 @@ class ClusterState(Known):
             case Kind.LEASE:
                 self._drop_lease(self.leases.pop(event.id))
             case Kind.NODE:
-                del self.nodes[event.id]
+                self.rolls.put_node(self.nodes.pop(event.id), None)
                 self.heard.pop(event.id, None)
                 freed = self.doubt.jobs_on(event.id)
                 self.doubt.put(event.id, None)
@@ -144,6 +150,10 @@ class ClusterState(Known):
                 del self.shares.usages[event.id]
             case Kind.HISTORY:
                 self.estimates.drop(event.id)
+            case Kind.ROLLING_DRAIN:
+                self.rolls.drop(event.id)
+            case Kind.RULING:
+                del self.rulings[event.id]
             case Kind.MIX | Kind.DOCUMENT | Kind.ENTRY:
                 pass
 
@@ -307,6 +317,7 @@ class ClusterState(Known):
         if before is None or before.is_ended != lease.is_ended:
             self._charge_lease(lease)
             self._refresh(lease.node_id)
+            self.rolls.touch(self.nodes.get(lease.node_id))
 
     def _check_free(self, lease: Lease) -> None:
         taken = dict.fromkeys(lease.device_ids, lease.thousandths)
@@ -331,6 +342,7 @@ class ClusterState(Known):
     def _put_node(self, node: Node, at_ms: int) -> None:
         before = self.nodes.get(node.node_id)
         self.nodes[node.node_id] = node
+        self.rolls.put_node(before, node)
         self._note_contact(node.node_id, at_ms)
         self.doubt.put(node.node_id, node)
         self._wait_all(self.doubt.jobs_on(node.node_id))
@@ -358,6 +370,7 @@ class ClusterState(Known):
         was_barred, held = doubt.bars(node_id), doubt.jobs_on(node_id)
         doubt.hear(event, is_first=node_id not in self.heard)
         if was_barred or doubt.bars(node_id):
+            self.rolls.touch(self.nodes.get(node_id))
             self._wait_all((*held, *doubt.jobs_on(node_id)))
             self._refresh(node_id)
         self.heard[event.node_id] = event

@@ -7,11 +7,11 @@ device-time since the newest proven checkpoint, at most so much for a training t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from coordinator.core.commands import DrainNode
+from coordinator.core.commands import Command
 from coordinator.core.core import Core
 from coordinator.core.decision import Changed, Event
 from coordinator.core.forecast import FORETOLD, Forecast, Limits, Luck
@@ -113,29 +113,44 @@ class Emptying:
 
 
 def emptying(
-    core: Core, now_ms: int, *, node_id: str, wish: DrainNode | None, lucky: bool = True
-) -> Emptying:
-    """How a drain goes, or would go; uses the core up. `wish` None goes on with the drain that there is.
+    core: Core,
+    now_ms: int,
+    *,
+    node_ids: Sequence[str],
+    wish: Command | None = None,
+    lucky: bool = True,
+) -> tuple[Emptying, ...]:
+    """How nodes are emptied, or would be with a wish; uses the core up.
 
     Not lucky is what is not exceeded in nine of ten cases. An unknown node is empty.
     """
     state = core.state
-    jobs = _jobs_on(state, node_id)
-    left_ms = _left_ms(state, node_id, jobs=jobs, now_ms=now_ms)
+    jobs = {node_id: _jobs_on(state, node_id) for node_id in node_ids}
+    left_ms = {
+        node_id: _left_ms(state, node_id, jobs=there, now_ms=now_ms)
+        for node_id, there in jobs.items()
+    }
     course = Course()
-    forecast = Forecast(core, now_ms, luck=_luck(jobs, lucky=lucky), note=course.note)
+    luck = Luck() if lucky else _bad_luck(jobs.values())
+    forecast = Forecast(core, now_ms, luck=luck, note=course.note)
     if wish is not None:
-        forecast.act(replace(wish, validate_only=False))
-    gone = _Gone(course, {job.job_id: job for job in jobs})
+        forecast.act(wish)
+    gone = _Gone(course, {job.job_id: job for there in jobs.values() for job in there})
     forecast.run(limits=AHEAD, until=gone.is_settled)
-    fates = tuple(gone.fate(job) for job in jobs)
-    leaves_ms = [fate.leaves_ms for fate in fates]
-    return Emptying(
-        node_id=node_id,
-        fates=fates,
-        empty_ms=None if None in leaves_ms else max((x for x in leaves_ms if x), default=now_ms),
-        left_ms=left_ms,
+    return tuple(
+        _emptying(gone, node_id, jobs=there, now_ms=now_ms, left_ms=left_ms[node_id])
+        for node_id, there in jobs.items()
     )
+
+
+def _emptying(
+    gone: _Gone, node_id: str, *, jobs: Iterable[Job], now_ms: int, left_ms: int
+) -> Emptying:
+    fates = tuple(map(gone.fate, jobs))
+    leaves_ms = [now_ms, *(fate.leaves_ms for fate in fates)]
+    known = [at_ms for at_ms in leaves_ms if at_ms is not None]
+    empty_ms = max(known) if len(known) == len(leaves_ms) else None
+    return Emptying(node_id=node_id, fates=fates, empty_ms=empty_ms, left_ms=left_ms)
 
 
 @dataclass(slots=True)
@@ -186,13 +201,14 @@ class _Gone:
         return next((one for one in starts if one.at_ms >= left.at_ms), None)
 
 
-def _luck(jobs: Iterable[Job], *, lucky: bool) -> Luck:
+def _bad_luck(nodes: Iterable[Sequence[Job]]) -> Luck:
     """Of n jobs each has ended by the n-th root of nine in ten, so that all have in nine of ten cases."""
-    jobs = list(jobs)
-    if lucky or not jobs:
-        return Luck()
-    part = NINE_IN_TEN ** (1 / len(jobs))
-    return Luck(part=dict.fromkeys((job.job_id for job in jobs), part), saves=False)
+    part: dict[str, float] = {}
+    for jobs in nodes:
+        for job in jobs:
+            own = NINE_IN_TEN ** (1 / len(jobs))
+            part[job.job_id] = max(own, part.get(job.job_id, 0.0))
+    return Luck(part=part, saves=False)
 
 
 def _jobs_on(state: ClusterState, node_id: str) -> list[Job]:

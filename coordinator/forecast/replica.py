@@ -98,12 +98,12 @@ class Replica:
         )
 
     def empty(self, question: Empty) -> Emptied | None:
-        """How a node is emptied; None where it took too long to tell. Uses the state up."""
+        """How nodes are emptied; None where it took too long to tell. Uses the state up."""
         one = partial(
             emptying,
             self.core,
             question.now_ms,
-            node_id=question.node_id,
+            node_ids=question.node_ids,
             wish=question.wish,
         )
         works = [partial(one, lucky=True), partial(one, lucky=False)]

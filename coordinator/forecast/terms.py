@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from coordinator.core.commands import DrainNode
+from coordinator.core.commands import Command
 from coordinator.core.decision import Event
 from coordinator.core.explain import Explanation
 from coordinator.core.records import Kind, Record
@@ -17,7 +17,16 @@ from coordinator.core.whatif import Emptying
 LENGTH = struct.Struct(">I")
 FRAME_BYTES_MAX = 64 << 20
 FOLLOWED = frozenset(
-    {Kind.JOB, Kind.LEASE, Kind.NODE, Kind.QUEUE, Kind.USAGE, Kind.HISTORY, Kind.MIX}
+    {
+        Kind.JOB,
+        Kind.LEASE,
+        Kind.NODE,
+        Kind.QUEUE,
+        Kind.USAGE,
+        Kind.HISTORY,
+        Kind.MIX,
+        Kind.ROLLING_DRAIN,
+    }
 )
 """What decides when jobs start."""
 
@@ -55,11 +64,11 @@ class Foresee:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Empty:
-    """How does the drain of a node go, or with a wish, how would it go?"""
+    """How are nodes emptied, or with a wish, how would they be?"""
 
-    node_id: str
+    node_ids: tuple[str, ...]
     now_ms: int
-    wish: DrainNode | None = None
+    wish: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +108,8 @@ class Foreseen:
 class Emptied:
     """The answer to Empty: as likely as not, and what is not exceeded in nine of ten cases."""
 
-    likely: Emptying
-    late: Emptying
+    likely: tuple[Emptying, ...]
+    late: tuple[Emptying, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from coordinator.rpc.change import ChangeMethods
 from coordinator.rpc.cluster import ClusterMethods
 from coordinator.rpc.data import DataMethods
 from coordinator.rpc.documents import Documents
+from coordinator.rpc.drain_plans import Plans
 from coordinator.rpc.drains import DrainMethods
 from coordinator.rpc.evaluations import EvaluationMethods
 from coordinator.rpc.explain import ExplainMethods
@@ -32,6 +33,7 @@ from coordinator.rpc.life import LifeMethods
 from coordinator.rpc.pages import PageTokens
 from coordinator.rpc.queues import QueueMethods
 from coordinator.rpc.ranks import Ranks
+from coordinator.rpc.rolling import RollingMethods
 from coordinator.rpc.tls import ServerTls
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -160,6 +162,7 @@ class Server:
                 driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
             ),
             DrainMethods(driver, parts.forecaster, reader, clock=clock),
+            RollingMethods(driver, Plans(parts.forecaster, reader, clock)),
             QueueMethods(driver, tokens),
             ExplainMethods(parts.forecaster, reader),
             ChangeMethods(driver, store, documents=documents, reader=reader),

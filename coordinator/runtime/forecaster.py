@@ -12,13 +12,13 @@ import itertools
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
 import structlog
 
-from coordinator.core.commands import DrainNode
+from coordinator.core.commands import Command
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import Job
 from coordinator.core.settings import CoreSettings
@@ -85,9 +85,9 @@ class Forecaster:
         """Why a job waits, when it starts, what would help. Raises Unforeseen."""
         return await self._answer(Explain(job_id, self._clock.now_ms()), Explained)
 
-    async def empty(self, node_id: str, wish: DrainNode | None) -> Emptied:
-        """How a node's drain goes, or with a wish, would go. Raises Unforeseen."""
-        question = Empty(node_id=node_id, now_ms=self._clock.now_ms(), wish=wish)
+    async def empty(self, node_ids: Sequence[str], wish: Command | None = None) -> Emptied:
+        """How nodes are emptied, or with a wish, would be. Raises Unforeseen."""
+        question = Empty(node_ids=tuple(node_ids), now_ms=self._clock.now_ms(), wish=wish)
         return await self._answer(question, Emptied)
 
     def wait_s(self, job: Job) -> float | None:

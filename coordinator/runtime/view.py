@@ -24,11 +24,12 @@ from coordinator.core.records import (
     Node,
     Queue,
     Record,
+    RollingDrain,
     Usage,
 )
 from coordinator.runtime.queues import Queues
 
-Rule = Queue | Usage | History | Mix
+Rule = Queue | Usage | History | Mix | RollingDrain
 RECENT_FINAL_JOBS = 10_000
 
 
@@ -171,7 +172,7 @@ class View:
                 self._wake(Kind.JOB, record.job_id)
             case Lease():
                 self._put_lease(record)
-            case Queue() | Usage() | History() | Mix():
+            case Queue() | Usage() | History() | Mix() | RollingDrain():
                 self.rules[record.kind, record.id] = record
                 if isinstance(record, Queue):
                     self.queues.put_order(record, self.jobs)

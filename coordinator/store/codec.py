@@ -26,6 +26,8 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    RollingDrain,
+    Ruling,
     Usage,
 )
 
@@ -45,6 +47,8 @@ STEPS: Mapping[Kind, tuple[Step, ...]] = {
     Kind.MIX: (),
     Kind.USAGE: (),
     Kind.ENTRY: (),
+    Kind.ROLLING_DRAIN: (),
+    Kind.RULING: (),
 }
 
 TYPES: Mapping[Kind, type[Record]] = {
@@ -58,6 +62,8 @@ TYPES: Mapping[Kind, type[Record]] = {
     Kind.MIX: Mix,
     Kind.USAGE: Usage,
     Kind.ENTRY: Entry,
+    Kind.ROLLING_DRAIN: RollingDrain,
+    Kind.RULING: Ruling,
 }
 
 

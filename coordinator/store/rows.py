@@ -20,12 +20,14 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    RollingDrain,
+    Ruling,
     Usage,
 )
 from coordinator.store.protocol import JobFilter, StoredEvent
 
 # The other kinds are bookkeeping beside a job; its own line tells the same.
-AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY, Kind.QUEUE})
+AUDITED = frozenset({Kind.JOB, Kind.LEASE, Kind.NODE, Kind.KEY, Kind.QUEUE, Kind.ROLLING_DRAIN})
 
 EVENTS_KEPT = 1_000_000  # lines of the audit; beyond, the oldest go
 ENTRIES_KEPT = 1_000_000  # of the ledger; a lease has one for each day
@@ -39,6 +41,8 @@ BEFORE_JOBS: tuple[Kind, ...] = (
     Kind.NODE,
     Kind.KEY,
     Kind.REQUEST,
+    Kind.ROLLING_DRAIN,
+    Kind.RULING,
 )
 
 ORDERS: Mapping[str, Callable[[Job], str | int]] = {
@@ -55,7 +59,7 @@ ALL: Label = ("", "")  # every job has it
 QUEUE, PARENT = "=queue", "=parent"
 
 Small = (
-    Lease | Node | Key | Request | Queue | Usage | History | Mix
+    Lease | Node | Key | Request | Queue | Usage | History | Mix | RollingDrain | Ruling
 )  # records that are deleted when they retire
 
 

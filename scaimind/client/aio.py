@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 import grpc.aio
 
 from scaimind.channel import open_aio
-from scaimind.client import calls
+from scaimind.client import calls, drain_calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
 from scaimind.client.errors import from_call
@@ -146,8 +146,12 @@ class AsyncClient(_Connection):
     nodes_page = _unary(calls.nodes_page)
     nodes = _paged(calls.nodes)
     node = _unary(calls.node)
-    drain = _unary(calls.drain)
-    get_drain = _unary(calls.get_drain)
+    drain = _unary(drain_calls.drain)
+    get_drain = _unary(drain_calls.get_drain)
+    start_rolling_drain = _unary(drain_calls.start_rolling_drain)
+    list_rolling_drains = _unary(drain_calls.list_rolling_drains)
+    rolling_drain = _unary(drain_calls.rolling_drain)
+    cancel_rolling_drain = _unary(drain_calls.cancel_rolling_drain)
     enable = _unary(calls.enable)
     remove_node = _unary(calls.remove_node)
     queue = _unary(calls.queue)

@@ -447,34 +447,6 @@ def node(node_id: str) -> Call[node_pb2.Node]:
     return _coordinator("GetNode", pb.GetNodeRequest(node_id=node_id), node_pb2.Node)
 
 
-def drain(
-    node_id: str,
-    *,
-    force: bool = False,
-    strategy: str | pb.DrainNodeRequest.Strategy.ValueType = "STRATEGY_UNSPECIFIED",
-    reason: str = "",
-    deadline_seconds: int = 0,
-    validate_only: bool = False,
-    request_id: str | None = None,
-) -> Call[pb.DrainNodeResponse]:
-    """Stops placing jobs on a node; its jobs go by `strategy`: WAIT, CHECKPOINT_AND_MOVE or FORCE."""
-    request = pb.DrainNodeRequest(
-        node_id=node_id,
-        force=force,
-        strategy=_number(pb.DrainNodeRequest.Strategy, strategy, field="strategy"),
-        reason=reason,
-        deadline_seconds=deadline_seconds,
-        validate_only=validate_only,
-        request_id=_id(request_id),
-    )
-    return _coordinator("DrainNode", request, pb.DrainNodeResponse)
-
-
-def get_drain(node_id: str) -> Call[pb.DrainPlan]:
-    """Tells how the drain of a node goes."""
-    return _coordinator("GetDrain", pb.GetDrainRequest(node_id=node_id), pb.DrainPlan)
-
-
 def enable(node_id: str, *, request_id: str | None = None) -> Call[node_pb2.Node]:
     """Lets a drained node take jobs again."""
     request = pb.EnableNodeRequest(node_id=node_id, request_id=_id(request_id))

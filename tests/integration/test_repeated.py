@@ -86,13 +86,14 @@ class World:
         return job_id
 
     async def all_there_is(self) -> list[Any]:
-        """Jobs, keys, nodes and queues, as an admin sees them."""
+        """Jobs, keys, nodes, queues and rolling drains, as an admin sees them."""
         jobs = await self.admin.call("ListJobs", api.ListJobsRequest(page_size=100))
         known = await self.admin.call("ListKeys", keys.ListKeysRequest())
         nodes = await self.admin.call("ListNodes", api.ListNodesRequest(page_size=100))
         assert not jobs.next_page_token
         queues = await self.admin.call("ListQueues", api.ListQueuesRequest())
-        return [steady(one) for one in (jobs, known, nodes, queues)]
+        drains = await self.admin.call("ListRollingDrains", api.ListRollingDrainsRequest())
+        return [steady(one) for one in (jobs, known, nodes, queues, drains)]
 
     async def end_all(self) -> None:
         """Cancels all that lives, and lets the nodes be used."""
@@ -157,6 +158,16 @@ async def an_enable(world: World) -> Message:
     return api.EnableNodeRequest(node_id=node_id)
 
 
+async def a_rolling_drain(_: World) -> Message:
+    return api.StartRollingDrainRequest(label=["rack=spare"], until_enabled=True)
+
+
+async def a_rolling_drain_to_cancel(world: World) -> Message:
+    await world.admin.call("EnableNode", api.EnableNodeRequest(node_id="n8"))
+    made = await world.admin.call("StartRollingDrain", await a_rolling_drain(world))
+    return api.CancelRollingDrainRequest(drain_id=made.drain_id)
+
+
 async def a_removal(world: World) -> Message:
     node_id = world.spare.pop()
     await world.admin.call("DrainNode", api.DrainNodeRequest(node_id=node_id))
@@ -200,6 +211,8 @@ ROWS: dict[str, Row] = {
     "SubmitEvaluation": Row(an_evaluation, {"model_uri": "file:///other"}),
     "DrainNode": Row(a_drain, {"reason": "other"}),
     "EnableNode": Row(an_enable, {"node_id": "n1"}),
+    "StartRollingDrain": Row(a_rolling_drain, {"max_unavailable": 2}),
+    "CancelRollingDrain": Row(a_rolling_drain_to_cancel, {"drain_id": "other"}),
     "RemoveNode": Row(a_removal, {"node_id": "n1"}),
     "SetQueue": Row(a_new_queue, {"max_devices": 5}),
     "RemoveQueue": Row(a_queue, {"name": "other"}),
@@ -271,6 +284,11 @@ async def world(program: Program, tmp_path: Path) -> AsyncIterator[World]:
                     device.type = "OTHER"
                 await spare.sync()
                 made.spare.append(spare.node_id)
+            racked = FakeAgent(joiner, "n8")
+            racked.offer.labels["rack"] = "spare"
+            racked.offer.devices[0].type = "OTHER"
+            del racked.offer.devices[1:]
+            await racked.sync()
             yield made
         await gateway.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -10,6 +10,7 @@ from coordinator.core.commands import (
     ActOnJobs,
     Caller,
     CancelJob,
+    CancelRollingDrain,
     Command,
     DrainNode,
     EnableNode,
@@ -19,12 +20,13 @@ from coordinator.core.commands import (
     RemoveNode,
     ResumeJob,
     RetryJob,
+    StartRollingDrain,
     SubmitJob,
     UpdateJob,
 )
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
-from coordinator.core.records import ROOT, OnTimeout, Order, Queue
+from coordinator.core.records import ROOT, OnTimeout, Order, Queue, RollingDrain
 from coordinator.core.requests import no_job
 from tests.sim.clock import SECOND, Loop
 from tests.sim.coordinator import SimCoordinator
@@ -76,6 +78,7 @@ class People:
         self._note = note
         self._tenants: dict[str, str] = {}  # job id → who wanted it
         self._job_ids = 0
+        self._rolls = 0
         self._calls: dict[str, int] = {}  # by tenant
         self._waiting = 0
 
@@ -246,6 +249,28 @@ class People:
             deadline_ms=deadline_ms,
         )
         self._wish("drain", command, node_id)
+
+    def roll(self, rng: Random, node_ids: Iterable[str]) -> None:
+        """An operator has nodes drained a few at a time."""
+        self._rolls += 1
+        drain = RollingDrain(
+            drain_id=f"roll{self._rolls}",
+            max_unavailable=rng.randint(1, 2),
+            until_enabled=rng.random() < 0.5,
+            move=rng.random() < 0.5,
+            node_deadline_ms=rng.choice((0, 20, 60)) * 1000,
+        )
+        for node_id in node_ids:
+            self._truth.asked.emptied[node_id] = self._loop.now_ms
+        self._wish("roll", StartRollingDrain(caller=self._caller("roll"), drain=drain))
+
+    def stop_rolling(self) -> None:
+        """An operator lets no rolling drain take more nodes."""
+        for record in [*self._coordinator.store.live.values()]:
+            if isinstance(record, RollingDrain) and not record.ended_at_ms:
+                caller = self._caller("no roll")
+                command = CancelRollingDrain(caller=caller, drain_id=record.drain_id)
+                self._wish("no roll", command, record.drain_id)
 
     def enable(self, node_id: str) -> None:
         """An operator lets a node take jobs again."""

@@ -265,6 +265,17 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "coordinator.core.attempts", "job.failures_count + verdict.counts", "job.failures_count"
         ),
     ),
+    "a rolling drain takes one node too many": (
+        Edit(
+            "coordinator.core.rolling",
+            "drain.max_unavailable - len(",
+            "1 + drain.max_unavailable - len(",
+        ),
+        Edit("coordinator.core.check", "count <= drain.max_unavailable", "True"),
+    ),
+    "a rolling drain forgets how far it came": (
+        Edit("coordinator.core.rolling", "cursor=taken[-1], ", ""),
+    ),
     "a drain is in memory alone": (
         Edit(
             "coordinator.core.drain",

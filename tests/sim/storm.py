@@ -233,6 +233,20 @@ class Storm:
             self._world.loop.after(at_ms, partial(self._move, index, deadline_s))
             self._world.loop.after(back_ms, partial(self._give_back, index))
 
+    def rolls(self, rng: Random) -> None:
+        """Nodes are drained a few at a time, and given back."""
+        for _ in range(rng.choice((0, 0, 0, 0, 1, 2))):
+            at_ms = rng.randint(0, self._world.swarm.storm_ms)
+            self._world.loop.after(at_ms, partial(self._roll, rng))
+            for index in range(len(self._world.nodes)):
+                back_ms = at_ms + rng.randint(10, 120) * SECOND
+                self._world.loop.after(back_ms, partial(self._give_back, index))
+
+    def _roll(self, rng: Random) -> None:
+        if not self.is_over:
+            self._fault("rolling drain")
+            self._world.people.roll(rng, [node.node_id for node in self._world.nodes])
+
     def _move(self, index: int, deadline_s: int) -> None:
         node = self._world.nodes[index]
         if not self.is_over:

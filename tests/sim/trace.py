@@ -26,6 +26,8 @@ from coordinator.core.records import (
     Queue,
     Record,
     Request,
+    RollingDrain,
+    Ruling,
     Usage,
 )
 from coordinator.core.tables import contact, duty
@@ -103,11 +105,27 @@ def show_record(record: Record, now_ms: int) -> str:
             return f"usage {record.account} {record.share_ppb} average {record.average_ppb}"
         case History():
             return f"history {record.kin} {sum(record.ended)}/{max(record.reached, default=0)}"
+        case RollingDrain():
+            words = [f"rolling {record.drain_id} v{record.version} out<={record.max_unavailable}"]
+            words += [f"taken={record.taken_count} at={record.cursor}"] * bool(record.taken_count)
+            words += ["cancelled" if record.cancelled else "ended"] * bool(record.ended_at_ms)
+            return " ".join(words)
+        case Ruling():
+            return _show_ruling(record)
         case Mix():
             return f"mix of {sum(count for _, count in record.demands)} jobs"
         case Entry():
             return _show_entry(record)
     return f"document {record.job_id}"
+
+
+def _show_ruling(ruling: Ruling) -> str:
+    words = [f"ruling {ruling.job_id} needs {ruling.devices_milli / WHOLE:g}"]
+    words.append(f"on {'+'.join(ruling.node_ids)}:")
+    for one in ruling.considered:
+        what = "goes" if one.goes else "stays"
+        words.append(f"{one.job_id}.{one.attempt} {one.rule} {one.loss_ms}ms {what}")
+    return " ".join(words)
 
 
 def _show_job(job: Job, now_ms: int) -> str:
@@ -200,4 +218,6 @@ def _show_node(node: Node) -> str:
         words.append("force")
     if node.drain is not None and node.drain.move:
         words.append("move")
+    if node.drain is not None and node.drain.rolling:
+        words.append(f"rolling={node.drain.rolling}")
     return " ".join(words)

@@ -31,6 +31,7 @@ from tests.sim.people import People
 from tests.sim.plans import Plan, draw_plan
 from tests.sim.quotas import LimitsHold
 from tests.sim.readers import Place
+from tests.sim.rolls import FewOut
 from tests.sim.silence import Silence
 from tests.sim.situations import Situations
 from tests.sim.storm import Storm
@@ -152,6 +153,7 @@ class World:
         for plan in self.plans.values():
             self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
         self.storm.moves(self._rng("moves"))
+        self.storm.rolls(self._rng("rolls"))
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
             self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))
@@ -286,6 +288,7 @@ class World:
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
             RoomForOne(),
+            FewOut(),
             LimitsHold(),
             LedgerIsExact(),
             ChangedAsAsked(self.truth),
@@ -352,8 +355,10 @@ class World:
             node.set_clock_right()
             node.start_agent()
         self.people.withdraw("queue")
+        self.people.withdraw("roll")
         self.loop.run(self.loop.now_ms + 90 * SECOND)
         self.people.lift_limits()
+        self.people.stop_rolling()
         self.loop.run(self.loop.now_ms + 30 * SECOND)
         for node in self.nodes:
             node.start_agent()  # of two with one name, the one that stays

@@ -12,6 +12,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     [by=SECONDS] …
     join NODE SECRET    the node's credential is told
     cancel JOB | drain NODE [force|move] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
+    roll DRAIN [labels=K:V,…] [out=N] [back] [force|move] [deadline=SECONDS] [check] | noroll DRAIN
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE] [below=QUEUE] [weight=N] [guaranteed=N] [most=N]
                                             [tenants=TENANT:N,…] [closed] [cordoned] [check]
     noqueue NAME
@@ -40,6 +41,7 @@ from coordinator.core.commands import (
     ActOnJobs,
     Caller,
     CancelJob,
+    CancelRollingDrain,
     Command,
     DrainNode,
     EnableNode,
@@ -56,6 +58,7 @@ from coordinator.core.commands import (
     Renew,
     ResumeJob,
     RetryJob,
+    StartRollingDrain,
     SubmitJob,
     SubmitJobs,
     SyncNode,
@@ -81,6 +84,7 @@ from coordinator.core.records import (
     Pairs,
     Policy,
     Queue,
+    RollingDrain,
 )
 from tests.sim.kept import RecordsKept
 from tests.sim.trace import show_decision
@@ -338,6 +342,10 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
             )
         case "enable":
             return EnableNode(caller=caller, node_id=names[0])
+        case "roll":
+            return _roll(names, options, caller=caller)
+        case "noroll":
+            return CancelRollingDrain(caller=caller, drain_id=names[0])
         case "remove":
             return RemoveNode(caller=caller, node_id=names[0])
         case "queue":
@@ -375,6 +383,19 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
             digest = f"{names[0]} {names[1:]} {options}"
             return Recall(caller=replace(caller, digest=digest))
     raise ValueError(f"no such command: {verb}")
+
+
+def _roll(names: list[str], options: dict[str, str], *, caller: Caller) -> StartRollingDrain:
+    drain = RollingDrain(
+        drain_id=names[0],
+        selector=_pairs(options.get("labels", "")),
+        max_unavailable=int(options.get("out", 1)),
+        until_enabled="back" in names,
+        force="force" in names,
+        move="move" in names,
+        node_deadline_ms=int(options.get("deadline", 0)) * 1000,
+    )
+    return StartRollingDrain(caller=caller, drain=drain, validate_only="check" in names)
 
 
 def _update(job_id: str, options: dict[str, str], *, caller: Caller, check: bool) -> UpdateJob:

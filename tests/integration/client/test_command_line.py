@@ -358,6 +358,27 @@ def test_what_a_drain_comes_to_is_told_before_it_and_while_it_goes_on(
         assert "40 device-seconds" in out
 
 
+def test_a_rolling_drain_is_begun_shown_and_cancelled(
+    coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = pb.RollingDrain(
+        drain_id="drain_1", status=pb.RollingDrain.RUNNING, label=["rack=a"], out_node_ids=["n1"]
+    )
+    one.nodes.add(node_id="n1", jobs_count=3)
+    for name in ("StartRollingDrain", "GetRollingDrain", "CancelRollingDrain"):
+        coordinator.answers[name] = lambda _: one
+    coordinator.answers["ListRollingDrains"] = lambda _: pb.ListRollingDrainsResponse(drains=[one])
+    assert run("rolling-drain", "--label", "rack=a", "--max-unavailable", "2") == 0
+    [request] = coordinator.requests("StartRollingDrain")
+    assert (list(request.label), request.max_unavailable) == (["rack=a"], 2)
+    assert request.strategy == pb.DrainNodeRequest.CHECKPOINT_AND_MOVE
+    assert run("drains") == 0
+    assert run("drains", "drain_1") == 0
+    assert run("cancel-drain", "drain_1") == 0
+    assert capsys.readouterr().out.count("drain_1  RUNNING") == 4
+    assert run("rolling-drain", "--label", "rack") == 2
+
+
 def test_keys_are_made_listed_and_revoked(
     coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,7 +420,11 @@ EVERY_VERB = [
     ["nodes"],
     ["nodes", "x"],
     ["drain", "x"],
+    ["drains"],
     ["drains", "x"],
+    ["drains", "drain_x"],
+    ["rolling-drain"],
+    ["cancel-drain", "x"],
     ["enable", "x"],
     ["remove", "x"],
     ["evaluate", "x", "--benchmark", "b"],

@@ -198,6 +198,13 @@ ROWS: dict[str, Row] = {
         api.DrainNodeRequest(node_id=NODE),
     ],
     "GetDrain": lambda of: [api.GetDrainRequest(node_id=NODE)],
+    "StartRollingDrain": lambda of: [
+        api.StartRollingDrainRequest(validate_only=True),
+        api.StartRollingDrainRequest(label=["nobody=has"]),
+    ],
+    "ListRollingDrains": lambda of: [api.ListRollingDrainsRequest()],
+    "GetRollingDrain": lambda of: [api.GetRollingDrainRequest(drain_id="drain_x")],
+    "CancelRollingDrain": lambda of: [api.CancelRollingDrainRequest(drain_id="drain_x")],
     "EnableNode": lambda of: [api.EnableNodeRequest(node_id=NODE)],
     "RemoveNode": lambda of: [api.RemoveNodeRequest(node_id=NODE)],
     "SetQueue": lambda of: [api.SetQueueRequest(name="shared", weight=2)],

@@ -41,13 +41,17 @@ OF_DRAINS = {
     "restart_device_seconds",
     "left_device_seconds",
 }
-OF_METHODS = {"DrainNode": OF_DRAINS}
+OF_METHODS = {"DrainNode": OF_DRAINS, "StartRollingDrain": {"requested_at"}}
 # What a method may tell of machines, it tells the owner as well; these know nothing of tenants.
 NOBODYS = {
     "GetDataCache",
     "ValidateData",
     "DrainNode",
     "GetDrain",
+    "StartRollingDrain",
+    "ListRollingDrains",
+    "GetRollingDrain",
+    "CancelRollingDrain",
     "EnableNode",
     "RemoveNode",
     "SetQueue",

@@ -45,9 +45,11 @@ def bench() -> Bench:
 def foretell(bench: Bench, *, lucky: bool = True, plan: bool = True, **wish: object) -> Emptying:
     core = Core(settings_for(CoreSettings()))
     core.load(bench.core.state.records())
-    command = DrainNode(caller=caller(), node_id="n1", validate_only=True, **wish)  # type: ignore[arg-type]
+    command = DrainNode(caller=caller(), node_id="n1", **wish)  # type: ignore[arg-type]
     digest = bench.core.digest()
-    found = emptying(core, bench.now_ms, node_id="n1", wish=command if plan else None, lucky=lucky)
+    [found] = emptying(
+        core, bench.now_ms, node_ids=["n1"], wish=command if plan else None, lucky=lucky
+    )
     assert bench.core.digest() == digest
     return found
 
@@ -111,5 +113,5 @@ def test_a_drain_that_goes_on_is_told_of_as_it_is(bench: Bench) -> None:
 
 def test_an_unknown_node_is_empty(bench: Bench) -> None:
     core = Core(settings_for(CoreSettings()))
-    found = emptying(core, bench.now_ms, node_id="n9", wish=None)
+    [found] = emptying(core, bench.now_ms, node_ids=["n9"])
     assert (found.fates, found.empty_ms) == ((), bench.now_ms)
