@@ -204,6 +204,7 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
         unreachable_after_ms=int(settings.unreachable_after_s * 1000),
         recovery_grace_ms=int(settings.unreachable_after_s * 1500),
         replace_after_ms=int(settings.replace_after_s * 1000),
+        min_run_ms=int(settings.min_run_s * 1000),
         max_live_jobs=settings.max_live_jobs,
     )
 

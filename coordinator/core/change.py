@@ -13,18 +13,15 @@ from coordinator.core.decision import Rejected, Reply
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
-from coordinator.core.requests import job_of, recall, remember, wrong_status
+from coordinator.core.requests import asked, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
 
 def update(turn: Turn, command: UpdateJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Changes what is given; a change to what it is already is none."""
-    known = recall(turn.state, command.caller)
-    if known is not None:
-        return known
-    job = job_of(turn.state, command.caller, job_id=command.job_id)
-    if isinstance(job, Rejected):
+    job = asked(turn.state, command)
+    if not isinstance(job, Job):
         return job
     if job.is_final:
         return wrong_status(job, "changed")

@@ -14,7 +14,7 @@ from coordinator.core.commands import PauseJob, PreemptJob, ResumeJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
-from coordinator.core.requests import job_of, recall, remember, wrong_status
+from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.saving import go_on, is_to_leave, leave, save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import BORN, RUNNING
@@ -23,11 +23,8 @@ from coordinator.core.turn import Turn
 
 def pause(turn: Turn, command: PauseJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Holds a job that waits; stops one that runs, after a checkpoint where one is wanted."""
-    known = recall(turn.state, command.caller)
-    if known is not None:
-        return known
-    job = job_of(turn.state, command.caller, job_id=command.job_id)
-    if isinstance(job, Rejected):
+    job = asked(turn.state, command)
+    if not isinstance(job, Job):
         return job
     if job.status not in (*BORN, *RUNNING):
         return wrong_status(job, "paused")
@@ -42,11 +39,8 @@ def pause(turn: Turn, command: PauseJob, *, settings: CoreSettings) -> Reply | R
 
 def resume(turn: Turn, command: ResumeJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Lets a paused job wait for devices again; withdraws a pause that has stopped nothing yet."""
-    known = recall(turn.state, command.caller)
-    if known is not None:
-        return known
-    job = job_of(turn.state, command.caller, job_id=command.job_id)
-    if isinstance(job, Rejected):
+    job = asked(turn.state, command)
+    if not isinstance(job, Job):
         return job
     if job.status is JobStatus.PAUSED:
         unknown = unknown_checkpoint(job, command.checkpoint_id)

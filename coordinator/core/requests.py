@@ -5,7 +5,7 @@ Requests that were answered are kept: the same one again gets the same answer.
 
 from __future__ import annotations
 
-from coordinator.core.commands import Caller
+from coordinator.core.commands import Caller, CancelJob, PauseJob, ResumeJob, UpdateJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Kind, Node, Request
@@ -13,12 +13,21 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
+Named = PauseJob | ResumeJob | CancelJob | UpdateJob
+"""Commands that name a job."""
 
-def job_of(state: ClusterState, caller: Caller, *, job_id: str) -> Job | Rejected:
-    """A live job of the caller's tenant; another tenant's is as unknown as nobody's."""
-    job = state.jobs.get(job_id)
-    if job is None or job.tenant_id != caller.tenant_id:
-        return no_job(job_id)
+
+def asked(state: ClusterState, command: Named) -> Job | Reply | Rejected:
+    """The live job that a command is about; instead of it the answer that was given before, or a refusal.
+
+    Another tenant's job is as unknown as nobody's.
+    """
+    known = recall(state, command.caller)
+    if known is not None:
+        return known
+    job = state.jobs.get(command.job_id)
+    if job is None or job.tenant_id != command.caller.tenant_id:
+        return no_job(command.job_id)
     return job
 
 

@@ -13,7 +13,7 @@ from coordinator.core.placement import misfit
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, StopCause
-from coordinator.core.requests import job_of, recall, remember, wrong_status
+from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
@@ -45,11 +45,8 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
 
 def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Makes a job CANCELLED at once; its devices are free when its agents say so."""
-    known = recall(turn.state, command.caller)
-    if known is not None:
-        return known
-    job = job_of(turn.state, command.caller, job_id=command.job_id)
-    if isinstance(job, Rejected):
+    job = asked(turn.state, command)
+    if not isinstance(job, Job):
         return job
     if job.is_final:
         return wrong_status(job, "cancelled")

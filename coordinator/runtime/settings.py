@@ -76,6 +76,12 @@ class CoordinatorSettings(TokenSettings, ServerTlsSettings):
         description="silence of a node after which its jobs with on_unreachable REPLACE may run "
         "elsewhere; their ranks stop by themselves after half of it; more than unreachable_after_s",
     )
+    min_run_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="how long a job runs before the scheduler may preempt it; twice as long after each "
+        "preemption within a day",
+    )
     stop_grace_s: float = Field(
         default=3.0, ge=0, description="time that open calls get when the coordinator stops"
     )
