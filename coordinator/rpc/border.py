@@ -138,7 +138,7 @@ class _Border:
 
     async def _unary(self, request: _Request, context: Any) -> Message | None:
         metadata = context.invocation_metadata() or ()
-        request_id = _request_id(metadata)
+        request_id = request_id_of(metadata)
         try:
             call = await self._admit(metadata, request_id)
             answer: Message = await self._function(self._checked(request, call), call)
@@ -152,7 +152,7 @@ class _Border:
 
     async def _stream(self, request: _Request, context: Any) -> AsyncIterator[Message]:
         metadata = context.invocation_metadata() or ()
-        request_id = _request_id(metadata)
+        request_id = request_id_of(metadata)
         try:
             call = await self._admit(metadata, request_id)
             # The first step of the generator judges the call; only a good one gets past it, so
@@ -174,7 +174,7 @@ class _Border:
         self, requests: AsyncIterator[_Request], context: Any
     ) -> AsyncIterator[Message]:
         metadata = context.invocation_metadata() or ()
-        request_id = _request_id(metadata)
+        request_id = request_id_of(metadata)
         try:
             call = await self._admit(metadata, request_id)
             await context.send_initial_metadata(OPEN)
@@ -286,7 +286,8 @@ def _tokens(metadata: Metadata) -> dict[str, str]:
     }
 
 
-def _request_id(metadata: Metadata) -> str:
+def request_id_of(metadata: Metadata) -> str:
+    """The id that the caller gave the call; a new one where it gave none."""
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and 0 < len(value) <= REQUEST_ID_MAX:
             return value

@@ -35,6 +35,7 @@ from coordinator.rpc.queues import QueueMethods
 from coordinator.rpc.ranks import Ranks
 from coordinator.rpc.rolling import RollingMethods
 from coordinator.rpc.tls import ServerTls
+from coordinator.rpc.unknown import Unknown
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.forecaster import Forecaster
@@ -101,6 +102,7 @@ class Server:
         reflection.enable_server_reflection(
             (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
+        self._server.add_generic_rpc_handlers((Unknown(),))
 
     async def start(self, address: str) -> int:
         """Binds and answers calls, in bad health yet; answers the port.

@@ -22,15 +22,20 @@ FLAGS = (
 
 
 @asynccontextmanager
-async def coordinator(folder: Path) -> AsyncIterator[tuple[Program, list[str]]]:
-    """A coordinator, and keys: three of one tenant, one of another."""
+async def coordinator(
+    folder: Path, users: tuple[str, str, str] = ("", "", "")
+) -> AsyncIterator[tuple[Program, list[str]]]:
+    """A coordinator, and keys: three of one tenant, one of another for the first one's user."""
     made = Program(folder)
     await made.start()
     try:
         admin = (folder / "admin.key").read_text().strip()
         async with AsyncClient(made.address, admin) as client:
-            tenants = ("acme", "acme", "acme", "other")
-            keys = [await client.create_key(one, permissions=["view"]) for one in tenants]
+            whose = [("acme", user) for user in users] + [("other", users[0])]
+            keys = [
+                await client.create_key(tenant, user_id=user, permissions=["view"])
+                for tenant, user in whose
+            ]
         yield made, [one.key for one in keys]
     finally:
         await made.close()
@@ -74,6 +79,19 @@ async def test_one_gateway_counts_by_key_and_by_tenant(tmp_path: Path) -> None:
         gateway(tmp_path, made.address, *FLAGS) as base,
     ):
         await spend([base], keys)
+
+
+async def test_the_keys_of_a_user_count_together_and_not_for_another_user(tmp_path: Path) -> None:
+    flags = ("--rate-key", "0", "--rate-user", "4", "--rate-tenant", "0")
+    users = ("ann", "ann", "bob")
+    async with (
+        coordinator(tmp_path, users) as (made, (one, two, bobs, foreign)),
+        gateway(tmp_path, made.address, *flags) as base,
+    ):
+        asked = [refused(await ask(base, key)) for key in (one, two, one, two, one, two)]
+        assert asked == [False] * 4 + [True] * 2
+        assert not refused(await ask(base, bobs)), "another user of the tenant"
+        assert not refused(await ask(base, foreign)), "the same name in another tenant"
 
 
 async def test_gateways_that_share_a_redis_count_together(tmp_path: Path) -> None:

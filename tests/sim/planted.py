@@ -456,7 +456,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a job obeys every tenant": (
         Edit(
             "coordinator.core.requests",
-            "if job is None or job.tenant_id != caller.tenant_id:",
+            "if job is None or job.tenant_id != command.caller.tenant_id:",
             "if job is None:",
         ),
     ),

@@ -128,6 +128,24 @@ def test_a_refusal_tells_its_reason_and_the_field_at_fault(
         assert [fault.field for fault in told["BadRequest"].field_violations] == [detail]
 
 
+@pytest.mark.parametrize("path", ["/scaimind.v1.MindCoordinator/Nothing", "/nobody.Service/Get"])
+def test_an_unknown_method_is_a_refusal_like_any_other(
+    cluster: Cluster, caller: Caller, path: str
+) -> None:
+    sent = metadata(caller.key, ("x-request-id", "req_mine"))
+    with grpc.insecure_channel(cluster.grpc) as channel:
+        unary: Any = channel.unary_unary(path)
+        stream: Any = channel.unary_stream(path)
+        for call in (
+            lambda: unary(b"", metadata=sent, timeout=LIMIT_S),
+            lambda: list(stream(b"", metadata=sent, timeout=LIMIT_S)),
+        ):
+            code, told = refusal(call)
+            assert code is grpc.StatusCode.UNIMPLEMENTED
+            assert told["ErrorInfo"].reason == "UNIMPLEMENTED"
+            assert told["ErrorInfo"].metadata["request_id"] == "req_mine"
+
+
 def test_a_wrong_status_is_a_failed_precondition_that_names_it(
     caller: Caller, stub: MindCoordinatorStub
 ) -> None:
