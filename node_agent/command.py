@@ -2,8 +2,8 @@
 
 `custom_script_path` is a local path or a `file://` URI. A relative path starts at the agent's own
 working directory. A Python script (by its suffix, or text without an execute bit) runs with the
-agent's Python, unbuffered; so does `module://NAME`, a module that is installed with the agent.
-Anything else must be executable.
+agent's Python, or the one that its admin names, unbuffered; so does `module://NAME`, a module that is
+installed with it. Anything else must be executable.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def refuse(field: str, message: str) -> Refused:
     return Refused(Fault(Category.CONFIG, f"{field}: {message}"))
 
 
-def command(framework: job_pb2.Framework) -> tuple[str, ...]:
-    """The program and its arguments, the program as an absolute path.
+def command(framework: job_pb2.Framework, *, python: str = sys.executable) -> tuple[str, ...]:
+    """The program and its arguments, the program as an absolute path; `python` runs scripts.
 
     Raises:
         Refused: the framework has no script, the script cannot be run, or `args` has open quotes.
@@ -49,13 +49,16 @@ def command(framework: job_pb2.Framework) -> tuple[str, ...]:
     if not framework.custom_script_path:
         name = job_pb2.Framework.Type.Name(framework.type)
         raise refuse(SCRIPT, f"framework {name} needs a script on this node, and none is given")
-    return (*_what(framework.custom_script_path), *arguments(framework.config.get("args", "")))
+    return (
+        *_what(framework.custom_script_path, python),
+        *arguments(framework.config.get("args", "")),
+    )
 
 
-def _what(given: str) -> tuple[str, ...]:
+def _what(given: str, python: str) -> tuple[str, ...]:
     if not given.startswith(MODULE):
-        return _program(local_path(SCRIPT, given))
-    return (sys.executable, "-u", "-m", module_name(given))
+        return _program(local_path(SCRIPT, given), python)
+    return (python, "-u", "-m", module_name(given))
 
 
 def module_name(given: str) -> str:
@@ -86,7 +89,7 @@ def local_path(field: str, value: str) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _program(script: Path) -> tuple[str, ...]:
+def _program(script: Path, python: str) -> tuple[str, ...]:
     try:
         mode = script.stat().st_mode
     except OSError as error:
@@ -96,11 +99,11 @@ def _program(script: Path) -> tuple[str, ...]:
         raise refuse(SCRIPT, f"{script} is {kind}")
     if script.suffix == ".py":
         _head(script)
-        return (sys.executable, "-u", str(script))
+        return (python, "-u", str(script))
     if os.access(script, os.X_OK):
         return (str(script),)
     if _looks_like_python(_head(script)):
-        return (sys.executable, "-u", str(script))
+        return (python, "-u", str(script))
     raise refuse(SCRIPT, f"{script} is neither a Python script nor executable (chmod +x)")
 
 

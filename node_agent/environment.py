@@ -11,7 +11,8 @@ so that what a script writes to a relative path is found again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,21 @@ class Folders:
 
     def make(self) -> None:
         """Makes them. OSError where the disk refuses."""
-        for folder in (self.checkpoints, self.output, self.work):
+        for folder in self:
             folder.mkdir(parents=True, exist_ok=True)
+
+    def make_for(self, owner: tuple[int, int], own: Folders) -> None:
+        """Makes those that are the node's `own`, as a user's and a group's. OSError.
+
+        Others are made by the job itself: whoever may write there could have put a link to anything in
+        their way.
+        """
+        for folder in {*self} & {*own}:
+            folder.mkdir(parents=True, exist_ok=True)
+            os.chown(folder, *owner, follow_symlinks=False)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter((self.checkpoints, self.output, self.work))
 
 
 def folders(spec: agent_pb2.LeaseSpec, storage_dir: Path) -> Folders:

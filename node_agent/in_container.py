@@ -7,7 +7,6 @@ admin shows to all. What a job names by a path has to be in one of them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -86,14 +85,11 @@ def container_of(
     """
     spec = grant.spec
     needs = spec.job.resource_config
-    ranks = max(1, spec.world_size)
     return Container(
         image=needs.image,
         mounts=tuple(_mounts(spec, places, rules=rules, storage_dir=storage_dir)),
         gpus=tuple(one.device_id for one in devices if one.type != CPU_TYPE and not one.simulated),
         shm_bytes=round(needs.shm_gb * GB),
-        memory_bytes=round(needs.memory_gb * GB / ranks),
-        cpu_thousandths=needs.cpu_count * 1000 // ranks,
         labels={
             "mind.lease": grant.lease_id,
             "mind.epoch": str(grant.epoch),
@@ -110,19 +106,6 @@ def own_environment(container: Container, places: Folders) -> Mapping[str, str]:
         "NVIDIA_VISIBLE_DEVICES": ",".join(container.gpus) or "void",
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
     }
-
-
-def make_folders(places: Folders, *, rules: ContainerRules, storage_dir: Path) -> None:
-    """Makes the lease's own folders, as the containers' user's. OSError where the disk refuses.
-
-    Those that lie in what the admin shows are made by the container itself: whoever may write there could
-    have put a link to anything in their way.
-    """
-    user, group = map(int, rules.user.split(":"))
-    for folder in (places.checkpoints, places.output, places.work):
-        if folder.is_relative_to(storage_dir):
-            folder.mkdir(parents=True, exist_ok=True)
-            os.chown(folder, user, group, follow_symlinks=False)
 
 
 def _mounts(

@@ -21,7 +21,7 @@ from node_agent.ranks import DetectedDevice, SpoolProtocol
 from node_agent.report import report
 from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
-from node_agent.runtime.rules import ContainerRules
+from node_agent.runtime.rules import Rules
 from node_agent.sharing import thousandths_of
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
@@ -38,12 +38,12 @@ class Keeper:
         runtime: Runtime,
         spool: SpoolProtocol,
         devices: Sequence[DetectedDevice],
-        rules: ContainerRules | None = None,
+        rules: Rules,
         address: str,
     ) -> None:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute.
 
-        `rules` are those of containers; none: no job that names an image runs here.
+        `rules` are the admin's, of what ranks run as; `address` is the node's.
         """
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"

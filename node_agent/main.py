@@ -23,7 +23,7 @@ from node_agent.credential import Credential
 from node_agent.files import replace_file, sync
 from node_agent.keeper import Keeper
 from node_agent.offer import offer
-from node_agent.runtime import orphans
+from node_agent.runtime import cgroups, orphans
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ContainersProtocol, ProcessRuntime
 from node_agent.runtime.rules import ContainerRules
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         probe = open_probe(settings.devices)
         data_dir.mkdir(parents=True, exist_ok=True)
+        if settings.rank_group:
+            cgroups.delegate(settings.rank_group)
         lock = _lock(data_dir)
         generation = _next_generation(data_dir / "generation")
         token = settings.token()
@@ -76,8 +78,14 @@ async def _serve(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         contact = Contact(str(data_dir / "contact"))
         mark = orphans.node_mark(settings.node_id, settings.coordinator, settings.token())
-        rules = settings.container_rules
-        runtime = ProcessRuntime(tasks, contact, mark=mark, containers=_containers(rules, mark))
+        rules = settings.rules
+        runtime = ProcessRuntime(
+            tasks,
+            contact,
+            mark=mark,
+            rules=rules.processes,
+            containers=_containers(rules.containers, mark),
+        )
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
         channel = open_aio(settings.coordinator, CHANNEL_OPTIONS, tls=settings.tls)

@@ -6,6 +6,8 @@ folder `rank-<r>` for each local rank. `lease.pb` comes last, so that where it i
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +21,14 @@ from node_agent.core.leases import Category, Fault
 from node_agent.environment import Folders
 from node_agent.files import file_name
 from node_agent.ranks import DetectedDevice, RankFiles
-from node_agent.runtime.protocol import Container, Mount, RankOrder
-from node_agent.runtime.rules import ContainerRules
+from node_agent.runtime.protocol import Container, Limits, Mount, RankOrder
+from node_agent.runtime.rules import Rules
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 LEASE_FILE = "lease.pb"
 MAX_LOCAL_RANKS = 1024
 DEFAULT_KEEP_CHECKPOINTS = 3
+GB = 1_000_000_000
 _RANK_PREFIX = "rank-"
 
 
@@ -49,7 +52,7 @@ def prepare(
     *,
     storage_dir: Path,
     devices: Mapping[str, DetectedDevice],
-    rules: ContainerRules | None,
+    rules: Rules,
     agent_environ: Mapping[str, str],
     address: str,
 ) -> list[RankOrder]:
@@ -86,6 +89,7 @@ def prepare(
             ),
             cwd=plan.places.work,
             subject=SCRIPT,
+            limits=_limits(spec, rules),
             container=plan.container and _with_config(plan.container, path),
         )
         for rank, path in ranks.items()
@@ -107,32 +111,62 @@ def _plan(
     *,
     storage_dir: Path,
     devices: Sequence[DetectedDevice],
-    rules: ContainerRules | None,
+    rules: Rules,
     agent_environ: Mapping[str, str],
     address: str,
 ) -> _Plan:
     """Checks a grant, and makes the folders of its results."""
     spec = grant.spec
+    in_image = bool(spec.job.resource_config.image)
     framework = spec.job.training_config.framework
     places = environment.folders(spec, storage_dir)
-    if not spec.job.resource_config.image:
-        argv = command(framework)
-        shared = environment.lease_environment(
-            spec, places, devices=devices, agent_environ=agent_environ, address=address
-        )
-        places.make()
-        return _Plan(argv, shared, places)
-    rules = in_container.check(spec, rules)
-    argv = in_container.command(framework)
-    container = in_container.container_of(
-        grant, places, rules=rules, storage_dir=storage_dir, devices=devices
+    own = environment.folders_of_node(spec, storage_dir)
+    argv = (
+        in_container.command(framework)
+        if in_image
+        else command(framework, python=rules.processes.python)
     )
     shared = environment.lease_environment(
-        spec, places, devices=devices, agent_environ=None, address=address
+        spec,
+        places,
+        devices=devices,
+        agent_environ=None if in_image else agent_environ,
+        address=address,
     )
-    in_container.make_folders(places, rules=rules, storage_dir=storage_dir)
-    own = in_container.own_environment(container, places)
-    return _Plan(argv, {**own, **shared}, places, container)
+    if in_image:
+        allowed = in_container.check(spec, rules.containers)
+        container = in_container.container_of(
+            grant, places, rules=allowed, storage_dir=storage_dir, devices=devices
+        )
+        places.make_for(allowed.owner, own)
+        base = in_container.own_environment(container, places)
+        return _Plan(argv, {**base, **shared}, places, container)
+    shared |= _of_python(rules.processes.python, shared)
+    if rules.processes.user is None:
+        places.make()
+    else:
+        places.make_for(rules.processes.user, own)
+        if "HOME" not in spec.job.training_config.environment:
+            shared["HOME"] = str(places.work)
+    return _Plan(argv, shared, places)
+
+
+def _of_python(python: str, shared: Mapping[str, str]) -> dict[str, str]:
+    """What a shell is told where a virtual environment that is not the agent's is activated."""
+    if python == sys.executable:
+        return {}
+    folder = os.path.dirname(python)
+    return {"PATH": f"{folder}:{shared['PATH']}", "VIRTUAL_ENV": os.path.dirname(folder)}
+
+
+def _limits(spec: agent_pb2.LeaseSpec, rules: Rules) -> Limits:
+    """A rank's part of what the job asked for."""
+    needs, ranks = spec.job.resource_config, max(1, spec.world_size)
+    return Limits(
+        memory_bytes=round(needs.memory_gb * GB / ranks),
+        cpu_thousandths=needs.cpu_count * 1000 // ranks,
+        pids=rules.processes.pids,
+    )
 
 
 def _with_config(container: Container, path: Path) -> Container:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from node_agent.runtime.rules import ContainerRules
+from node_agent.runtime.rules import ContainerRules, ProcessRules, Rules
 from scaimind.service.settings import check_server
 from scaimind.service.tls_settings import ClientTlsSettings
 
 NOBODY = 65534
 GB = 1_000_000_000
+_USER = re.compile(r"[1-9][0-9]{0,9}:[0-9]{1,10}")
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -60,6 +62,23 @@ class Settings(ClientTlsSettings):
         default=5000, ge=100, le=60_000, description="longest time a sync call is held"
     )
 
+    rank_user: str = Field(
+        default="",
+        description="who ranks run as that are processes, as UID:GID (default: the agent's)",
+    )
+    rank_group: str = Field(
+        default="",
+        description="control group below which each rank gets one with its limits, as /mind (default:"
+        " none, and processes may use what there is)",
+    )
+    rank_pids: int = Field(
+        default=32_768, ge=16, le=4_194_304, description="most processes and threads of a rank"
+    )
+    rank_python: Path = Field(
+        default=Path(sys.executable),
+        description="Python of ranks that are processes, such as that of a virtual environment"
+        " (default: the agent's)",
+    )
     container_engine: str = Field(
         default="",
         description="socket of a container engine (Docker or podman), as unix:///run/docker.sock;"
@@ -78,9 +97,6 @@ class Settings(ClientTlsSettings):
         default_factory=list,
         description="folders of the node that every container sees, as /PATH or /PATH:rw",
     )
-    container_pids: int = Field(
-        default=32_768, ge=16, le=4_194_304, description="most processes and threads of a container"
-    )
     container_tmp_gb: float = Field(
         default=1.0, gt=0, le=100_000, description="size of /tmp of a container, in memory"
     )
@@ -89,6 +105,22 @@ class Settings(ClientTlsSettings):
         description="how containers get GPUs: nvidia (device requests), or a kind of CDI device"
         " such as nvidia.com/gpu",
     )
+
+    @field_validator("rank_user")
+    @classmethod
+    def _may_become(cls, value: str) -> str:
+        if value and not _USER.fullmatch(value):
+            raise ValueError("UID:GID, both numbers, and the first not 0")
+        if value and os.getuid():
+            raise ValueError("only an agent that is root can run ranks as another user")
+        return value
+
+    @field_validator("rank_group")
+    @classmethod
+    def _is_group(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(/[A-Za-z0-9_][A-Za-z0-9_.@-]*)+", value):
+            raise ValueError("a path below the root of the control groups, as /mind")
+        return value
 
     @field_validator("container_engine")
     @classmethod
@@ -100,7 +132,7 @@ class Settings(ClientTlsSettings):
     @field_validator("container_user")
     @classmethod
     def _is_user(cls, value: str) -> str:
-        if not re.fullmatch(r"[1-9]\d{0,9}:\d{1,10}", value):
+        if not _USER.fullmatch(value):
             raise ValueError("UID:GID, both numbers, and the first not 0: containers are not root")
         return value
 
@@ -131,10 +163,18 @@ class Settings(ClientTlsSettings):
         return Path(os.path.abspath(self.storage_dir or self.data_dir / "storage"))
 
     @property
-    def container_rules(self) -> ContainerRules | None:
-        """What this node's admin says of containers; None where it runs none."""
-        if not self.container_engine:
-            return None
+    def rules(self) -> Rules:
+        """What this node's admin says of what ranks run as."""
+        user, _, group = self.rank_user.partition(":")
+        processes = ProcessRules(
+            user=(int(user), int(group)) if user else None,
+            group=self.rank_group,
+            pids=self.rank_pids,
+            python=os.path.abspath(self.rank_python),
+        )
+        return Rules(processes, self._container_rules() if self.container_engine else None)
+
+    def _container_rules(self) -> ContainerRules:
         return ContainerRules(
             engine=self.container_engine.removeprefix("unix://"),
             user=self.container_user,
@@ -142,7 +182,6 @@ class Settings(ClientTlsSettings):
             mounts={
                 Path(one.removesuffix(":rw")): one.endswith(":rw") for one in self.container_mounts
             },
-            pids=self.container_pids,
             tmp_bytes=round(self.container_tmp_gb * GB),
             gpus=self.container_gpus,
         )

@@ -11,6 +11,8 @@ import select
 import signal
 from typing import Any, Protocol
 
+from node_agent.runtime import kernel
+from node_agent.runtime.cgroups import RankGroup
 from node_agent.runtime.folder import RankFolder
 from node_agent.runtime.proc import catches, descendants, now_at_ms, signal_all
 
@@ -18,6 +20,12 @@ RANK_OOM_SCORE = 500  # the kernel takes a rank before its supervisor
 MAX_READ_BYTES = 4096
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
 _DEFAULT_IN_RANK = (*_IGNORED, signal.SIGCHLD, signal.SIGXFSZ, signal.SIGQUIT, signal.SIGUSR2)
+
+
+OUT_OF_MEMORY = {
+    "category": "HOST_OOM",
+    "message": "the memory that the rank may use ran out, and the kernel ended a process of it",
+}
 
 
 class NotStarted(Exception):
@@ -66,8 +74,12 @@ class Processes:
     """A rank whose processes are the supervisor's descendants, however they shed their parents."""
 
     def __init__(self, order: dict[str, Any], folder: RankFolder) -> None:
-        """Takes of an order: argv, env, cwd, subject (what the program is called)."""
+        """Takes of an order: argv, env, cwd, subject (what the program is called), user, group.
+
+        `user` is None, or a user's and a group's number; `group` None, or what `RankGroup` takes.
+        """
         self._order = order
+        self._group = RankGroup(order["group"]) if order["group"] else None
         self._folder = folder
         self.pid = 0
         self.wakeup, signalled = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,17 +87,32 @@ class Processes:
         signal.signal(signal.SIGCHLD, _ignore)
 
     def prepare(self) -> None:
-        """Has nothing to prepare."""
+        """Makes the rank's group."""
+        if self._group is not None:
+            try:
+                self._group.make()
+            except OSError as error:
+                text = f"the node cannot limit its processes: {error.strerror}"
+                raise NotStarted("NODE_LOST", text) from None
 
     def abandon(self) -> None:
-        """Has nothing to take back."""
+        """Removes the group."""
+        if self._group is not None:
+            self._group.remove()
 
     def begin(self) -> None:
         """Starts the program in a session of its own."""
+        if self._group is not None:
+            self._group.enter()
         try:
             self._spawn()
         except (OSError, ValueError) as error:
             raise refusal(self._order["subject"], error) from None
+        finally:
+            if self._group is not None:
+                self._group.leave()
+                if not self.pid:
+                    self._group.remove()
 
     def _spawn(self) -> None:
         os.chdir(self._order["cwd"])
@@ -94,16 +121,12 @@ class Processes:
             self._folder.open_to_append("stdout"),
             self._folder.open_to_append("stderr"),
         )
-        argv = self._order["argv"]
-        self.pid = os.posix_spawn(
-            argv[0],
-            argv,
-            self._order["env"],
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_DEFAULT_IN_RANK,
-        )
+        order = self._order
+        if order["user"]:
+            self._folder.give("events", order["user"])
+            self.pid = start_as(tuple(order["user"]), order, streams=streams)
+        else:
+            self.pid = _start(order, streams)
         for fd in streams:
             os.close(fd)
         _raise_oom_score(self.pid)
@@ -117,12 +140,18 @@ class Processes:
             try:
                 child, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return False, ended
+                return False, self._over(ended)
             if child == 0:
                 return True, ended
             if child == self.pid:
-                code = os.waitstatus_to_exitcode(status)
-                ended = ended_with(code)
+                ended = ended_with(os.waitstatus_to_exitcode(status))
+                if ended["exit_code"] != 0 and self._group and self._group.oom_kills():
+                    ended["error"] = OUT_OF_MEMORY
+
+    def _over(self, ended: dict[str, Any] | None) -> dict[str, Any] | None:
+        if self._group is not None:
+            self._group.remove()
+        return ended
 
     def ask(self) -> None:
         """The id cannot be somebody else's: only this process reaps it."""
@@ -140,6 +169,53 @@ class Processes:
     def kill(self) -> None:
         """SIGKILL to all that is left."""
         signal_all(descendants(os.getpid()), signal.SIGKILL)
+
+
+def _start(order: dict[str, Any], streams: tuple[int, ...]) -> int:
+    argv = order["argv"]
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        order["env"],
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULT_IN_RANK,
+    )
+
+
+def start_as(user: tuple[int, int], order: dict[str, Any], *, streams: tuple[int, ...]) -> int:
+    """Starts the program as another user, who gains nothing by what it executes. OSError."""
+    told, tells = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            _become(user, order, streams=streams)
+        except BaseException as error:
+            os.write(tells, str(getattr(error, "errno", None) or errno.EINVAL).encode())
+        os._exit(127)
+    os.close(tells)
+    failed = os.read(told, 16)
+    os.close(told)
+    if failed:
+        os.waitpid(child, 0)
+        raise OSError(int(failed), os.strerror(int(failed)))
+    return child
+
+
+def _become(user: tuple[int, int], order: dict[str, Any], *, streams: tuple[int, ...]) -> None:
+    """Turns this process into the rank's program."""
+    os.setsid()
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number)
+    for number in _DEFAULT_IN_RANK:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setgroups([])
+    os.setgid(user[1])
+    os.setuid(user[0])
+    kernel.forbid_privileges()
+    os.execve(order["argv"][0], order["argv"], order["env"])
 
 
 def save_all(processes: list[int]) -> bool:

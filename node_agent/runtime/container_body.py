@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from node_agent.runtime.body import NotStarted, ended_with, save_all
+from node_agent.runtime.body import OUT_OF_MEMORY, NotStarted, ended_with, save_all
 from node_agent.runtime.cgroups import OomCount, groups
 from node_agent.runtime.folder import RankFolder
 from node_agent.runtime.proc import descendants
@@ -40,10 +40,6 @@ SIGNALS = range(129, 160)  # exit codes with which an init tells that a signal e
 MISSING = (
     "the program, or the interpreter that its first line names, does not exist in the container"
 )
-OUT_OF_MEMORY = {
-    "category": "HOST_OOM",
-    "message": "the container's memory ran out, and the kernel ended a process of it",
-}
 
 
 class ContainerBody:

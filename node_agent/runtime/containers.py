@@ -42,6 +42,7 @@ LABEL = "mind.node"
 PATH_LABEL = "mind.rank-folder"
 TIMEOUT_S = 120
 THREADS = 8
+DEFAULT_PIDS = 32_768
 WORD_BYTES_MAX = 128 << 10  # the kernel's limit
 WORDS_BYTES_MAX = 1 << 20  # half of the kernel's
 # The rank's program takes the place of the shell, which first waits to be told so. Where it cannot, the
@@ -151,7 +152,6 @@ class Containers:
 
     def _make_files(self, path: Path, container: Container) -> None:
         """Makes what the container writes to, as its user's; the folder itself stays the agent's."""
-        user, group = map(int, self._rules.user.split(":"))
         try:
             with suppress(FileExistsError):
                 os.mkfifo(path / GATE, 0o600)
@@ -159,7 +159,7 @@ class Containers:
                 os.close(os.open(path / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             given = [mount.path for mount in container.mounts if mount.path.parent == path]
             for file in (path / GATE, *(path / name for name in _OPEN_FILES), *given):
-                os.chown(file, user, group)
+                os.chown(file, *self._rules.owner)
         except OSError as error:
             fault = Fault(Category.STORAGE, f"the node's folders: {error.strerror}")
             raise CannotStart(fault) from None
@@ -199,16 +199,17 @@ class Containers:
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
-            "PidsLimit": rules.pids,
+            "PidsLimit": order.limits.pids or DEFAULT_PIDS,
             "Tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={rules.tmp_bytes}"},
             "OomScoreAdj": 500,
         }
         if container.shm_bytes:
             config["ShmSize"] = container.shm_bytes
-        if container.memory_bytes:
-            config |= {"Memory": container.memory_bytes, "MemorySwap": container.memory_bytes}
-        if container.cpu_thousandths:
-            config["NanoCpus"] = container.cpu_thousandths * 1_000_000
+        limits = order.limits
+        if limits.memory_bytes:
+            config |= {"Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes}
+        if limits.cpu_thousandths:
+            config["NanoCpus"] = limits.cpu_thousandths * 1_000_000
         if container.gpus:
             config["DeviceRequests"] = [gpu_request(rules.gpus, container.gpus)]
         return config

@@ -14,6 +14,7 @@ _TFD_TIMER_ABSTIME = 1
 _TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _SUBREAPER = 36
 _SET_NAME = 15
+_NO_NEW_PRIVILEGES = 38
 
 _libc: ctypes.CDLL | None = None
 
@@ -34,6 +35,12 @@ def become_supervisor(name: bytes) -> None:
     for option, value in ((_SET_NAME, name), (_SUBREAPER, 1)):
         if _loaded().prctl(option, value, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def forbid_privileges() -> None:
+    """Keeps this process and all that it executes from gaining privileges, for ever."""
+    if _loaded().prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def boot_now_ms() -> int:

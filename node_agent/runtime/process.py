@@ -10,24 +10,26 @@ supervisor was killed, and what is left of the rank is ended before it is called
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
 from node_agent.core.leases import Rank, State
-from node_agent.runtime import orphans, remains
+from node_agent.runtime import cgroups, orphans, remains
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.folder import CONTROL, EXIT
 from node_agent.runtime.forkpool import ForkPool
 from node_agent.runtime.protocol import CannotStart, RankOrder
+from node_agent.runtime.rules import ProcessRules
 from node_agent.runtime.supervisor import HEADER
 
 START_TRIES = 3
@@ -35,6 +37,14 @@ STARTED_POLL_S = 0.005
 STARTED_WAIT_S = 5.0
 
 log = structlog.get_logger()
+
+
+def _group(parent: str, order: RankOrder) -> dict[str, Any] | None:
+    """The control group of a rank, for its supervisor."""
+    if not parent:
+        return None
+    name = hashlib.sha256(str(order.path).encode()).hexdigest()[:24]
+    return {"path": f"{parent}/{name}", **asdict(order.limits)}
 
 
 class ContainersProtocol(Protocol):
@@ -94,6 +104,7 @@ class ProcessRuntime:
         contact: Contact,
         *,
         mark: str,
+        rules: ProcessRules = ProcessRules(),  # noqa: B008 it is frozen
         containers: ContainersProtocol | None = None,
     ) -> None:
         """Does its work as tasks of `tasks`; its ranks carry the node's `mark`. Holds nothing yet.
@@ -104,6 +115,7 @@ class ProcessRuntime:
         self._tasks = tasks
         self._contact = contact
         self._mark = mark
+        self._rules = rules
         self._containers = containers
         self._held: dict[Path, _Held] = {}
         self._pool = ForkPool()
@@ -145,7 +157,9 @@ class ProcessRuntime:
             },
         }
         if order.container is None:
-            return {**told, "argv": order.argv, "env": env, "cwd": str(order.cwd)}
+            rules = self._rules
+            what = {"argv": order.argv, "env": env, "cwd": str(order.cwd)}
+            return {**told, **what, "user": rules.user, "group": _group(rules.group, order)}
         assert self._containers is not None, "nobody orders a container where there are none"
         image = await self._fetch(order.path, order.container.image)
         return {**told, "container": await self._containers.create(order, env, image=image)}
@@ -175,6 +189,8 @@ class ProcessRuntime:
         count = await asyncio.to_thread(orphans.end_strays, self._mark, known)
         if count:
             log.warning("unknown_ranks_ended", ranks=count, hint="the node's state was lost")
+        if self._rules.group:
+            await asyncio.to_thread(cgroups.sweep, self._rules.group)
         if self._containers:
             await self._containers.end_strays(known)
 

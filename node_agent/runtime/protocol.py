@@ -25,6 +25,15 @@ class CannotStart(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a rank may use at most; 0 is no limit. `pids` counts threads too."""
+
+    memory_bytes: int = 0
+    cpu_thousandths: int = 0
+    pids: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A folder or file of the node that a container sees under the same path."""
 
@@ -43,8 +52,6 @@ class Container:
     mounts: tuple[Mount, ...] = ()
     gpus: tuple[str, ...] = ()
     shm_bytes: int = 0
-    memory_bytes: int = 0
-    cpu_thousandths: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,6 +75,7 @@ class RankOrder:
     cwd: Path
     subject: str
     fence_after_ms: int = 0
+    limits: Limits = Limits()
     container: Container | None = None
 
 

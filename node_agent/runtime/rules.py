@@ -1,7 +1,8 @@
-"""What a node's admin says of containers, and no job can change."""
+"""What a node's admin says of what jobs run as, and no job can change."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,35 @@ class ContainerRules:
     user: str
     network: str = "bridge"
     mounts: Mapping[Path, bool] = field(default_factory=dict)
-    pids: int = 32_768
     tmp_bytes: int = 1 << 30
     gpus: str = "nvidia"
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """The numbers of `user`."""
+        user, _, group = self.user.partition(":")
+        return int(user), int(group)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRules:
+    """What the node's admin says of plain processes.
+
+    `user`: the user and the group that ranks run as; None: those of the agent. `group`: the control
+    group below which each rank gets one of its own, with its limits, as `/mind`; empty: none.
+    `pids`: most processes and threads of a rank, in containers too. `python`: the interpreter of the
+    scripts of ranks.
+    """
+
+    user: tuple[int, int] | None = None
+    group: str = ""
+    pids: int = 32_768
+    python: str = sys.executable
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All of it; no `containers`: a job that names an image does not run here."""
+
+    processes: ProcessRules = ProcessRules()
+    containers: ContainerRules | None = None

@@ -93,9 +93,8 @@ class Supervisor:
         self._fence = Fence(order["fence"])
         self._fenced = False
         self._control = -1
-        self._body: Body = Processes(order, self._folder)
-        if "container" in order:
-            self._body = ContainerBody(order, self._folder)
+        kind = ContainerBody if "container" in order else Processes
+        self._body: Body = kind(order, self._folder)
         self._ended: dict[str, Any] = {}  # how the rank's first process did
         self._stopped = False
         self._deadline_ms: int | None = None

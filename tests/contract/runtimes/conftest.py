@@ -16,10 +16,12 @@ from node_agent.ranks import EVENTS
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.containers import Containers
 from node_agent.runtime.process import ProcessRuntime
-from node_agent.runtime.protocol import Container, RankOrder, Runtime
+from node_agent.runtime.protocol import Container, Limits, RankOrder, Runtime
+from node_agent.runtime.rules import ProcessRules
 from tests.support.engine import IMAGE, Engine
 
 WAIT_S = 20.0
+NO_LIMITS = Limits()
 
 
 class Bench:
@@ -41,7 +43,13 @@ class Bench:
         for waiter in self._waiters:
             waiter.set()
 
-    def start(self, *argv: str, env: dict[str, str] | None = None, fence_after_ms: int = 0) -> Path:
+    def start(
+        self,
+        *argv: str,
+        env: dict[str, str] | None = None,
+        fence_after_ms: int = 0,
+        limits: Limits = NO_LIMITS,
+    ) -> Path:
         """Starts a rank; returns its folder."""
         path = self.folder / f"rank-{self._count}"
         path.mkdir(parents=True)
@@ -53,16 +61,17 @@ class Bench:
             cwd=self.folder,
             subject="custom_script_path",
             fence_after_ms=fence_after_ms,
+            limits=limits,
             container=self.container,
         )
         self._count += 1
         self.runtime.start(order)
         return path
 
-    def python(self, code: str, *, fence_after_ms: int = 0) -> Path:
+    def python(self, code: str, *, fence_after_ms: int = 0, limits: Limits = NO_LIMITS) -> Path:
         """Starts a rank that runs Python code."""
         argv = (sys.executable, "-S", "-u", "-c", code)
-        return self.start(*argv, fence_after_ms=fence_after_ms)
+        return self.start(*argv, fence_after_ms=fence_after_ms, limits=limits)
 
     async def until(self, path: Path, wanted: Callable[[Rank], bool]) -> Rank:
         """Waits until the rank is as wanted."""
@@ -153,7 +162,9 @@ async def processes(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def a_bench(folder: Path, engine: Engine | None) -> AsyncIterator[Bench]:
+async def a_bench(
+    folder: Path, engine: Engine | None, rules: ProcessRules | None = None
+) -> AsyncIterator[Bench]:
     """A bench of containers where there is an engine; ranks that run at the end are stopped."""
     containers = container = None
     if engine is not None:
@@ -162,7 +173,13 @@ async def a_bench(folder: Path, engine: Engine | None) -> AsyncIterator[Bench]:
         folder.chmod(0o755)  # for the containers' user
     async with asyncio.TaskGroup() as tasks:
         contact = Contact(str(folder / "contact"))
-        runtime: Runtime = ProcessRuntime(tasks, contact, mark=str(folder), containers=containers)
+        runtime: Runtime = ProcessRuntime(
+            tasks,
+            contact,
+            mark=str(folder),
+            rules=rules or ProcessRules(),
+            containers=containers,
+        )
         await runtime.open()
         bench = Bench(runtime, contact, folder, container=container)
         yield bench
