@@ -34,12 +34,16 @@ from coordinator.core.turn import Turn
 DEPENDENCY_FAILURE = "CONFIG"
 
 
-def grant(turn: Turn, job: Job, *, placement: Placement) -> Job:
+def grant(turn: Turn, job: Job, *, placement: Placement, lent_by: str = "") -> Job:
     """Gives a waiting job its devices: a new attempt, one lease per node."""
     number = job.attempt.number + 1 if job.attempt else 1
     shares = tuple(spot.share() for spot in placement)
     attempt = Attempt(
-        number=number, shares=shares, granted_at_ms=turn.now_ms, times=begun(turn.now_ms)
+        number=number,
+        shares=shares,
+        granted_at_ms=turn.now_ms,
+        lent_by=lent_by,
+        times=begun(turn.now_ms),
     )
     job = turn.move(job, Reason.PLACED, attempt=attempt)
     first_rank = 0

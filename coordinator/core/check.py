@@ -5,7 +5,13 @@ from __future__ import annotations
 from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
 from coordinator.core.invariants import ensure
-from coordinator.core.known import is_doubted, is_eligible, is_told, may_be_preempted
+from coordinator.core.known import (
+    is_doubted,
+    is_eligible,
+    is_told,
+    kept_for,
+    may_be_preempted,
+)
 from coordinator.core.ledger import is_open
 from coordinator.core.order import turn_of
 from coordinator.core.records import (
@@ -171,7 +177,8 @@ def _check_shares(state: ClusterState) -> None:
 def _check_room(state: ClusterState) -> None:
     kept: dict[tuple[str, str], Share] = {}
     for job in state.jobs.values():
-        for share in job.room:
+        ensure(not (job.room and job.claim), "a claim gives way to room", job.job_id)
+        for share in kept_for(job):
             ensure(
                 job.status is JobStatus.QUEUED, "only for who waits is room set aside", job.job_id
             )
@@ -181,15 +188,24 @@ def _check_room(state: ClusterState) -> None:
                 key = share.node_id, device_id
                 ensure(key not in kept, "a device is set aside once", key, kept.get(key))
                 kept[key] = share
+        holds = job.attempt is not None and not job.attempt.ended_at_ms and not job.is_final
+        ensure((job.job_id in state.ends.filed) == holds, "who holds devices is filed", job.job_id)
+        claims = job.job_id in state.claims.get(job.queue_name, ())
+        ensure(claims == bool(job.claim), "a claim is known", job.job_id)
         filed = job.job_id in state.running.filed
         ensure(filed == may_be_preempted(job), "what may be preempted is filed", job.job_id)
     count = sum(len(jobs) for jobs in state.kept.values())
-    shares = sum(len(job.room) for job in state.jobs.values())
+    shares = sum(len(kept_for(job)) for job in state.jobs.values())
     ensure(count == shares, "nothing else is set aside", count, shares)
     _check_kept(state, kept)
 
 
 def _check_kept(state: ClusterState, kept: dict[tuple[str, str], Share]) -> None:
+    for job in state.jobs.values():  # of a claim others have something until they end
+        for share in job.claim.shares if job.claim else ():
+            for device_id in share.device_ids:
+                del kept[share.node_id, device_id]
+    ensure(all(len(x) == 1 for x in state.claims.values()), "a queue has one claim")
     taken = {key: share.thousandths for key, share in kept.items()}
     for lease in state.leases.values():
         if lease.is_ended or lease.action is not LeaseAction.RUN:

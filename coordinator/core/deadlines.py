@@ -22,6 +22,7 @@ class Due(IntEnum):
     FORGET = 5  # request: no longer remembered
     FENCED = 6  # node: silent for so long that it must have stopped what may run elsewhere
     ASK = 7  # job: the checkpoint that was asked for
+    CLAIM = 8  # job: what is set aside for it is expected to be free
 
 
 Key = tuple[Due, str]

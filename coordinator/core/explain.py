@@ -122,6 +122,28 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
     if back is not None:
         yield Blocker(*back)
     yield from _capacity_blockers(state, job.demand)
+    yield from _claims(state, job, now_ms=now_ms)
+
+
+def _claims(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:
+    if job.claim is not None:
+        wait_s = max(0, job.claim.from_ms - now_ms) / 1000
+        text = f"its devices are set aside, and expected to be free in {wait_s:.0f} s"
+        yield Blocker(Reason.ROOM_CLAIMED, text)
+        return
+    for held in state.claims.values():
+        for claimant_id in held:
+            claim = state.jobs[claimant_id].claim
+            if claim is None or state.place_without(job, {}, unkept=claimant_id) is None:
+                continue
+            left_s = max(0, claim.from_ms - now_ms) / 1000
+            can = "" if job.policy.preemptible else " by its max_runtime_seconds"
+            text = (
+                "devices that could hold it are set aside for a job that is next in line; it gets "
+                f"them only if it is expected to be over{can} within {left_s:.0f} s"
+            )
+            yield Blocker(Reason.DEVICES_CLAIMED, text)
+            return
 
 
 def _doubts(state: ClusterState, job: Job) -> Iterator[Blocker]:

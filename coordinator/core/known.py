@@ -13,6 +13,7 @@ from coordinator.core.contact import Contacts
 from coordinator.core.deadlines import Deadlines
 from coordinator.core.decision import Heard
 from coordinator.core.doubt import Doubt
+from coordinator.core.ends import Ends
 from coordinator.core.estimate import Asked, Estimates
 from coordinator.core.placement import NodeShare, node_share
 from coordinator.core.queue import Waiting
@@ -65,6 +66,8 @@ class Known:
         self.total = Capacity()  # everything that known nodes offer
         self.queue = Waiting()
         self.running = Running()  # what may be preempted
+        self.ends = Ends()  # whatever holds devices
+        self.claims: dict[str, dict[str, None]] = {}  # by queue: jobs that have one
         self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
         self.contacts = Contacts()
         self.doubt = Doubt()
@@ -101,6 +104,25 @@ class Known:
         since_ms = attempt.started_at_ms or attempt.granted_at_ms
         today = sum(since_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
         return since_ms + (self.settings.min_run_ms << min(today, MOST_DOUBLINGS))
+
+    def expected_left_ms(self, job: Job, now_ms: int) -> int:
+        """For how much longer a job will run, as likely as not, and at most to its time limit."""
+        left_ms = self.estimates.median_left_ms(job, self.age_ms(job, now_ms))
+        limit_ms = job.policy.max_runtime_ms
+        if not limit_ms:
+            return left_ms
+        attempt = job.attempt
+        started_ms = attempt.started_at_ms if attempt and not attempt.ended_at_ms else 0
+        return min(left_ms, limit_ms - (now_ms - started_ms if started_ms else 0))
+
+    def expected_end_ms(self, job: Job, now_ms: int) -> int:
+        """When the attempt of a job is expected to have given its devices back."""
+        attempt = job.attempt
+        if attempt is None or attempt.stop is not None:
+            return now_ms
+        if attempt.ask is not None:
+            return max(now_ms, attempt.ask.due_ms)
+        return now_ms + max(0, self.expected_left_ms(job, now_ms))
 
     def leases_on(self, node_id: str) -> list[Lease]:
         """The node's live leases, by id."""
@@ -149,11 +171,17 @@ class Known:
         return sum.hexdigest()
 
     def free_room(
-        self, node_id: str, *, without: Container[str] = (), anyway: bool = False
+        self,
+        node_id: str,
+        *,
+        without: Container[str] = (),
+        unkept: str = "",
+        anyway: bool = False,
     ) -> Room | None:
         """What the node could give to jobs now, computed from the records; None for nothing.
 
-        `without` names leases that are taken to have ended; `anyway` takes the node for one that is
+        `without` names leases that are taken to have ended, `unkept` a job for which nothing is taken
+        to be set aside; `anyway` takes the node for one that is
         healthy and takes jobs.
         """
         node = self.nodes.get(node_id)
@@ -164,9 +192,7 @@ class Known:
             return None
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
         holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
-        kept = self.kept.get(node_id, {})
-        parts: list[Lease | NodeShare] = [*holding]
-        parts += [self._kept_part(job_id, share) for job_id, share in kept.items()]
+        kept = {key: x for key, x in self.kept.get(node_id, {}).items() if key != unkept}
         free: dict[str, int] = {}  # thousandths of the devices of which something is taken
         for lease in holding:
             for device_id in lease.device_ids:
@@ -179,12 +205,26 @@ class Known:
         devices = [d for d in usable if free.get(d.device_id, WHOLE)]
         if not devices or any(lease.exclusive for lease in holding):
             return None
+        taken = self._machine_taken(holding, kept)
         return Room(
-            labels=node.offer.labels if parts else (*node.offer.labels, IDLE),
+            labels=node.offer.labels if holding or kept else (*node.offer.labels, IDLE),
             pools=pools_of(devices, free),
-            cpu_count=node.offer.cpu_count - sum(x.cpu_count for x in parts),
-            memory_bytes=node.offer.memory_bytes - sum(x.memory_bytes for x in parts),
-            disk_bytes=node.offer.disk_bytes - sum(x.disk_bytes for x in parts),
+            cpu_count=node.offer.cpu_count - taken.cpu_count,
+            memory_bytes=node.offer.memory_bytes - taken.memory_bytes,
+            disk_bytes=node.offer.disk_bytes - taken.disk_bytes,
+        )
+
+    def _machine_taken(self, holding: list[Lease], kept: dict[str, Share]) -> NodeShare:
+        """What is taken of a machine beside its devices: by those who hold some now, or later by
+        those who stay and those for whom devices are set aside, whichever is more."""
+        later: list[Lease | NodeShare] = [self._kept_part(key, x) for key, x in kept.items()]
+        if later:
+            going = {device_id for share in kept.values() for device_id in share.device_ids}
+            later += [lease for lease in holding if going.isdisjoint(lease.device_ids)]
+        return NodeShare(
+            cpu_count=max(sum(x.cpu_count for x in parts) for parts in (holding, later)),
+            memory_bytes=max(sum(x.memory_bytes for x in parts) for parts in (holding, later)),
+            disk_bytes=max(sum(x.disk_bytes for x in parts) for parts in (holding, later)),
         )
 
     def _kept_part(self, job_id: str, share: Share) -> NodeShare:
@@ -219,3 +259,8 @@ def is_told(job: Job) -> bool:
     """Whether a job is to be told what becomes of those that it depends on."""
     held = job.status is JobStatus.PAUSED and job.attempt is None
     return job.status is JobStatus.PENDING or held
+
+
+def kept_for(job: Job) -> tuple[Share, ...]:
+    """The devices that are set aside for a job."""
+    return job.room or (job.claim.shares if job.claim else ())

@@ -17,7 +17,7 @@ Turn = tuple[int, int, int, str]  # (-priority, key, sequence, job id): the orde
 
 LEVEL_RATIO = 1.25
 WANTED_WITHIN_MS = 24 * 3600 * 1000
-BY_A_FACTOR = 1.3  # so much less must a job have to do to take the devices of another
+BY_A_FACTOR = 1.15  # so much less must a job have to do to take the devices of another
 _LOG_RATIO = log(LEVEL_RATIO)
 
 

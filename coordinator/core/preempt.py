@@ -50,21 +50,25 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
     placement, victims = found
     text = f"devices are set aside while {len(victims)} others save and stop"
     turn.edit(
-        job, Reason.ROOM_SET_ASIDE, room=tuple(spot.share() for spot in placement), message=text
+        job,
+        Reason.ROOM_SET_ASIDE,
+        room=tuple(spot.share() for spot in placement),
+        claim=None,
+        message=text,
     )
     for victim in victims:
-        _preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
+        preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
     return True
 
 
 def take_room(turn: Turn, job: Job) -> None:
-    """Places a job on the devices that were set aside for it, once all are free."""
+    """Places a job on the devices that were emptied for it, once all are free."""
     state = turn.state
-    if not job.room or is_doubted(state, job):
+    if is_doubted(state, job):
         return
-    if state.shares.limit_of(job) or not all(_is_sound(state, share) for share in job.room):
+    if state.shares.limit_of(job) or not all(is_sound(state, share) for share in job.room):
         turn.edit(job, Reason.ROOM_LOST, room=(), message="")
-    elif not any(_is_held(state, share, demand=job.demand) for share in job.room):
+    elif not any(is_held(state, share, demand=job.demand) for share in job.room):
         unit = job.demand.devices_per_rank
         placement = tuple(Spot.of(share, unit=unit) for share in job.room)
         grant(turn, job, placement=placement)
@@ -91,13 +95,13 @@ def _plan(
     """Where the job will run, and who has to go for it."""
     state = turn.state
     chosen: Victims = {}
-    count = _Count(state, job)
+    count = DeviceCount(state, job)
     candidates = _candidates(turn, job, queue=queue, settings=settings)
     for victim in islice(candidates, LOOKS):
         chosen[victim.job_id] = victim
         count.add(victim)
         if count.may_fit():
-            placement = state.place_without(job, _leases(state, chosen))
+            placement = state.place_without(job, leases_of(state, chosen))
             if placement is not None:
                 return _thinned(turn, job, chosen=chosen, placement=placement)
     return None
@@ -116,7 +120,7 @@ def _thinned(
     }
     for key in sorted(left, key=lambda key: (-loss_ms(left[key], turn.now_ms), key)):
         others = {other: one for other, one in left.items() if other != key}
-        found = state.place_without(job, _leases(state, others))
+        found = state.place_without(job, leases_of(state, others))
         if found is not None:
             left, placement = others, found
     return placement, list(left.values())
@@ -185,7 +189,7 @@ def _is_spared(state: ClusterState, job: Job, *, now_ms: int, settings: CoreSett
     return today >= settings.max_preemptions_per_day
 
 
-def _preempt(turn: Turn, victim: Job, *, job: Job, most: int) -> None:
+def preempt(turn: Turn, victim: Job, *, job: Job, most: int) -> None:
     assert victim.attempt is not None
     victim = turn.edit(
         victim,
@@ -196,7 +200,7 @@ def _preempt(turn: Turn, victim: Job, *, job: Job, most: int) -> None:
     save_and_stop(turn, victim, cause=StopCause.PREEMPTED)
 
 
-class _Count:
+class DeviceCount:
     """A quick no: counts devices that would be free, before a placement is sought."""
 
     def __init__(self, state: ClusterState, job: Job) -> None:
@@ -208,6 +212,9 @@ class _Count:
         self._on_node: dict[str, int] = {}
         self._left = job.demand.device_count - sum(state.free.devices_by_type.values())
         self._nodes: set[str] = set()
+        for share in job.claim.shares if job.claim else ():
+            self._left -= len(share.device_ids)
+            self._nodes.add(share.node_id)
 
     def add(self, victim: Job) -> None:
         assert victim.attempt is not None
@@ -226,7 +233,7 @@ class _Count:
         return self._left <= 0 and bool(self._nodes)
 
 
-def _leases(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
+def leases_of(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
     """The leases of the victims, by node."""
     found: dict[str, set[str]] = {}
     for victim in victims.values():
@@ -235,7 +242,7 @@ def _leases(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
     return found
 
 
-def _is_sound(state: ClusterState, share: Share) -> bool:
+def is_sound(state: ClusterState, share: Share) -> bool:
     """Whether the node takes jobs and all of the devices are there and healthy."""
     node = state.nodes.get(share.node_id)
     if node is None or node.drain or node.unreachable_since_ms:
@@ -244,7 +251,7 @@ def _is_sound(state: ClusterState, share: Share) -> bool:
     return healthy.issuperset(share.device_ids)
 
 
-def _is_held(state: ClusterState, share: Share, *, demand: Demand) -> bool:
+def is_held(state: ClusterState, share: Share, *, demand: Demand) -> bool:
     """Whether others still have so much of one of the devices that the share is not free."""
     if state.doubt.bars(share.node_id):
         return True

@@ -60,6 +60,8 @@ class Reason(StrEnum):
     REQUEUED = "REQUEUED"
     ROOM_SET_ASIDE = "ROOM_SET_ASIDE"
     ROOM_LOST = "ROOM_LOST"
+    ROOM_CLAIMED = "ROOM_CLAIMED"
+    CLAIM_LOST = "CLAIM_LOST"
     FINISHED = "FINISHED"
     CANCELLED_BY_USER = "CANCELLED_BY_USER"
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
@@ -84,6 +86,7 @@ class Reason(StrEnum):
     # what keeps a job from starting, and what a node says to it
     JOBS_AHEAD = "JOBS_AHEAD"
     DEVICES_BUSY = "DEVICES_BUSY"
+    DEVICES_CLAIMED = "DEVICES_CLAIMED"
     DEVICES_SCATTERED = "DEVICES_SCATTERED"
     DEVICES_AWAY = "DEVICES_AWAY"
     DEVICES_TOO_FEW = "DEVICES_TOO_FEW"
@@ -223,6 +226,12 @@ TABLE: dict[Reason, Row] = {
     Reason.ROOM_LOST: Row(
         "", False, "What was set aside for it went out of use before it was free; it waits again."
     ),
+    Reason.ROOM_CLAIMED: Row(
+        "", False, "It is next in line: devices are set aside for it until all of them are free."
+    ),
+    Reason.CLAIM_LOST: Row(
+        "", False, "What was set aside for it went to another or out of use; it waits as before."
+    ),
     Reason.FINISHED: Row("", False, "Every rank ended well."),
     Reason.CANCELLED_BY_USER: Row("", False, "A user cancelled it."),
     Reason.DEPENDENCY_FAILED: Row("", False, "A job that it depends on failed or was cancelled."),
@@ -266,6 +275,9 @@ TABLE: dict[Reason, Row] = {
     Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),
     Reason.JOBS_AHEAD: Row("", False, "Others before it in line could use the same devices."),
     Reason.DEVICES_BUSY: Row("", False, "Fewer fitting devices are free than are needed."),
+    Reason.DEVICES_CLAIMED: Row(
+        "", False, "Devices that could hold it are set aside for a job that is next in line."
+    ),
     Reason.DEVICES_SCATTERED: Row(
         "", False, "Enough fitting devices are free, but not where the gang would fit."
     ),

@@ -166,6 +166,14 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Devices that are set aside for a waiting job, until they are free."""
+
+    shares: tuple[Share, ...]
+    from_ms: int  # when they are expected to be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """A checkpoint that is asked of a running attempt, and the stop that follows once it is proven."""
 
@@ -189,6 +197,7 @@ class Attempt:
     makes_room_for: str = ""  # the job for which it is preempted
     times: Times = Times()  # noqa: RUF009 - a tuple
     stopped_by: str = ""  # the job that takes its place, or the node whose fault its stop is
+    lent_by: str = ""  # the job of whose claim it was lent devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +250,7 @@ class Job:
     served_ms: int = 0  # progress of attempts that have ended, as far as it was kept
     work_ms: int = 0  # device-milliseconds expected to be left when it began to wait
     room: tuple[Share, ...] = ()  # set aside for it, while others are preempted to make room
+    claim: Claim | None = None  # set aside for it, while it waits for others to end
     preempted_at_ms: tuple[int, ...] = ()  # the newest times, oldest first; at most so many
     not_before_ms: int = 0  # a QUEUED job waits until then after a failure; 0 is no wait
     checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first

@@ -9,8 +9,9 @@ pass looks at each group once, and at each job that it places.
 from __future__ import annotations
 
 from coordinator.core.attempts import grant
+from coordinator.core.claims import claim, drop, lend, pass_by, take
 from coordinator.core.line import Line
-from coordinator.core.placement import place
+from coordinator.core.placement import Placement, place
 from coordinator.core.preempt import make_room, take_room
 from coordinator.core.queue import Group
 from coordinator.core.records import Job
@@ -22,8 +23,11 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
     """Places what fits, within a limit of looks; what is left stays ready for the next pass."""
     turn.state.advance(turn.now_ms)
     for job_id in turn.state.queue.take_touched():
-        if job_id in turn.state.jobs:
-            take_room(turn, turn.state.jobs[job_id])
+        job = turn.state.jobs.get(job_id)
+        if job is not None and job.room:
+            take_room(turn, job)
+        elif job is not None and job.claim:
+            take(turn, job)
     line = Line(turn.state, turn.state.queue.ready.values(), now_ms=turn.now_ms)
     for _ in range(settings.max_placements_per_pass):
         group = line.first()
@@ -39,13 +43,25 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> None:
     job = state.jobs[group.first()[-1]]
     limit = state.shares.limit_of(job)
     if limit is not None:
+        if job.claim is not None:
+            drop(turn, job)
         state.set_aside(group, limit)
         return
-    placement = place(state.free, job.demand, avoid=failed_on(job))
+    placement = _find(turn, job)
     if placement is not None:
         grant(turn, job, placement=placement)
-    elif not make_room(turn, job, settings=settings):
+    elif not lend(turn, group, settings=settings) and not make_room(turn, job, settings=settings):
+        claim(turn, job)
         state.set_aside(group)
+
+
+def _find(turn: Turn, job: Job) -> Placement | None:
+    """Where the job fits, with what it has claimed and with what those behind it have."""
+    state, avoid = turn.state, failed_on(job)
+    placement = place(state.free, job.demand, avoid=avoid)
+    if placement is None and job.claim is not None:
+        placement = state.place_without(job, {}, unkept=job.job_id)
+    return placement or pass_by(turn, job)
 
 
 def failed_on(job: Job) -> str:

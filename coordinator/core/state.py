@@ -15,7 +15,14 @@ from coordinator.core.contact import is_missing
 from coordinator.core.deadlines import Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.invariants import ensure
-from coordinator.core.known import Known, is_doubted, is_eligible, is_told, may_be_preempted
+from coordinator.core.known import (
+    Known,
+    is_doubted,
+    is_eligible,
+    is_told,
+    kept_for,
+    may_be_preempted,
+)
 from coordinator.core.order import least_level, level_of
 from coordinator.core.placement import Placement, place
 from coordinator.core.queue import Group
@@ -75,12 +82,20 @@ class ClusterState(Known):
         """When `advance` would change what those who wait may take; None for never."""
         return self.running.next_ms() if len(self.queue) else None
 
-    def place_without(self, job: Job, leases: dict[str, set[str]]) -> Placement | None:
-        """Where the job would fit if some leases, by node, had ended."""
-        before = {node_id: self.free.rooms.get(node_id) for node_id in leases}
+    def place_without(
+        self, job: Job, leases: dict[str, set[str]], *, unkept: str = ""
+    ) -> Placement | None:
+        """Where the job would fit if some leases, by node, had ended, and if nothing were set aside
+        for the job that `unkept` names; for the job itself nothing is, unless another is named."""
+        nodes = dict.fromkeys(leases)
+        unkept = unkept or (job.job_id if job.claim else "")
+        if unkept:
+            nodes.update(dict.fromkeys(share.node_id for share in kept_for(self.jobs[unkept])))
+        before = {node_id: self.free.rooms.get(node_id) for node_id in nodes}
         try:
-            for node_id, lease_ids in leases.items():
-                self.free.put(node_id, self.free_room(node_id, without=lease_ids))
+            for node_id in nodes:
+                gone = leases.get(node_id, ())
+                self.free.put(node_id, self.free_room(node_id, without=gone, unkept=unkept))
             return place(self.free, job.demand)
         finally:
             for node_id, room in before.items():
@@ -194,9 +209,9 @@ class ClusterState(Known):
         self.last_sequence = max(self.last_sequence, job.sequence)
         if before is None and job.sequence > self.mix.through_sequence:
             self.unlearnt[job.job_id] = None
-        room = before.room if before else ()
-        if room != job.room:
-            self._keep(job, room)
+        kept = kept_for(before) if before else ()
+        if kept != kept_for(job):
+            self._keep(job, kept)
         if before is None or before.queue_name != job.queue_name:
             self._charge_leases(job)
         if room or job.room:
@@ -204,6 +219,7 @@ class ClusterState(Known):
         if before is not None or job.attempt is not None:
             self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
         self._wait(job)
+        self._put_claim(before, job)
         self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):
@@ -216,6 +232,9 @@ class ClusterState(Known):
         if eligible != (job.job_id in self.queue.group_of):
             if eligible:
                 self.queue.add(job, self.queue_of(job), account=self.shares.account_of(job))
+                group = self.queue.group_of[job.job_id]
+                if self.claims and group.blocked_as is not None:
+                    self.queue.try_again([group])  # those before it are perhaps not over in time
             else:
                 self.queue.remove(job.job_id)
         elif eligible:
@@ -226,8 +245,25 @@ class ClusterState(Known):
         for job_id in job_ids:
             if job_id in self.jobs:
                 self._wait(self.jobs[job_id])
-                if self.jobs[job_id].room:
+                if kept_for(self.jobs[job_id]):
                     self.queue.touch([job_id])
+
+    def _put_claim(self, before: Job | None, job: Job) -> None:
+        had = before if before and before.claim else None
+        if had is not None and (job.claim is None or had.queue_name != job.queue_name):
+            del self.claims[had.queue_name][job.job_id]
+            if not self.claims[had.queue_name]:
+                del self.claims[had.queue_name]
+            self._next_in_line(had.queue_name)
+        if job.claim is not None:
+            self.claims.setdefault(job.queue_name, {})[job.job_id] = None
+        self.deadlines.set(Due.CLAIM, job.job_id, at_ms=job.claim.from_ms if job.claim else 0)
+
+    def _next_in_line(self, queue_name: str) -> None:
+        """Lets the first that found no room be looked at: it may claim some now."""
+        blocked = [x for x in self.queue.groups_of(queue_name) if x.blocked_as is not None]
+        if blocked:
+            self.queue.try_again([min(blocked, key=Group.first)])
 
     def _keep(self, job: Job, before: tuple[Share, ...]) -> None:
         """Sets devices aside for a job, instead of those that were before."""
@@ -236,14 +272,21 @@ class ClusterState(Known):
             del on_node[job.job_id]
             if not on_node:
                 del self.kept[share.node_id]
-        for share in job.room:
+        for share in kept_for(job):
             self.kept.setdefault(share.node_id, {})[job.job_id] = share
-        if job.status is not JobStatus.SCHEDULING:  # else it is granted: its leases come next
-            for share in (*before, *job.room):
+        granted = job.attempt.shares if job.attempt and job.status is JobStatus.SCHEDULING else ()
+        held = {share.node_id for share in granted}  # of these the leases come next
+        for share in (*before, *kept_for(job)):
+            if share.node_id not in held:
                 self._refresh(share.node_id)
 
     def _put_attempt(self, before: Job | None, job: Job, *, at_ms: int) -> None:
-        """Files the attempt that may be preempted."""
+        """Files the attempt by when it is expected to end, and by whether it may be preempted."""
+        holds = job.attempt is not None and not job.attempt.ended_at_ms and not job.is_final
+        if not holds:
+            self.ends.remove(job.job_id)
+        elif job.job_id not in self.ends.filed:
+            self.ends.put(job.job_id, self.expected_end_ms(job, at_ms))
         if not may_be_preempted(job):
             self.running.remove(job.job_id)
         elif job.job_id not in self.running.filed or before is None or _looks_else(before, job):
@@ -318,6 +361,17 @@ class ClusterState(Known):
             self._charge_lease(lease)
             self._refresh(lease.node_id)
             self.rolls.touch(self.nodes.get(lease.node_id))
+            if lease.is_ended:
+                self._lend_again(lease.node_id)
+
+    def _lend_again(self, node_id: str) -> None:
+        """Something of a claim may be idle: who is over in time is tried again."""
+        for job_id in self.kept.get(node_id, ()):
+            claim = self.jobs[job_id].claim
+            for device_type in {share.device_type for share in claim.shares} if claim else ():
+                idle = sum(len(share.device_ids) for share in claim.shares) if claim else 0
+                free = self.free.devices_by_type.get(device_type, 0)
+                self.queue.devices_appeared(device_type, free + idle)
 
     def _check_free(self, lease: Lease) -> None:
         taken = dict.fromkeys(lease.device_ids, lease.thousandths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coordinator.core.attempts import reconsider, settle
+from coordinator.core.claims import fall_due
 from coordinator.core.deadlines import Due
 from coordinator.core.drain import empty
 from coordinator.core.loss import give_up
@@ -37,6 +38,8 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             save_and_stop(turn, state.jobs[id], cause=StopCause.TIME_LIMIT)
         case Due.ASK:
             expire(turn, state.jobs[id])
+        case Due.CLAIM:
+            fall_due(turn, state.jobs[id], settings=settings)
         case Due.DRAIN:
             node = state.nodes[id]
             assert node.drain is not None

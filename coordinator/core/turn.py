@@ -104,7 +104,8 @@ class Turn:
         ensure(self.state.jobs.get(job.job_id) is job, "the job is the newest one", job.job_id)
         after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
         if after.status is not JobStatus.QUEUED:
-            after = replace(after, room=()) if after.room else after
+            if after.room or after.claim:
+                after = replace(after, room=(), claim=None)
         elif job.status is not JobStatus.QUEUED:
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
         after = ledger.followed(job, after, now_ms=self.now_ms)

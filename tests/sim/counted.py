@@ -91,6 +91,7 @@ CHECKS = {
     "MemoryIsBounded": ("I19", "what is over leaves the live state"),
     "RoomForOne": ("I21", "devices that are set aside go to nobody else"),
     "LedgerIsExact": ("", "what a lease was used for adds up to what was leased, class by class"),
+    "NobodyDelaysAClaim": ("I21", "who is lent claimed devices is over in time, or made to be"),
     "ChangedAsAsked": ("", "priorities, queues and limits change as somebody asked"),
     "invariants": ("", "all that must hold inside of the core's state"),
 }

@@ -46,6 +46,16 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "(0, 0)",
         ),
     ),
+    "whoever fits is lent what is claimed": (
+        Edit("coordinator.core.claims", "if over_ms > lender.claim.from_ms:", "if False:"),
+    ),
+    "who was lent something keeps it": (
+        Edit(
+            "coordinator.core.claims",
+            "preempt(turn, one, job=job, most=settings.max_preemptions_per_day)",
+            "pass",
+        ),
+    ),
     "a lease on its way is lost": (
         Edit("coordinator.core.sync", "elif lease.state is LeaseState.GRANTED:", "elif False:"),
     ),

@@ -145,6 +145,11 @@ def _show_job(job: Job, now_ms: int) -> str:
     if job.room:
         found = "+".join(devices_of(x.node_id, x.device_ids) for x in job.room)
         words.append(f"room={found}")
+    if job.claim:
+        found = "+".join(devices_of(x.node_id, x.device_ids) for x in job.claim.shares)
+        words.append(f"claim={found}@{(job.claim.from_ms - now_ms) / 1000:g}s")
+    if job.attempt is not None and job.attempt.lent_by:
+        words.append(f"lent_by={job.attempt.lent_by}")
     if job.parent_job_id:
         words.append(f"parent={job.parent_job_id} lineage={job.lineage_id}")
     if job.failures_count:

@@ -57,6 +57,10 @@ class RoomForOne(Checker):
             and winner.queue_name == job.queue_name
             and winner.priority >= job.priority
         )
+        if attempt.lent_by == winner.job_id and winner.claim:  # it was told before it began
+            due_ms = winner.claim.from_ms
+            wanted = {share.node_id for share in winner.claim.shares}
+            own, since_ms = at_ms >= due_ms, -SETTINGS.min_run_ms
         wrong = (
             not (own or self._gives_back(job, winner))
             or not job.policy.preemptible

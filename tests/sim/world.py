@@ -20,6 +20,7 @@ from tests.sim import checkers
 from tests.sim.accounts import LedgerIsExact
 from tests.sim.agent import SimNode
 from tests.sim.audience import Audience
+from tests.sim.claims import NobodyDelaysAClaim
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
 from tests.sim.doubts import DoubtedTakesNothing, SilenceIsLong
@@ -289,6 +290,7 @@ class World:
             checkers.FewAtOnce(),
             RoomForOne(),
             FewOut(),
+            NobodyDelaysAClaim(),
             LimitsHold(),
             LedgerIsExact(),
             ChangedAsAsked(self.truth),

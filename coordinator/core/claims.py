@@ -1,0 +1,244 @@
+"""Devices that are set aside for who is next in line, from when they are expected to be free.
+
+Theory of operation. The first job of a queue that finds no room, and may not take that of others, gets a
+claim: the devices on which it will fit first as running attempts end, and when that is expected to be.
+Nobody else gets them, unless it is over by then: who is expected to end before, and can be held to
+it by its time limit or by being preempted, is lent what is idle of a claim. So small jobs fill the gaps
+that a gang leaves while it gathers its nodes, and none of them delays it.
+
+A claim is a promise of devices, not of a time: where attempts that were there before outlive what was
+expected of them it is made anew. Who was lent some of it and still holds it then is asked to save
+and stop. A job that stands before the claim's, in its queue, or that is owed its queue's guarantee,
+takes what is free of it. One queue has one claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from heapq import nsmallest
+from itertools import islice
+
+from coordinator.core.attempts import grant
+from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted
+from coordinator.core.order import turn_of
+from coordinator.core.placement import Placement, Spot
+from coordinator.core.preempt import DeviceCount, is_held, is_sound, leases_of, preempt
+from coordinator.core.queue import Group
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Claim, Job, Share
+from coordinator.core.settings import CoreSettings
+from coordinator.core.share import milli_of
+from coordinator.core.state import ClusterState
+from coordinator.core.turn import Turn
+
+LOOKS = 1_024  # attempts whose ends are awaited for one claim
+CLOSE_LOOKS = 64  # as many are looked at one by one; then in steps
+DEEP = 16  # jobs of a group that are asked whether they are over in time
+MOST_CLAIMS = 64
+MOST_LENDERS = 8  # claims of which a job may be lent something
+STEP_MS = 30_000  # by which a claim that is late is put off at least
+
+
+def pass_by(turn: Turn, job: Job) -> Placement | None:
+    """Gives up a claim that stands behind a job which fits with what is free of that one."""
+    for one in _claimants(turn.state):
+        if one.claim and _yields(turn.state, one, job=job) and _idle(turn.state, one.claim):
+            found = turn.state.place_without(job, {}, unkept=one.job_id)
+            if found is not None:
+                drop(turn, one)
+                return found
+    return None
+
+
+def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
+    """Starts a job of the group on what is idle of somebody's claim; whether there was one."""
+    lenders = list(_lenders(turn.state, group))
+    if not lenders:
+        return False
+    for turn_ in nsmallest(DEEP, group.turns.values()):
+        job = turn.state.jobs[turn_[-1]]
+        over_ms = _over_ms(turn, job, settings=settings)
+        if over_ms is None or turn.state.shares.limit_of(job) or is_doubted(turn.state, job):
+            continue
+        for lender in lenders:
+            assert lender.claim is not None
+            if over_ms > lender.claim.from_ms:
+                continue
+            found = turn.state.place_without(job, {}, unkept=lender.job_id)
+            if found is not None:
+                grant(turn, job, placement=found, lent_by=lender.job_id)
+                return True
+    return False
+
+
+def claim(turn: Turn, job: Job) -> None:
+    """Sets devices aside for a job that finds no room, if it is the first such of its queue."""
+    state = turn.state
+    if job.claim is not None:
+        return
+    claimant = next((state.jobs[x] for x in state.claims.get(job.queue_name, ())), None)
+    if claimant is None and len(state.claims) >= MOST_CLAIMS:
+        return
+    if claimant is not None and not _yields(state, claimant, job=job):
+        return
+    found = _plan(turn, job, unkept=claimant.job_id if claimant else "")
+    if found is not None:
+        if claimant is not None:
+            drop(turn, claimant)
+        turn.edit(job, Reason.ROOM_CLAIMED, claim=found, message=_told(found))
+
+
+def drop(turn: Turn, job: Job) -> Job:
+    """Gives a claim up; its job waits as before."""
+    return turn.edit(job, Reason.CLAIM_LOST, claim=None, message="")
+
+
+def take(turn: Turn, job: Job) -> None:
+    """Places a job on the devices of its claim once all are free; drops a claim that cannot be met."""
+    state = turn.state
+    assert job.claim is not None
+    shares = job.claim.shares
+    if not _is_sound(state, job):
+        drop(turn, job)
+    elif not any(is_held(state, share, demand=job.demand) for share in shares):
+        unit = job.demand.devices_per_rank
+        grant(turn, job, placement=tuple(Spot.of(share, unit=unit) for share in shares))
+
+
+def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
+    """The time of a claim has come, and its devices are not free."""
+    assert job.claim is not None
+    if not _is_sound(turn.state, job):
+        drop(turn, job)
+        return
+    late = _holders(turn.state, job.claim)
+    lent = [one for one in late if one.attempt and one.attempt.lent_by == job.job_id]
+    if len(lent) < len(late):
+        found = _plan(turn, job, unkept=job.job_id)
+        if found is None:
+            drop(turn, job)
+        else:
+            turn.edit(job, Reason.ROOM_CLAIMED, claim=found, message=_told(found))
+        return
+    for one in lent:
+        if one.attempt and not one.attempt.stop and not one.attempt.ask:
+            preempt(turn, one, job=job, most=settings.max_preemptions_per_day)
+    later = replace(job.claim, from_ms=turn.now_ms + STEP_MS)
+    turn.edit(turn.state.jobs[job.job_id], Reason.ROOM_CLAIMED, claim=later)
+
+
+def _plan(turn: Turn, job: Job, *, unkept: str) -> Claim | None:
+    """Where the job will fit first, and from when; None where that is not to be seen.
+
+    None also where it is a single attempt that holds all of it: nobody can get hold of a part.
+    """
+    state = turn.state
+    chosen: dict[str, Job] = {}
+    count = DeviceCount(state, job)
+    look_at = 0
+
+    def expected_ms(job_id: str) -> int:
+        return state.expected_end_ms(state.jobs[job_id], turn.now_ms)
+
+    for job_id, at_ms in islice(state.ends.soonest(expected_ms), LOOKS):
+        one = state.jobs[job_id]
+        chosen[job_id] = one
+        count.add(one)
+        if not count.may_fit() or len(chosen) < look_at:
+            continue
+        found = state.place_without(job, leases_of(state, chosen), unkept=unkept)
+        if found is not None:
+            shares = tuple(spot.share() for spot in found)
+            made = Claim(shares=shares, from_ms=max(at_ms, turn.now_ms + STEP_MS))
+            return made if _is_parted(state, made) else None
+        look_at = len(chosen) + (len(chosen) // 4 if len(chosen) > CLOSE_LOOKS else 0)
+    return None
+
+
+def _is_sound(state: ClusterState, job: Job) -> bool:
+    """Whether the job may start, and all of its claim is in use."""
+    shares = job.claim.shares if job.claim else ()
+    held_back = is_doubted(state, job) or state.shares.limit_of(job) is not None
+    return not held_back and all(is_sound(state, share) for share in shares)
+
+
+def _is_parted(state: ClusterState, made: Claim) -> bool:
+    """Whether something of it is free, or more than one has to end."""
+    held = [one for share in made.shares for one in _holding(state, share)]
+    count = sum(len(share.device_ids) for share in made.shares)
+    return len({job_id for job_id, _ in held}) > 1 or len({device for _, device in held}) < count
+
+
+def _holding(state: ClusterState, share: Share) -> Iterator[tuple[str, str]]:
+    """(job, device) for whoever holds any of the share's devices."""
+    for lease in state.leases_on(share.node_id):
+        for device_id in () if lease.is_ended else lease.device_ids:
+            if device_id in share.device_ids:
+                yield lease.job_id, device_id
+
+
+def _holders(state: ClusterState, claim: Claim) -> list[Job]:
+    found = [job_id for share in claim.shares for job_id, _ in _holding(state, share)]
+    return [state.jobs[job_id] for job_id in dict.fromkeys(found)]
+
+
+def _idle(state: ClusterState, claim: Claim) -> int:
+    """How many devices of a claim nobody holds."""
+    return sum(
+        len(share.device_ids) - len({device for _, device in _holding(state, share)})
+        for share in claim.shares
+    )
+
+
+def _claimants(state: ClusterState) -> list[Job]:
+    found = (state.jobs[job_id] for held in state.claims.values() for job_id in held)
+    return sorted(found, key=lambda job: job.sequence)
+
+
+def _yields(state: ClusterState, claimant: Job, *, job: Job) -> bool:
+    """Whether the claim gives way to the job."""
+    if claimant.job_id == job.job_id:
+        return False
+    queue = state.queue_of(job)
+    if claimant.queue_name == job.queue_name:
+        return turn_of(job, queue) < turn_of(claimant, queue)
+    shares = state.shares
+    if not shares.guarantees:
+        return False
+    return _is_owed(state, job) and not _is_owed(state, claimant)
+
+
+def _is_owed(state: ClusterState, job: Job) -> bool:
+    path = state.shares.path(job.queue_name)
+    return any(state.shares.is_entitled(name, milli_of(job)) for name in path)
+
+
+def _lenders(state: ClusterState, group: Group) -> Iterator[Job]:
+    """Who has a claim of which enough is idle for a job of the group, the longest from now first."""
+    claims = [(one, one.claim) for one in _claimants(state) if one.claim]
+    claims.sort(key=lambda x: (-x[1].from_ms, x[0].sequence))
+    free = sum(state.free.devices_by_type.values())
+    for one, claim in claims[:MOST_LENDERS]:
+        idle = _idle(state, claim)
+        if idle and free + idle >= group.demand.device_count:
+            yield one
+
+
+def _over_ms(turn: Turn, job: Job, *, settings: CoreSettings) -> int | None:
+    """By when a job that starts now is expected to be over, and can be held to it; None for never."""
+    limit_ms = job.policy.max_runtime_ms
+    if job.policy.preemptible and turn.state.queue_of(job).preempts:
+        today = sum(turn.now_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
+        if today < settings.max_preemptions_per_day:
+            return turn.now_ms + (settings.min_run_ms << min(today, MOST_DOUBLINGS))
+    if job.policy.preemptible:
+        return turn.now_ms + turn.state.expected_left_ms(job, turn.now_ms)
+    return turn.now_ms + limit_ms if limit_ms else None
+
+
+def _told(made: Claim) -> str:
+    nodes = len(made.shares)
+    count = sum(len(share.device_ids) for share in made.shares)
+    where = f"{nodes} nodes" if nodes > 1 else "one node"
+    return f"{count} devices of {where} are set aside for it until all of them are free"
