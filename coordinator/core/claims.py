@@ -20,7 +20,7 @@ from heapq import nsmallest
 from itertools import islice
 
 from coordinator.core.attempts import grant
-from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted
+from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted, may_be_preempted
 from coordinator.core.order import turn_of
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.preempt import DeviceCount, is_held, is_sound, leases_of, preempt
@@ -122,7 +122,7 @@ def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
             turn.edit(job, Reason.ROOM_CLAIMED, claim=found, message=_told(found))
         return
     for one in lent:
-        if one.attempt and not one.attempt.stop and not one.attempt.ask:
+        if may_be_preempted(one):  # else its time limit ends it, counted from when it began
             preempt(turn, one, job=job, most=settings.max_preemptions_per_day)
     later = replace(job.claim, from_ms=turn.now_ms + STEP_MS)
     turn.edit(turn.state.jobs[job.job_id], Reason.ROOM_CLAIMED, claim=later)

@@ -23,10 +23,8 @@ from coordinator.core.times import Day, Loss, Spent, Times
 
 ROOT = "root"  # the queue above all others
 WHOLE = 1000  # thousandths of a device
-IDLE = (
-    "",
-    "idle",
-)  # a label of what is free of a node that nobody uses; no node's own has an empty key
+# a label of what is free of a node that nobody uses; no node's own has an empty key
+IDLE = "", "idle"
 
 
 class JobStatus(StrEnum):
@@ -254,9 +252,7 @@ class Job:
     preempted_at_ms: tuple[int, ...] = ()  # the newest times, oldest first; at most so many
     not_before_ms: int = 0  # a QUEUED job waits until then after a failure; 0 is no wait
     checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first
-    resume_checkpoint_id: str = (
-        ""  # a user's choice, until it has led to a newer one; "" is the newest
-    )
+    resume_checkpoint_id: str = ""  # a user's choice, until it led to a newer one; "" is the newest
     output_model_uri: str = ""
     failure: Failure | None = None  # of the newest attempt that failed
     spent: Spent = Spent()  # noqa: RUF009 - device-microseconds of its leases that are booked
@@ -364,9 +360,7 @@ class Drain:
 
     requested_at_ms: int
     force: bool = False  # what runs there is stopped, after a checkpoint or its grace
-    move: bool = (
-        False  # what runs there leaves once a checkpoint is proven, however long that takes
-    )
+    move: bool = False  # what runs there leaves once a checkpoint is proven, however late
     reason: str = ""
     deadline_ms: int = 0  # by force from then on; 0 is none
     actor: str = ""
@@ -385,9 +379,7 @@ class Node:
     offer: Offer
     drain: Drain | None = None
     unreachable_since_ms: int = 0  # 0 while in contact
-    fenced_at_ms: int = (
-        0  # when it was given up: what may run elsewhere does not run here; 0 is not
-    )
+    fenced_at_ms: int = 0  # when it was given up: what may run elsewhere does not run here; or 0
     joined_at_ms: int = 0
     updated_at_ms: int = 0
     version: int = 1
@@ -515,9 +507,7 @@ class Queue:
     accepts: bool = True  # whether new jobs may come
     places: bool = True  # whether jobs that wait may start
     order: Order = Order.PRIORITY_FIFO
-    preempts: bool = (
-        False  # whether jobs whose turn is before that of running ones take their devices
-    )
+    preempts: bool = False  # whether jobs take the devices of running ones whose turn is later
     # in SHORTEST: a job that has waited for t stands where one with t times this much less to do
     # stands, in thousandths of a device
     aging_permille: int = 20

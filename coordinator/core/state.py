@@ -214,7 +214,7 @@ class ClusterState(Known):
             self._keep(job, kept)
         if before is None or before.queue_name != job.queue_name:
             self._charge_leases(job)
-        if room or job.room:
+        if job.room or (before is not None and before.room):
             self._charge(f"room of {job.job_id}", charge_of_room(job, job.room))
         if before is not None or job.attempt is not None:
             self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))

@@ -72,7 +72,8 @@ class NobodyDelaysAClaim(Checker):
         holders = {lease.job_id: self._jobs[lease.job_id].attempt for lease in held}
         if all(one and one.lent_by == job.job_id for one in holders.values()):
             for job_id, one in holders.items():
-                if one is not None and not one.stop and not one.ask:
+                firm = not self._jobs[job_id].policy.preemptible
+                if one is not None and not one.stop and not one.ask and not firm:
                     raise SimFailure(f"{job_id} keeps what {job.job_id} claims", job_id)
 
     @staticmethod
