@@ -34,10 +34,8 @@ def check(spec: agent_pb2.LeaseSpec, rules: ContainerRules | None) -> ContainerR
     """
     if rules is None:
         raise refuse(IMAGE, "this node runs no containers (--container-engine of its agent)")
-    if rules.network in ALONE and spec.world_size > 1:
-        text = (
-            "containers of this node have a network of their own, and the job's ranks have to meet"
-        )
+    if rules.network in ALONE and spec.node_count > 1:
+        text = "containers of this node have a network of their own, which other nodes do not reach"
         raise refuse(IMAGE, f"{text} (--container-network of its agent)")
     for name in spec.job.training_config.environment:
         if name.startswith(_KEPT_PREFIXES):
@@ -90,6 +88,7 @@ def container_of(
         mounts=tuple(_mounts(spec, places, rules=rules, storage_dir=storage_dir)),
         gpus=tuple(one.device_id for one in devices if one.type != CPU_TYPE and not one.simulated),
         shm_bytes=round(needs.shm_gb * GB),
+        together=f"{grant.lease_id}.{grant.epoch}" if spec.local_world_size > 1 else "",
         labels={
             "mind.lease": grant.lease_id,
             "mind.epoch": str(grant.epoch),

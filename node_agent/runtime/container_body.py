@@ -166,4 +166,6 @@ class ContainerBody:
         if "/bin/sh" in error.text:
             text = "resource_config.image: the image has no shell at /bin/sh"
             return NotStarted("IMAGE", text, exit_code=127)
+        if "CDI" in error.text or "nvidia" in error.text.lower():
+            return NotStarted("NODE_LOST", f"the node does not give the job's GPUs: {error.text}")
         return NotStarted("CONFIG", f"the container cannot be started: {error.text}")

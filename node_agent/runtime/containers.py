@@ -9,16 +9,21 @@ where the engine is killed, and nothing of it stands between a rank and its log.
 What a container may do is what the node's admin says in `ContainerRules`, and nothing that a job says:
 no capabilities, no new privileges, a read-only root, no folder of the node but the lease's own and
 those that the admin mounts into all.
+
+Ranks of one lease meet at their loopback and share memory. Their containers live and die one by one, so
+both belong to a container more that does nothing, and stays until the last of them is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +36,18 @@ from docker.types import Mount as EngineMount
 
 from node_agent.core.leases import Category, Fault
 from node_agent.ranks import EVENTS, STDERR, STDOUT
+from node_agent.runtime import podman, wire
 from node_agent.runtime.body import TOO_LARGE
 from node_agent.runtime.container_body import GATE
 from node_agent.runtime.images import Images
 from node_agent.runtime.protocol import CannotStart, Container, RankOrder
 from node_agent.runtime.rules import ContainerRules
-from node_agent.runtime.wire import API
 
 LABEL = "mind.node"
+NVIDIA = "nvidia"
 PATH_LABEL = "mind.rank-folder"
+TOGETHER_LABEL = "mind.together"
+HOST = "host"
 TIMEOUT_S = 120
 THREADS = 8
 DEFAULT_PIDS = 32_768
@@ -67,9 +75,10 @@ class Containers:
         self._rules = rules
         self._mark = mark
         self._client = docker.APIClient(
-            f"unix://{rules.engine}", version=API[2:], timeout=TIMEOUT_S, max_pool_size=THREADS
+            f"unix://{rules.engine}", version=wire.API[2:], timeout=TIMEOUT_S, max_pool_size=THREADS
         )
         self._is_closed = False
+        self._shared = threading.Lock()  # while it is seen to what containers share
         self._threads = ThreadPoolExecutor(THREADS, "containers")
         self._images = Images(self._client)
 
@@ -124,21 +133,85 @@ class Containers:
             raise CannotStart(Fault(Category.CONFIG, f"{order.subject}: {TOO_LARGE}"))
         name = _name(order.path)
         try:
-            try:
-                made = self._make(body, name)
-            except APIError as error:
-                if error.status_code != 409:
-                    raise
-                self._client.remove_container(name, force=True)  # of an agent that died just here
-                made = self._make(body, name)
-            self._check(made["Id"], order.container)
+            with self._shared if order.container.together else nullcontext():
+                return self._create_in(body, name, wanted=order.container)
         except _FAULTS as error:
             raise CannotStart(engine_fault(error)) from None
+
+    def _create_in(self, body: dict[str, Any], name: str, *, wanted: Container) -> dict[str, str]:
+        if wanted.together:
+            body["HostConfig"] |= self._share(body, wanted.together)
+        try:
+            made = self._make(body, name, wanted=wanted)
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            self._client.remove_container(name, force=True)  # of an agent that died just here
+            made = self._make(body, name, wanted=wanted)
         return {"engine": self._rules.engine, "id": made["Id"]}
 
-    def _make(self, body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def _share(self, body: Mapping[str, Any], together: str) -> dict[str, Any]:
+        """Where the network and the memory of a rank's container are: in one that is made if it is missing."""
+        name = self._name_of_shared(together)
+        place = f"container:{name}"
+        host = body["HostConfig"]
+        shared = (
+            {"IpcMode": place}
+            if host["NetworkMode"] == HOST
+            else {
+                "IpcMode": place,
+                "NetworkMode": place,
+            }
+        )
+        try:
+            if self._client.inspect_container(name)["State"]["Running"]:
+                return shared
+            self._client.remove_container(name, force=True)
+        except NotFound:
+            pass
+        labels = {LABEL: self._mark, TOGETHER_LABEL: together}
+        rank_s = (GATE, *_OPEN_FILES)
+        mounts = [one for one in host["Mounts"] if os.path.basename(one["Target"]) not in rank_s]
+        made: dict[str, Any] = self._client.create_container_from_config(  # type: ignore[no-untyped-call]
+            {
+                **body,
+                "Entrypoint": ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 2147483647 & wait"],
+                "Cmd": [],
+                "Env": [],
+                "WorkingDir": "/",
+                "Labels": labels,
+                "HostConfig": {
+                    **host,
+                    "IpcMode": "shareable",
+                    "DeviceRequests": [],
+                    "Mounts": mounts,
+                },
+            },
+            name,
+        )
+        self._client.start(made["Id"])
+        return shared
+
+    def _name_of_shared(self, together: str) -> str:
+        return f"mind-{hashlib.sha256(f'{self._mark} {together}'.encode()).hexdigest()[:32]}"
+
+    def _make(self, body: Mapping[str, Any], name: str, *, wanted: Container) -> dict[str, Any]:
+        if wanted.gpus and self._rules.gpus != NVIDIA and self._is_podman():
+            with suppress(NotFound):
+                self._client.remove_container(name, force=True)  # of an agent that died just here
+            devices = [f"{self._rules.gpus}={gpu}" for gpu in wanted.gpus]
+            said = json.dumps(podman.specification(body, name, devices=devices)).encode()
+            answer = wire.ask(
+                self._rules.engine, "POST", podman.CREATE, timeout_s=TIMEOUT_S, body=said, api=""
+            )
+            return dict(json.loads(answer))
         made: dict[str, Any] = self._client.create_container_from_config(body, name)  # type: ignore[no-untyped-call]
+        self._check(made["Id"], wanted)
         return made
+
+    def _is_podman(self) -> bool:
+        version: dict[str, Any] = self._client.version()
+        return podman.is_podman(version)
 
     def _check(self, container_id: str, wanted: Container) -> None:
         """Some engines drop requests for GPUs without a word."""
@@ -172,6 +245,8 @@ class Containers:
         at_gate = ["/bin/sh", "-c", AT_GATE, "sh"]
         files = [str(order.path / name) for name in (GATE, STDOUT, STDERR)]
         labels = {LABEL: self._mark, PATH_LABEL: str(order.path), **container.labels}
+        if container.together:
+            labels[TOGETHER_LABEL] = container.together
         return {
             "Image": image["Id"],
             "Entrypoint": [*at_gate, *files],
@@ -216,11 +291,24 @@ class Containers:
 
     def _remove(self, name: str) -> None:
         try:
+            labels = self._client.inspect_container(name)["Config"]["Labels"] or {}
             self._client.remove_container(name, v=True, force=True)
+            if TOGETHER_LABEL in labels:
+                self._remove_shared(labels[TOGETHER_LABEL])
         except NotFound:
             pass
         except _FAULTS as error:
             log.warning("container_not_removed", container=name, reason=str(error)[:200])
+
+    def _remove_shared(self, together: str) -> None:
+        """Removes what containers shared where none of them is left."""
+        with self._shared:
+            label = f"{TOGETHER_LABEL}={together}"
+            left = self._client.containers(all=True, filters={"label": label})
+            own = [one for one in left if one["Labels"].get(LABEL) == self._mark]
+            if not any(PATH_LABEL in one["Labels"] for one in own):
+                for one in own:
+                    self._client.remove_container(one["Id"], force=True)
 
     def _end_strays(self, known: Collection[str]) -> None:
         try:
@@ -229,8 +317,13 @@ class Containers:
             log.warning("containers_not_listed", reason=str(error)[:200])
             return
         for one in found:
-            if one["Labels"].get(PATH_LABEL) not in known:
+            if PATH_LABEL in one["Labels"] and one["Labels"][PATH_LABEL] not in known:
                 self._remove(one["Id"])
+        for together in {one["Labels"].get(TOGETHER_LABEL, "") for one in found} - {""}:
+            try:
+                self._remove_shared(together)
+            except _FAULTS as error:
+                log.warning("containers_not_removed", reason=str(error)[:200])
 
 
 def program(order: RankOrder, image: Mapping[str, Any]) -> list[str]:
@@ -246,7 +339,7 @@ def program(order: RankOrder, image: Mapping[str, Any]) -> list[str]:
 
 def gpu_request(kind: str, gpus: Collection[str]) -> DeviceRequest:
     """The request for GPUs by UUID: of the NVIDIA runtime, or of CDI devices of this kind."""
-    if kind == "nvidia":
+    if kind == NVIDIA:
         return DeviceRequest(driver="nvidia", device_ids=list(gpus), capabilities=[["gpu"]])
     return DeviceRequest(driver="cdi", device_ids=[f"{kind}={gpu}" for gpu in gpus])
 
@@ -255,6 +348,8 @@ def engine_fault(error: Exception) -> Fault:
     """What the user is told of an engine that refused, or that is not there."""
     if isinstance(error, ImageNotFound):
         return Fault(Category.IMAGE, f"resource_config.image: {_said(error)}")
+    if isinstance(error, wire.EngineError):
+        return Fault(Category.CONFIG, f"the container cannot be made: {error.text}")
     if isinstance(error, APIError) and error.is_client_error():
         return Fault(Category.CONFIG, f"the container cannot be made: {_said(error)}")
     return Fault(Category.NODE_LOST, "the node's container engine does not answer as it should")

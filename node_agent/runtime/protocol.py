@@ -45,13 +45,15 @@ class Mount:
 class Container:
     """The container that a rank runs in. `gpus` are UUIDs; amounts are 0 where nothing is asked for.
 
-    An order whose `argv` is empty means the image's own program.
+    An order whose `argv` is empty means the image's own program. Containers that are `together` (a name;
+    "" for alone) have one network and one shared memory, whatever the network of the node's containers is.
     """
 
     image: str
     mounts: tuple[Mount, ...] = ()
     gpus: tuple[str, ...] = ()
     shm_bytes: int = 0
+    together: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 

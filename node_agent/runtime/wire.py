@@ -25,8 +25,18 @@ class EngineError(OSError):
         self.text = text
 
 
-def ask(engine: str, method: str, path: str, *, timeout_s: float) -> bytes:
+def ask(
+    engine: str,
+    method: str,
+    path: str,
+    *,
+    timeout_s: float,
+    body: bytes = b"",
+    api: str = API,
+) -> bytes:
     """The body of the engine's answer; `engine` is the path of its socket, `path` below the API's.
+
+    `body` is JSON.
 
     Raises:
         EngineError: it refused.
@@ -35,20 +45,23 @@ def ask(engine: str, method: str, path: str, *, timeout_s: float) -> bytes:
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(timeout_s)
         link.connect(engine)
-        link.sendall(f"{method} {API}{path} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
+        head = f"{method} {api}{path} HTTP/1.0\r\nHost: engine\r\n"
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        link.sendall(f"{head}\r\n".encode() + body)
         answer = bytearray()
         while part := link.recv(1 << 16):
             answer += part
             if len(answer) > MAX_ANSWER_BYTES:
                 raise EngineError(0, "an answer that is too long")
-    head, separator, body = bytes(answer).partition(b"\r\n\r\n")
-    words = head.split(b" ", 2)
+    status_line, separator, said = bytes(answer).partition(b"\r\n\r\n")
+    words = status_line.split(b" ", 2)
     if not separator or len(words) < 3 or not words[1].isdigit():
         raise EngineError(0, "nothing that is HTTP")
     status = int(words[1])
     if status >= 400:
-        raise EngineError(status, _said(body))
-    return body
+        raise EngineError(status, _said(said))
+    return said
 
 
 def ask_json(engine: str, method: str, path: str, *, timeout_s: float) -> dict[str, Any]:

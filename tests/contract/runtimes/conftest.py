@@ -163,12 +163,16 @@ async def processes(tmp_path: Path) -> AsyncIterator[Bench]:
 
 @asynccontextmanager
 async def a_bench(
-    folder: Path, engine: Engine | None, rules: ProcessRules | None = None
+    folder: Path,
+    engine: Engine | None,
+    rules: ProcessRules | None = None,
+    *,
+    gpus: str = "nvidia",
 ) -> AsyncIterator[Bench]:
     """A bench of containers where there is an engine; ranks that run at the end are stopped."""
     containers = container = None
     if engine is not None:
-        containers = Containers(engine.rules(folder), mark=str(folder))
+        containers = Containers(engine.rules(folder, gpus=gpus), mark=str(folder))
         container = Container(IMAGE)
         folder.chmod(0o755)  # for the containers' user
     async with asyncio.TaskGroup() as tasks:

@@ -6,15 +6,15 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from node_agent.core.leases import Category, State
+from node_agent.core.leases import Category, Rank, State
 from node_agent.runtime.containers import Containers
-from node_agent.runtime.protocol import Container
+from node_agent.runtime.protocol import Container, Limits
 from tests.contract.runtimes.conftest import Bench, a_bench, until_gone
 from tests.support.engine import IMAGE, Engine
 from tests.support.waiting import until
@@ -105,6 +105,49 @@ async def test_a_rank_whose_gpus_the_engine_does_not_give_is_not_started(
     await until_no_container(engine)
 
 
+@pytest.fixture
+def cdi() -> Iterator[str]:
+    """A kind of CDI devices, of which this machine has one: GPU-1a."""
+    kind = f"mind.test/gpu{os.getpid()}"
+    device = {"name": "GPU-1a", "containerEdits": {"env": ["GIVEN=GPU-1a"]}}
+    file = Path(f"/var/run/cdi/mind-test-{os.getpid()}.json")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"cdiVersion": "0.3.0", "kind": kind, "devices": [device]}))
+    yield kind
+    file.unlink()
+
+
+async def test_gpus_are_given_as_cdi_devices_and_all_else_is_as_without(
+    engine: Engine, tmp_path: Path, cdi: str
+) -> None:
+    look = "echo $GIVEN; id -u; grep -E 'NoNewPrivs|CapBnd' /proc/self/status; touch /x; pwd"
+    said = []
+    for gpus in ((), ("GPU-1a",)):
+        folder = tmp_path / f"gpus-{len(gpus)}"
+        folder.mkdir()
+        async with a_bench(folder, engine, gpus=cdi) as bench:
+            bench.container = Container(IMAGE, gpus=gpus)
+            path = bench.start("/bin/sh", "-c", look, limits=Limits(64 << 20, 500, 50))
+            assert (await bench.ended(path)).succeeded, (path / "stderr").read_text()
+            said.append((path / "stdout").read_text().split())
+            assert "Read-only file system" in (path / "stderr").read_text()
+    without, given = said
+    assert given[0] == "GPU-1a"
+    assert given[1:-1] == without[:-1]
+    assert given[-1] == str(folder)
+
+
+async def test_a_cdi_device_that_is_missing_is_said_so(
+    engine: Engine, tmp_path: Path, cdi: str
+) -> None:
+    async with a_bench(tmp_path, engine, gpus=cdi) as bench:
+        bench.container = Container(IMAGE, gpus=("GPU-none",))
+        rank = await bench.ended(bench.start("/bin/true"))
+        assert rank.fault is not None
+        assert rank.fault.category is Category.NODE_LOST
+        assert "GPU-none" in rank.fault.message
+
+
 async def test_an_image_that_is_nowhere_is_named_and_nothing_is_left(
     bench: Bench, engine: Engine
 ) -> None:
@@ -114,4 +157,60 @@ async def test_an_image_that_is_nowhere_is_named_and_nothing_is_left(
     assert rank.fault.category is Category.IMAGE
     assert "localhost/no-such-image:1" in rank.fault.message
     assert IMAGE not in rank.fault.message
+    await until_no_container(engine)
+
+
+async def test_an_image_that_cannot_be_fetched_is_prepared_and_then_named(bench: Bench) -> None:
+    states: list[State] = []
+
+    def seen(rank: Rank) -> bool:
+        states.append(rank.state)
+        return rank.state is State.ENDED
+
+    bench.container = Container("localhost:1/no/such:1")
+    path = bench.start("/bin/true")
+    rank = await bench.until(path, seen)
+    assert State.PREPARING in states
+    assert rank.fault is not None
+    assert rank.fault.category is Category.IMAGE
+    assert rank.fault.message.startswith("resource_config.image: ")
+
+
+async def test_a_stop_does_not_wait_for_an_image(bench: Bench) -> None:
+    bench.container = Container("localhost:1/no/such:2")
+    path = bench.start("/bin/true")
+    await bench.until(path, lambda rank: rank.state is State.PREPARING)
+    bench.runtime.stop(path, 60_000)
+    rank = await bench.ended(path)
+    assert (rank.stopped, rank.fault, rank.started_at_ms) == (True, None, None)
+
+
+async def test_ranks_that_belong_together_meet_and_share_memory_whoever_ends_first(
+    bench: Bench, engine: Engine
+) -> None:
+    bench.container = Container(IMAGE, together="lease.1", shm_bytes=8 << 20)
+    early = bench.start("/bin/true")
+    listens = bench.python(
+        "import socket; s = socket.create_server(('127.0.0.1', 5555)); print('up')\n"
+        "s.accept(); print(open('/dev/shm/said').read())"
+    )
+    await bench.printed(listens, "up")
+    assert (await bench.ended(early)).succeeded
+    talks = bench.start("/bin/sh", "-c", "echo hello >/dev/shm/said; nc 127.0.0.1 5555 </dev/null")
+    assert (await bench.ended(listens)).succeeded
+    assert (listens / "stdout").read_text() == "up\nhello\n\n"
+    await bench.ended(talks)
+    await until_no_container(engine)
+
+
+async def test_an_agent_that_starts_again_keeps_what_its_ranks_share(
+    bench: Bench, engine: Engine
+) -> None:
+    bench.container = Container(IMAGE, together="lease.2")
+    path = bench.start("/bin/sleep", "600")
+    await bench.running(path)
+    await bench.runtime.end_strays([path])
+    assert len(await asyncio.to_thread(engine.containers)) == 2
+    bench.runtime.stop(path, 60_000)
+    await bench.ended(path)
     await until_no_container(engine)

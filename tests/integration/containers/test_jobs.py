@@ -141,3 +141,16 @@ def test_what_has_ended_leaves_no_container(cluster: Cluster, shown: Path, engin
     job_id = cluster.client.submit(body(shown, "/bin/true")).job_id
     assert jobs.final(cluster.client, job_id).status == job_pb2.Job.COMPLETED
     until(lambda: not engine.containers(), lambda: f"none is left of {engine.containers()}")
+
+
+def test_ranks_of_a_job_are_containers_that_share_memory(cluster: Cluster, shown: Path) -> None:
+    share = (
+        "#!/bin/sh\n"
+        "touch /dev/shm/$RANK; until [ -e /dev/shm/0 ] && [ -e /dev/shm/1 ]; do sleep 0.02; done\n"
+        "echo $RANK of $WORLD_SIZE at $MASTER_ADDR\n"
+    )
+    given = body(shown, jobs.script(shown, "share", share), gpu_count=2)
+    job_id = cluster.client.submit(given).job_id
+    assert jobs.final(cluster.client, job_id).status == job_pb2.Job.COMPLETED
+    said = jobs.lines(cluster.client, job_id)
+    assert sorted(said) == ["0 of 2 at 127.0.0.1", "1 of 2 at 127.0.0.1"]
