@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from coordinator.core.records import WAITING, Job
+from coordinator.core.times import Spent
 from coordinator.rpc import convert
+from coordinator.rpc.usage import job_usage
 from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
 from scaimind.v1 import job_pb2
@@ -22,6 +24,15 @@ CACHE_BYTES = 32 * 1024 * 1024
 
 WaitOf = Callable[[Job], float | None]
 """Seconds until a waiting job is expected to start; None where that is not known."""
+
+
+SpentOf = Callable[[Job], Spent]
+"""Device-microseconds of a job up to now."""
+
+
+def booked(job: Job) -> Spent:
+    """Where nobody knows of leases that have not ended."""
+    return job.spent
 
 
 def unknown_wait(_: Job) -> float | None:
@@ -42,8 +53,16 @@ class _Document:
 class Documents:
     """Reads submitted jobs from the store, and joins them with records and figures."""
 
-    def __init__(self, store: Store, streams: Streams, wait_s: WaitOf = unknown_wait) -> None:
+    def __init__(
+        self,
+        store: Store,
+        streams: Streams,
+        wait_s: WaitOf = unknown_wait,
+        *,
+        spent: SpentOf = booked,
+    ) -> None:
         self._store = store
+        self._spent = spent
         self._streams = streams
         self._wait_s = wait_s
         self._cache: OrderedDict[str, _Document] = OrderedDict()
@@ -75,6 +94,7 @@ class Documents:
             wait_s = self._wait_s(job) if job.status in WAITING else None
             if wait_s is not None:
                 message.estimated_wait_seconds = wait_s
+            message.usage.CopyFrom(job_usage(job, self._spent(job)))
         return messages
 
     async def _find(self, job_ids: Iterable[str]) -> dict[str, _Document]:

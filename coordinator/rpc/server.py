@@ -36,6 +36,7 @@ from coordinator.rpc.ranks import Ranks
 from coordinator.rpc.rolling import RollingMethods
 from coordinator.rpc.tls import ServerTls
 from coordinator.rpc.unknown import Unknown
+from coordinator.rpc.usage import UsageMethods
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.forecaster import Forecaster
@@ -147,7 +148,8 @@ class Server:
             tokens=parts.tokens,
         )
         wait_s = parts.forecaster.wait_s
-        documents = Documents(store, streams, wait_s)
+        usage = UsageMethods(driver.view, store, clock=clock, tokens=PageTokens(parts.page_secret))
+        documents = Documents(store, streams, wait_s, spent=usage.spent)
 
         async def stored(job_id: str) -> Job | None:
             return await store.job(job_id)
@@ -166,6 +168,7 @@ class Server:
             DrainMethods(driver, parts.forecaster, reader, clock=clock),
             RollingMethods(driver, Plans(parts.forecaster, reader, clock)),
             QueueMethods(driver, tokens),
+            usage,
             ExplainMethods(parts.forecaster, reader),
             ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),

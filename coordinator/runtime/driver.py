@@ -186,6 +186,7 @@ class Driver:
             await self._reload_until_it_works()
             return
         self.view.apply(events)
+        self.view.version = self._version
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(outcome)
@@ -221,6 +222,7 @@ class Driver:
         self._core = core
         self.view.reset(snapshot.records, epoch=self._epoch)
         self.view.apply(recovered.events)
+        self.view.version = self._version
         self.figures.reloads_total += 1
         self.leading = True
         self._wake.set()

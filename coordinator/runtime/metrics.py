@@ -98,6 +98,7 @@ def families(driver: Driver) -> list[Metric]:
             value=sum(map(len, view.leases_by_node.values())),
         ),
         _unknown(view),
+        _used(view),
     ]
 
 
@@ -114,6 +115,17 @@ def _unknown(view: View) -> GaugeMetricFamily:
     )
     for node_id, unknown in sorted(view.unknown.items()):
         family.add_metric([node_id], len(unknown.lease_ids))
+    return family
+
+
+def _used(view: View) -> CounterMetricFamily:
+    family = CounterMetricFamily(
+        "mind_leased_device_seconds",
+        "What leases that have ended were used for.",
+        labels=["queue", "class"],
+    )
+    for (queue_name, use), amount_us in sorted(view.booked.items()):
+        family.add_metric([queue_name, use.name.lower()], amount_us / 1e6)
     return family
 
 

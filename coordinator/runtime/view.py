@@ -8,13 +8,14 @@ driver's queue. Records are immutable and shared with the core: the view costs p
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import (
+    Entry,
     History,
     Job,
     Key,
@@ -27,10 +28,12 @@ from coordinator.core.records import (
     RollingDrain,
     Usage,
 )
+from coordinator.core.times import Use
 from coordinator.runtime.queues import Queues
 
 Rule = Queue | Usage | History | Mix | RollingDrain
 RECENT_FINAL_JOBS = 10_000
+BOOKED_QUEUES = 500  # that are counted apart; users may name more
 
 
 class Watch:
@@ -76,6 +79,9 @@ class View:
         self.leases_by_job: dict[str, dict[str, Lease]] = {}
         self.leases_by_node: dict[str, dict[str, Lease]] = {}
         self.epoch = 0
+        self.version = 0  # of the store, as of which this is
+        self.booked: Counter[tuple[str, Use]] = Counter()
+        """Device-microseconds of leases that have ended in this process, by queue and class."""
         self.closed = False
         self.tap: Callable[[Iterable[Event] | None], None] = _nobody
         """Told of what is published, after it is; None where everything was replaced."""
@@ -178,10 +184,20 @@ class View:
                     self.queues.put_order(record, self.jobs)
             case Node():
                 self.nodes[record.node_id] = record
+            case Entry():
+                self._book(record)
             case Key():
                 self.keys[record.key_id] = record
                 if not record.node_id:
                     self.keys_by_sha256[record.sha256] = record
+
+    def _book(self, entry: Entry) -> None:
+        known = (entry.queue_name, Use.IDLE) in self.booked
+        full = len(self.booked) >= BOOKED_QUEUES * len(Use)
+        name = entry.queue_name if known or not full else ""
+        for day in entry.days:
+            for use in Use:
+                self.booked[name, use] += day.spent[use] * entry.milli
 
     def _hear(self, event: Heard) -> None:
         self.heard_ms[event.node_id] = event.at_ms

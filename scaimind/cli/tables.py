@@ -72,6 +72,7 @@ def job(job: "job_pb2.Job") -> Rows:
         *_checkpoints(job),
         ("model", job.output_model_uri),
         ("error", _error(job)),
+        *_usage(job.usage),
         ("owner", f"{job.tenant_id}/{job.user_id}"),
         ("created", ago(job.created_at)),
         ("started", ago(job.started_at)),
@@ -110,6 +111,24 @@ def _checkpoints(job: "job_pb2.Job") -> list[tuple[str, str]]:
     return [
         ("checkpoint", f"step {each.step}, {size(each.size_bytes)}, {each.uri}")
         for each in job.checkpoints
+    ]
+
+
+def _usage(usage: "job_pb2.JobUsage") -> list[tuple[str, str]]:
+    """Device time by class, then what was lost."""
+    parts = ", ".join(
+        f"{field.name.removesuffix('_us')} {duration(amount / 1e6)}"
+        for field, amount in usage.time.ListFields()
+        if field.name != "leased_us"
+    )
+    text = f"{duration(usage.time.leased_us / 1e6)}: {parts}" if parts else ""
+    return [("device time", text)] + [
+        (
+            "lost",
+            f"{duration(loss.redone_us / 1e6)} of attempt {loss.attempt}: "
+            f"{loss.cause} {loss.cause_id}".rstrip(),
+        )
+        for loss in usage.lost
     ]
 
 

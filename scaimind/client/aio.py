@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 import grpc.aio
 
 from scaimind.channel import open_aio
-from scaimind.client import calls, drain_calls
+from scaimind.client import calls, drain_calls, usage_calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
 from scaimind.client.errors import from_call
@@ -159,6 +159,8 @@ class AsyncClient(_Connection):
     queues_page = _unary(calls.queues_page)
     list_queues = _paged(calls.list_queues)
     remove_queue = _unary(calls.remove_queue)
+    usage_page = _unary(usage_calls.usage_page)
+    list_usage = _paged(usage_calls.list_usage)
     submit_evaluation = _unary(calls.submit_evaluation)
     get_evaluation = _unary(calls.get_evaluation)
     evaluations_page = _unary(calls.evaluations_page)

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 import grpc
 
 from scaimind.channel import open_blocking
-from scaimind.client import calls, drain_calls
+from scaimind.client import calls, drain_calls, usage_calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
 from scaimind.client.errors import from_call
@@ -147,6 +147,8 @@ class Client(_Connection):
     queues_page = _unary(calls.queues_page)
     list_queues = _paged(calls.list_queues)
     remove_queue = _unary(calls.remove_queue)
+    usage_page = _unary(usage_calls.usage_page)
+    list_usage = _paged(usage_calls.list_usage)
     submit_evaluation = _unary(calls.submit_evaluation)
     get_evaluation = _unary(calls.get_evaluation)
     evaluations_page = _unary(calls.evaluations_page)

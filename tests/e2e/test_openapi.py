@@ -23,10 +23,14 @@ EXAMPLES = 8
 LIMIT_S = 300.0
 
 # 400 is the coordinator's word on what no schema can say: tokens of other lists, jobs that fit no node.
-# A request that fits the schema is never told that it does not (422).
+# A request that fits the schema is never told that it does not (422). A text may be so long that its address is
+# (414).
 SETTINGS = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 400, 401, 403, 404, 409, 429]
+
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 414, 415, 422, 428, 429]
 
 [dictionaries]
 jobs = {{ values = {jobs} }}

@@ -416,6 +416,7 @@ EVERY_VERB = [
     ["queues"],
     ["set-queue", "x"],
     ["remove-queue", "x"],
+    ["usage", "--until", "1d"],
     ["cluster"],
     ["nodes"],
     ["nodes", "x"],

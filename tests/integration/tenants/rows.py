@@ -181,6 +181,13 @@ ROWS: dict[str, Row] = {
         api.GetQueueRequest(queue_name=of.queue),
         api.GetQueueRequest(queue_name="default"),
     ],
+    "GetUsage": lambda of: [
+        *(api.GetUsageRequest(group_by=by) for by in api.GetUsageRequest.GroupBy.values()),
+        *(api.GetUsageRequest(job_id=job_id) for job_id in of.jobs),
+        api.GetUsageRequest(tenant_id=of.tenant),
+        api.GetUsageRequest(queue_name=of.queue, group_by=api.GetUsageRequest.JOB),
+        api.GetUsageRequest(page_token=of.page_token),
+    ],
     "ListEvaluations": _lists(api.ListEvaluationsRequest),
     "SubmitEvaluation": _evaluations,
     "GetEvaluation": lambda of: [

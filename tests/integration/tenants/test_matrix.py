@@ -41,7 +41,14 @@ OF_DRAINS = {
     "restart_device_seconds",
     "left_device_seconds",
 }
-OF_METHODS = {"DrainNode": OF_DRAINS, "StartRollingDrain": {"requested_at"}}
+# What grows by itself while a job runs.
+OF_TIME = {"usage"}
+OF_METHODS = {
+    "DrainNode": OF_DRAINS,
+    "StartRollingDrain": {"requested_at"},
+    "GetJob": OF_TIME,
+    "ListJobs": OF_TIME,
+}
 # What a method may tell of machines, it tells the owner as well; these know nothing of tenants.
 NOBODYS = {
     "GetDataCache",

@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 
 import scaimind
-from scaimind.client import AsyncClient, Client, calls
+from scaimind.client import AsyncClient, Client, calls, drain_calls, usage_calls
 from scaimind.v1 import key_service_pb2, mind_coordinator_pb2
+
+
+ROOMS = (calls, drain_calls, usage_calls)
 
 
 def builders() -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(each)
-        for name, each in inspect.getmembers(calls, inspect.isfunction)
-        if each.__module__ == calls.__name__ and not name.startswith("_")
+        for room in ROOMS
+        for name, each in inspect.getmembers(room, inspect.isfunction)
+        if each.__module__ == room.__name__ and not name.startswith("_")
     }
 
 
@@ -33,7 +37,7 @@ def test_every_method_of_the_services_can_be_called() -> None:
         for method in service.methods
         if method.name != "ResolveCredential"
     ]
-    source = inspect.getsource(calls)
+    source = "".join(map(inspect.getsource, ROOMS))
     assert [name for name in public if f'"{name}"' not in source] == []
 
 
