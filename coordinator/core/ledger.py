@@ -16,10 +16,21 @@ cancelled, on a node that was given up) are idle until their agent says that the
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from coordinator.core.records import Entry, Job, JobStatus, Lease, StopCause
+from coordinator.core.records import (
+    FINAL,
+    Attempt,
+    Checkpoint,
+    Entry,
+    Job,
+    JobStatus,
+    Lease,
+    LeaseState,
+    StopCause,
+)
 from coordinator.core.times import (
     MOST_LOSSES,
     Day,
@@ -48,24 +59,32 @@ SURVIVES = (JobStatus.COMPLETED, JobStatus.CANCELLED)
 class Closed:
     """What follows from the end of an attempt."""
 
-    job: Job
+    changes: dict[str, Any]  # of its job
     entries: tuple[Entry, ...]
     outliving: tuple[Lease, ...]  # changed: they are booked when they end
 
 
 def use_of(job: Job) -> Use:
     """What the devices of the job's attempt are used for now."""
-    attempt = job.attempt
-    if attempt is None or attempt.ended_at_ms or job.is_final:
-        return Use.IDLE
-    if attempt.stop is not None:
-        return Use.PAUSED if attempt.stop is StopCause.PAUSED else Use.IDLE
-    return _USE.get(job.status, Use.IDLE)
+    return _use(job.status, job.attempt)
 
 
 def is_open(job: Job) -> bool:
     """Whether the job's newest attempt may still get on."""
-    return job.attempt is not None and not job.attempt.ended_at_ms and not job.is_final
+    return may_get_on(job.status, job.attempt)
+
+
+def may_get_on(status: JobStatus, attempt: Attempt | None) -> bool:
+    """Whether an attempt may, whose job has this status."""
+    return attempt is not None and not attempt.ended_at_ms and status not in FINAL
+
+
+def _use(status: JobStatus, attempt: Attempt | None) -> Use:
+    if attempt is None or attempt.ended_at_ms or status in FINAL:
+        return Use.IDLE
+    if attempt.stop is not None:
+        return Use.PAUSED if attempt.stop is StopCause.PAUSED else Use.IDLE
+    return _USE.get(status, Use.IDLE)
 
 
 def begun(now_ms: int) -> Times:
@@ -73,22 +92,21 @@ def begun(now_ms: int) -> Times:
     return Times(until_ms=now_ms)
 
 
-def followed(before: Job, after: Job, *, now_ms: int) -> Job:
-    """The job with its attempt's times up to now, where what they are used for changes."""
-    was, attempt = before.attempt, after.attempt
-    if was is None or attempt is None or was.number != attempt.number or not is_open(before):
-        return after
-    proves = after.checkpoints is not before.checkpoints
-    if not proves and use_of(before) is use_of(after):
-        return after
-    times = times_of(before, now_ms=now_ms)
-    if proves:
+def followed(job: Job, changes: Mapping[str, Any], *, now_ms: int) -> Attempt | None:
+    """The attempt of a job that is about to change, with its times up to now; None where they may wait."""
+    attempt: Attempt | None = changes.get("attempt", job.attempt)
+    assert attempt is not None
+    checkpoints: tuple[Checkpoint, ...] | None = changes.get("checkpoints")
+    if checkpoints is None and _use(changes.get("status", job.status), attempt) is use_of(job):
+        return None
+    times = times_of(job, now_ms=now_ms)
+    if checkpoints is not None:
         newest_ms = max(
-            (x.created_at_ms for x in after.checkpoints if x.attempt == attempt.number), default=0
+            (x.created_at_ms for x in checkpoints if x.attempt == attempt.number), default=0
         )
         at_risk_ms = min(times.at_risk_ms, max(0, times.worked_ms - newest_ms))
         times = times._replace(at_risk_ms=at_risk_ms)
-    return replace(after, attempt=replace(attempt, times=times))
+    return replace(attempt, times=times)
 
 
 def times_of(job: Job, *, now_ms: int) -> Times:
@@ -117,23 +135,30 @@ def days_of(job: Job, lease: Lease, *, now_ms: int) -> tuple[Day, ...]:
     return times_of(job, now_ms=now_ms).days
 
 
-def left(before: Lease, after: Lease, *, job: Job, now_ms: int) -> Lease:
-    """The lease with its days, where it ends or is given up now."""
-    if not after.is_over or before.is_ended or (before.is_over and not after.is_ended):
-        return after
-    return replace(after, days=days_of(job, before, now_ms=now_ms))
+def leaves(lease: Lease, changes: Mapping[str, Any]) -> bool:
+    """Whether the lease ends, or is given up, by what is about to change."""
+    ends = changes.get("state") is LeaseState.ENDED and not lease.is_ended
+    return ends or bool(changes.get("fenced_at_ms") and not lease.is_over)
 
 
-def closed(job: Job, leases: Sequence[Lease], *, is_foreign: bool, now_ms: int) -> Closed:
-    """Closes an attempt that has just ended, or whose job is final; `job` has its times up to now."""
-    attempt = job.attempt
-    assert attempt is not None
-    at_risk_ms = 0 if job.status in SURVIVES else attempt.times.at_risk_ms
-    worked_ms = used_ms(attempt.times.days, Use.PRODUCTIVE)
+def closed(
+    job: Job,
+    leases: Sequence[Lease],
+    *,
+    to: JobStatus,
+    attempt: Attempt,
+    is_foreign: bool,
+    now_ms: int,
+) -> Closed:
+    """Closes an attempt that ends, or whose job becomes final; it has its times up to now."""
+    at_risk_ms = 0 if to in SURVIVES else attempt.times.at_risk_ms
+    worked_ms = used_ms(attempt.times.days, Use.PRODUCTIVE) if at_risk_ms else 0
     over, outliving, redone_us = [], [], 0
     for lease in leases:
-        own_ms = used_ms(lease.days, Use.PRODUCTIVE)
-        lost_ms = min(own_ms, max(0, at_risk_ms - max(0, worked_ms - own_ms)))
+        lost_ms = 0
+        if at_risk_ms:
+            own_ms = used_ms(lease.days, Use.PRODUCTIVE)
+            lost_ms = min(own_ms, max(0, at_risk_ms - max(0, worked_ms - own_ms)))
         if lost_ms:
             days = moved(lease.days, before=Use.PRODUCTIVE, after=Use.REDONE, ms=lost_ms)
             lease = replace(lease, days=days)
@@ -142,14 +167,16 @@ def closed(job: Job, leases: Sequence[Lease], *, is_foreign: bool, now_ms: int) 
                 outliving.append(lease)
         if lease.is_ended and lease.days:
             over.append(lease)
+    losses = job.losses
     if redone_us:
         cause = attempt.stop.value if attempt.stop else ""
         loss = Loss(attempt.number, cause, attempt.stopped_by, is_foreign, redone_us)
-        job = replace(job, losses=(*job.losses, loss)[-MOST_LOSSES:])
+        losses = (*losses, loss)[-MOST_LOSSES:]
     if attempt.ended_at_ms:  # what was counted is with the leases now
-        job = replace(job, attempt=replace(attempt, times=Times()))
-    entries = tuple(entry(job, lease, now_ms=now_ms) for lease in over)
-    return Closed(booked(job, entries), entries, tuple(outliving))
+        attempt = replace(attempt, times=Times())
+    entries = tuple(entry(job, lease, losses=losses, now_ms=now_ms) for lease in over)
+    changes = {"attempt": attempt, "losses": losses, "spent": with_entries(job.spent, entries)}
+    return Closed(changes, entries, tuple(outliving))
 
 
 def is_booked(job: Job, lease: Lease) -> bool:
@@ -159,13 +186,13 @@ def is_booked(job: Job, lease: Lease) -> bool:
     return lease.is_ended and not (newest and is_open(job))
 
 
-def entry(job: Job, lease: Lease, *, now_ms: int) -> Entry:
+def entry(job: Job, lease: Lease, *, losses: tuple[Loss, ...], now_ms: int) -> Entry:
     """What is written of a lease that has ended."""
     cause, cause_id, is_foreign = "", "", False
     if used_ms(lease.days, Use.REDONE):
         # a node that was given up may be back after more attempts than are known apart
         cause, cause_id = StopCause.NODE_LOST.value, lease.node_id
-        for loss in job.losses:
+        for loss in losses:
             if loss.attempt == lease.attempt:
                 cause, cause_id, is_foreign = loss.cause, loss.cause_id, loss.is_foreign
     return Entry(
@@ -184,10 +211,10 @@ def entry(job: Job, lease: Lease, *, now_ms: int) -> Entry:
     )
 
 
-def booked(job: Job, entries: Iterable[Entry]) -> Job:
-    """The job with what some leases were used for in its sum."""
+def with_entries(spent: Spent, entries: Iterable[Entry]) -> Spent:
+    """A job's sum with what some of its leases were used for."""
     sums = [times_milli(day.spent, one.milli) for one in entries for day in one.days]
-    return replace(job, spent=summed((job.spent, *sums))) if sums else job
+    return summed((spent, *sums)) if sums else spent
 
 
 def spent(job: Job, leases: Iterable[Lease], *, now_ms: int) -> Spent:

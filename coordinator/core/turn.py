@@ -102,44 +102,57 @@ class Turn:
         """Changes a job; its status stays, unless `move` says otherwise."""
         ensure(not job.is_final, "a final job never changes", job.job_id)
         ensure(self.state.jobs.get(job.job_id) is job, "the job is the newest one", job.job_id)
+        closed = self._count(job, changes)
         after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
         if after.status is not JobStatus.QUEUED:
             if after.room or after.claim:
                 after = replace(after, room=(), claim=None)
         elif job.status is not JobStatus.QUEUED:
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
-        after = ledger.followed(job, after, now_ms=self.now_ms)
-        if ledger.is_open(job) and not ledger.is_open(after):
-            return self._close(after, cause)
+        for entry in closed.entries if closed else ():
+            self.put(entry, Reason.BOOKED)
         self.put(after, cause)
+        for lease in closed.outliving if closed else ():
+            self.put(lease, Reason.BOOKED)
         return after
 
-    def _close(self, job: Job, cause: Reason) -> Job:
-        """Notes the end of an attempt, or of its job, and books what has ended of it."""
-        attempt = job.attempt
-        assert attempt is not None
+    def _count(self, job: Job, changes: dict[str, Any]) -> ledger.Closed | None:
+        """Adds to the changes of a job what its attempt's time was used for, and closes what ends."""
+        if not ledger.is_open(job):
+            return None
+        attempt = ledger.followed(job, changes, now_ms=self.now_ms)
+        if attempt is not None:
+            changes["attempt"] = attempt
+        attempt, to = changes.get("attempt", job.attempt), changes.get("status", job.status)
+        if attempt is None or ledger.may_get_on(to, attempt):
+            return None
         rival = self.state.jobs.get(attempt.makes_room_for)
         gives_way = attempt.stop is StopCause.PREEMPTED and bool(attempt.stopped_by)
-        is_foreign = gives_way and (rival is None or rival.tenant_id != job.tenant_id)
-        leases = self.state.attempt_leases(job)
-        closed = ledger.closed(job, leases, is_foreign=is_foreign, now_ms=self.now_ms)
-        for entry in closed.entries:
-            self.put(entry, Reason.BOOKED)
-        self.put(closed.job, cause)
-        for lease in closed.outliving:
-            self.put(lease, Reason.BOOKED)
-        return closed.job
+        closed = ledger.closed(
+            job,
+            self.state.attempt_leases(job),
+            to=to,
+            attempt=attempt,
+            is_foreign=gives_way and (rival is None or rival.tenant_id != job.tenant_id),
+            now_ms=self.now_ms,
+        )
+        changes |= closed.changes
+        return closed
 
     def edit_lease(self, lease: Lease, cause: Reason, **changes: Any) -> Lease:
         """Changes a lease. One that outlives its attempt is booked when it ends."""
-        job = self.state.jobs[lease.job_id]
-        after = ledger.left(lease, replace(lease, **changes), job=job, now_ms=self.now_ms)
+        leaves = ledger.leaves(lease, changes)
+        if leaves:
+            job = self.state.jobs[lease.job_id]
+            changes["days"] = ledger.days_of(job, lease, now_ms=self.now_ms)
+        after = replace(lease, **changes)
         self.put(after, cause)
-        if after.days and ledger.is_booked(job, after) and not lease.is_ended:
-            entry = ledger.entry(job, after, now_ms=self.now_ms)
+        if leaves and after.days and ledger.is_booked(job, after):
+            entry = ledger.entry(job, after, losses=job.losses, now_ms=self.now_ms)
             self.put(entry, Reason.BOOKED)
             # also of a job that is final: of what it was, nothing else ever changes
-            self.put(replace(ledger.booked(job, (entry,)), version=job.version + 1), Reason.BOOKED)
+            spent = ledger.with_entries(job.spent, (entry,))
+            self.put(replace(job, spent=spent, version=job.version + 1), Reason.BOOKED)
         return after
 
     def edit_node(self, node: Node, cause: Reason, **changes: Any) -> Node:

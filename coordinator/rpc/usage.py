@@ -73,7 +73,8 @@ class UsageMethods:
         sums.add_groups(await self._store.usage(where, limit=GROUPS_MAX + 1))
         for number, (job, lease) in enumerate(live, start=1):
             days = ledger.days_of(job, lease, now_ms=now_ms)
-            sums.add(ledger.entry(job, replace(lease, days=days), now_ms=now_ms))
+            whole = replace(lease, days=days)
+            sums.add(ledger.entry(job, whole, losses=job.losses, now_ms=now_ms))
             if number % BREATH == 0:
                 await asyncio.sleep(0)
         found = sums.groups(GROUPS_MAX + 1)

@@ -172,7 +172,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.times", "changed[before] -= part", "pass"),
     ),
     "what a lease holds beyond its attempt is not booked": (
-        Edit("coordinator.core.turn", "if after.days and ledger.is_booked(job, after)", "if False"),
+        Edit("coordinator.core.turn", "if leaves and after.days", "if False"),
     ),
     "a leader that starts calls everybody silent": (
         Edit(

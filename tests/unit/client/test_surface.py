@@ -8,7 +8,6 @@ import scaimind
 from scaimind.client import AsyncClient, Client, calls, drain_calls, usage_calls
 from scaimind.v1 import key_service_pb2, mind_coordinator_pb2
 
-
 ROOMS = (calls, drain_calls, usage_calls)
 
 

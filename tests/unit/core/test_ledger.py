@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +82,7 @@ def a_lease(at_ms: int, rank: int) -> Lease:
 def changed(job: Job, what: str, now_ms: int) -> Job:
     """The job after something has happened."""
     assert job.attempt is not None
+    changes: dict[str, Any]
     if what == "prove":
         proven = Checkpoint(
             checkpoint_id=f"c{now_ms}",
@@ -91,13 +93,18 @@ def changed(job: Job, what: str, now_ms: int) -> Job:
             created_at_ms=now_ms - 60_000,
             attempt=1,
         )
-        after = replace(job, checkpoints=(*job.checkpoints, proven))
+        changes = {"checkpoints": (*job.checkpoints, proven)}
     elif what in STATUS:
-        after = replace(job, status=STATUS[what])
+        changes = {"status": STATUS[what]}
     else:
         cause = StopCause.PAUSED if what == "pause" else StopCause.DRAINED
-        after = replace(job, attempt=replace(job.attempt, stop=job.attempt.stop or cause))
-    return ledger.followed(job, after, now_ms=now_ms)
+        changes = {"attempt": replace(job.attempt, stop=job.attempt.stop or cause)}
+    return moved_on(job, changes, now_ms)
+
+
+def moved_on(job: Job, changes: dict[str, Any], now_ms: int) -> Job:
+    attempt = ledger.followed(job, changes, now_ms=now_ms)
+    return replace(job, **changes | ({"attempt": attempt} if attempt else {}))
 
 
 @given(MOMENTS, st.integers(0, 11), ENDS, st.integers(0, DAY_MS))
@@ -109,9 +116,10 @@ def test_the_classes_of_each_lease_add_up_to_what_was_leased(
     ended_ms = [0, 0]
 
     def over(rank: int) -> None:
-        after = replace(leases[rank], state=LeaseState.ENDED)
-        if not leases[rank].is_ended:
-            leases[rank] = ledger.left(leases[rank], after, job=job, now_ms=now_ms)
+        changes = {"state": LeaseState.ENDED}
+        if ledger.leaves(leases[rank], changes):
+            days = ledger.days_of(job, leases[rank], now_ms=now_ms)
+            leases[rank] = replace(leases[rank], state=LeaseState.ENDED, days=days)
             ended_ms[rank] = now_ms
 
     for number, (step_ms, what) in enumerate(moments):
@@ -135,16 +143,20 @@ def test_the_classes_of_each_lease_add_up_to_what_was_leased(
     assert job.attempt is not None
     ends_by_itself = end is JobStatus.CANCELLED
     attempt = replace(job.attempt, ended_at_ms=0 if ends_by_itself else max(1, now_ms))
-    after = ledger.followed(job, replace(job, status=end, attempt=attempt), now_ms=now_ms)
-    closed = ledger.closed(after, leases, is_foreign=False, now_ms=now_ms)
+    after = moved_on(job, {"status": end, "attempt": attempt}, now_ms)
+    assert after.attempt is not None
+    closed = ledger.closed(
+        job, leases, to=end, attempt=after.attempt, is_foreign=False, now_ms=now_ms
+    )
+    job = replace(after, **closed.changes)
     booked = {entry.lease_id: total_ms(entry.days) for entry in closed.entries}
     for rank, lease in enumerate(leases):
         assert booked.get(lease.lease_id, 0) == max(0, ended_ms[rank] - START_MS)
-    assert total(closed.job.spent) == total(ledger.spent(closed.job, leases, now_ms=now_ms))
+    assert total(job.spent) == total(ledger.spent(job, leases, now_ms=now_ms))
     redone = sum(used_ms(entry.days, Use.REDONE) * entry.milli for entry in closed.entries)
-    assert closed.job.spent.redone == redone == sum(loss.redone_us for loss in closed.job.losses)
+    assert job.spent.redone == redone == sum(loss.redone_us for loss in job.losses)
     assert end is JobStatus.QUEUED or not redone
-    assert min(closed.job.spent) >= 0
+    assert min(job.spent) >= 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 2 * DAY_MS), st.sampled_from(Use)), min_size=1))
