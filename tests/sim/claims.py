@@ -12,6 +12,8 @@ from tests.sim.truth import Checker, SimFailure
 class NobodyDelaysAClaim(Checker):
     """Of a claim only those get something who are held to being over in time; they are, or they go."""
 
+    facts = (Job, Lease, Queue, Retired)
+
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, Queue] = {}
