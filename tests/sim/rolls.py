@@ -12,6 +12,8 @@ class FewOut(Checker):
     """Never are more nodes out by one rolling drain than may be; it takes each once, and none once it
     has ended."""
 
+    facts = (Node, RollingDrain, Retired)
+
     def __init__(self) -> None:
         self._drains: dict[str, RollingDrain] = {}
         self._out: dict[str, str] = {}  # the rolling drain, by node
