@@ -42,7 +42,7 @@ from tests.sim.wire import BROKEN, Wire
 
 Respond = Callable[[Reply | Rejected | None], None]
 BATCH = 16
-INVARIANTS_EVERY, REPLAY_EVERY = 5, 20  # batches that change something; then all is looked at
+INVARIANTS_EVERY, REPLAY_EVERY = 3, 12  # batches that change something; then all is looked at
 SETTINGS = CoreSettings(
     max_placements_per_pass=7,
     max_deadlines_per_tick=3,
