@@ -23,7 +23,7 @@ from coordinator.core.attempts import grant
 from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted, may_be_preempted
 from coordinator.core.order import turn_of
 from coordinator.core.placement import Placement, Spot
-from coordinator.core.preempt import DeviceCount, is_held, is_sound, leases_of, preempt
+from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, leases_of, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Claim, Job, Share
@@ -121,9 +121,13 @@ def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
         else:
             turn.edit(job, Reason.ROOM_CLAIMED, claim=found, message=_told(found))
         return
-    for one in lent:
-        if may_be_preempted(one):  # else its time limit ends it, counted from when it began
-            preempt(turn, one, job=job, most=settings.max_preemptions_per_day)
+    # of the others its time limit makes an end, counted from when it began
+    victims = [one for one in lent if may_be_preempted(one)]
+    if victims:
+        node_ids = tuple(share.node_id for share in job.claim.shares)
+        keep_ruling(turn, job, node_ids=node_ids, victims=victims, considered=victims)
+    for one in victims:
+        preempt(turn, one, job=job, most=settings.max_preemptions_per_day)
     later = replace(job.claim, from_ms=turn.now_ms + STEP_MS)
     turn.edit(turn.state.jobs[job.job_id], Reason.ROOM_CLAIMED, claim=later)
 

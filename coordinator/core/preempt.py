@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from enum import StrEnum
 from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
@@ -24,7 +25,18 @@ from coordinator.core.known import DAY_MS, is_doubted
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Demand, Job, Order, Queue, Share, StopCause
+from coordinator.core.records import (
+    WHOLE,
+    Considered,
+    Demand,
+    Job,
+    Kind,
+    Order,
+    Queue,
+    Ruling,
+    Share,
+    StopCause,
+)
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
@@ -32,11 +44,23 @@ from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
 LOOKS = 256  # attempts that are considered for one job
+MOST_TOLD = 16  # of these, that are kept beside those that go
 SAVE_MS = (
     60_000  # what a training that has proven a checkpoint loses at most: it will prove another
 )
 
 Victims = dict[str, Job]
+
+
+class Rule(StrEnum):
+    """Why an attempt may be preempted for a job."""
+
+    PRIORITY = "PRIORITY"  # the job's is higher, in the same queue
+    LESS_TO_DO = "LESS_TO_DO"  # the job has less left to do, by a factor, in the same queue
+    GUARANTEE = "GUARANTEE"  # the job's queue holds less than it is guaranteed, the other's more
+    LENT = (
+        "LENT"  # it was lent what was set aside for the job, and has it still when its time comes
+    )
 
 
 def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
@@ -47,7 +71,7 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
     found = _plan(turn, job, queue=queue, settings=settings)
     if found is None:
         return False
-    placement, victims = found
+    placement, victims, considered = found
     text = f"devices are set aside while {len(victims)} others save and stop"
     turn.edit(
         job,
@@ -56,6 +80,8 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
         claim=None,
         message=text,
     )
+    node_ids = tuple(spot.node_id for spot in placement)
+    keep_ruling(turn, job, node_ids=node_ids, victims=victims, considered=considered)
     for victim in victims:
         preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
     return True
@@ -91,8 +117,8 @@ def loss_ms(job: Job, now_ms: int) -> int:
 
 def _plan(
     turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings
-) -> tuple[Placement, list[Job]] | None:
-    """Where the job will run, and who has to go for it."""
+) -> tuple[Placement, list[Job], list[Job]] | None:
+    """Where the job will run, who has to go for it, and who was considered."""
     state = turn.state
     chosen: Victims = {}
     count = DeviceCount(state, job)
@@ -103,8 +129,57 @@ def _plan(
         if count.may_fit():
             placement = state.place_without(job, leases_of(state, chosen))
             if placement is not None:
-                return _thinned(turn, job, chosen=chosen, placement=placement)
+                considered = [*chosen.values()]
+                placement, victims = _thinned(turn, job, chosen=chosen, placement=placement)
+                return placement, victims, considered
     return None
+
+
+def keep_ruling(
+    turn: Turn,
+    job: Job,
+    *,
+    node_ids: tuple[str, ...],
+    victims: list[Job],
+    considered: list[Job],
+) -> None:
+    """Keeps why some are preempted for a job, before they are; lets old rulings go, one more than comes."""
+    rulings, settings = turn.state.rulings, turn.state.settings
+    for id in [*islice(rulings, 2)]:
+        too_old = rulings[id].at_ms < turn.now_ms - settings.ruling_ttl_ms
+        if too_old or len(rulings) >= settings.max_rulings:
+            turn.retire(Kind.RULING, id)
+    goes = {victim.job_id for victim in victims}
+    told = [_considered(turn, job, victim=one, goes=one.job_id in goes) for one in considered]
+    told.sort(key=lambda one: (not one.goes, one.loss_ms, one.job_id))
+    ruling = Ruling(
+        job_id=job.job_id,
+        at_ms=turn.now_ms,
+        queue_name=job.queue_name,
+        priority=job.priority,
+        devices_milli=job.demand.size,
+        node_ids=node_ids,
+        considered=tuple(told[: max(MOST_TOLD, len(goes))]),
+    )
+    turn.put(ruling, Reason.RULED)
+
+
+def _considered(turn: Turn, job: Job, *, victim: Job, goes: bool) -> Considered:
+    assert victim.attempt is not None
+    rule = Rule.LESS_TO_DO
+    if victim.attempt.lent_by == job.job_id:
+        rule = Rule.LENT
+    elif victim.queue_name != job.queue_name:
+        rule = Rule.GUARANTEE
+    elif victim.priority < job.priority:
+        rule = Rule.PRIORITY
+    return Considered(
+        job_id=victim.job_id,
+        attempt=victim.attempt.number,
+        rule=rule.value,
+        loss_ms=loss_ms(victim, turn.now_ms),
+        goes=goes,
+    )
 
 
 def _thinned(

@@ -31,6 +31,7 @@ from coordinator.forecast.terms import (
     Found,
     Load,
     Message,
+    Simulate,
     frame,
 )
 
@@ -96,6 +97,8 @@ class Forecaster:
                     work = partial(self._replica.explain, question)
                 case Empty() as question:
                     work = partial(self._replica.empty, question)
+                case Simulate() as question:
+                    work = partial(self._replica.simulate, question)
                 case Foresee(now_ms=now_ms):
                     work = partial(self._replica.foresee, now_ms)
             gc.freeze()  # what is old stays shared with the copies

@@ -9,13 +9,23 @@ from coordinator.core.core import Core
 from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.explain import Change, alter, changes, explain
 from coordinator.core.forecast import Forecast, Limits, settings_for
+from coordinator.core.outlook import outlook
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus
 from coordinator.core.settings import CoreSettings
 from coordinator.core.whatif import emptying
 from coordinator.forecast.apart import apart
 from coordinator.forecast.calibration import Calibration
-from coordinator.forecast.terms import Emptied, Empty, Explain, Explained, Foreseen, Sooner
+from coordinator.forecast.terms import (
+    Emptied,
+    Empty,
+    Explain,
+    Explained,
+    Foreseen,
+    Simulate,
+    Simulated,
+    Sooner,
+)
 
 AHEAD = Limits(steps=150)  # for the job that is asked about
 CHANGED = Limits(steps=40)  # for each change of it
@@ -23,6 +33,7 @@ ALL = Limits(steps=5_000)  # for all that wait
 AT_ONCE = 2
 LIMIT_S = 2.0
 EMPTY_S = 4.0
+SIMULATE_S = 9.0
 MOST_SOONER = 8
 WORTH_MS = 60_000
 WORTH_PART = 0.9  # of the wait as it is; a change that saves less is not worth telling
@@ -111,6 +122,13 @@ class Replica:
         if likely is None or late is None:
             return None
         return Emptied(likely, late)
+
+    def simulate(self, question: Simulate) -> Simulated | None:
+        """What changes come to; None where it took too long to tell. Uses the state up."""
+        one = partial(outlook, self.core, question.now_ms, horizon_ms=question.horizon_ms)
+        works = [partial(one, changes=()), partial(one, changes=question.changes)]
+        before, after = apart(works, at_once=AT_ONCE, limit_s=SIMULATE_S)
+        return None if before is None or after is None else Simulated(before, after)
 
     def _learn(self, job: Job, event: Changed) -> None:
         if event.cause is Reason.PLACED:

@@ -10,6 +10,7 @@ from typing import Any
 from coordinator.core.commands import Command
 from coordinator.core.decision import Event
 from coordinator.core.explain import Explanation
+from coordinator.core.outlook import Change, Outlook
 from coordinator.core.records import Kind, Record
 from coordinator.core.settings import CoreSettings
 from coordinator.core.whatif import Emptying
@@ -71,6 +72,15 @@ class Empty:
     wish: Command | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulate:
+    """What would some changes come to?"""
+
+    changes: tuple[Change, ...]
+    now_ms: int
+    horizon_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A question, with a number that its answer carries."""
@@ -113,6 +123,14 @@ class Emptied:
 
 
 @dataclass(frozen=True, slots=True)
+class Simulated:
+    """The answer to Simulate: what lies ahead without the changes, and with them."""
+
+    before: Outlook
+    after: Outlook
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an Ask came to; None where it could not be answered in time."""
 
@@ -120,8 +138,8 @@ class Answer:
     found: Found | None
 
 
-Question = Explain | Foresee | Empty
-Found = Explained | Foreseen | Emptied
+Question = Explain | Foresee | Empty | Simulate
+Found = Explained | Foreseen | Emptied | Simulated
 Message = Load | Feed | Ask
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from coordinator.core.commands import DrainNode
+from coordinator.core.commands import Caller, DrainNode
 from coordinator.core.reasons import Reason
 from coordinator.rpc.border import Call
 from coordinator.rpc.drain_plans import Plans, Strategy, put_time
@@ -38,18 +38,8 @@ class DrainMethods:
     async def DrainNode(self, request: api.DrainNodeRequest, call: Call) -> api.DrainNodeResponse:
         """Stops placing on a node; what runs there goes by the strategy."""
         strategy = _strategy(request)
-        deadline_ms = 0
-        if request.deadline_seconds:
-            deadline_ms = self._clock.now_ms() + request.deadline_seconds * 1000
-        command = DrainNode(
-            caller=caller_of(call, request),
-            node_id=request.node_id,
-            force=strategy == Strategy.FORCE,
-            move=strategy == Strategy.CHECKPOINT_AND_MOVE,
-            reason=request.reason,
-            deadline_ms=deadline_ms,
-            validate_only=request.validate_only,
-        )
+        caller = caller_of(call, request)
+        command = drain_command(request, caller=caller, now_ms=self._clock.now_ms())
         reply = await self._driver.submit(command)
         note_replay(call, reply)
         there = [one.job_id for one in reply.outcomes]
@@ -68,7 +58,7 @@ class DrainMethods:
             else:
                 await self._plans.put(answer.plan, found, call=call)
                 answer.plan.strategy = strategy
-                put_time(answer.plan.deadline, deadline_ms)
+                put_time(answer.plan.deadline, command.deadline_ms)
         return answer
 
     async def GetDrain(self, request: api.GetDrainRequest, call: Call) -> api.DrainPlan:
@@ -81,6 +71,21 @@ class DrainMethods:
             raise Refusal(Reason.WRONG_STATUS, f"{request.node_id} is not drained")
         [answer] = await self._plans.of([node], call)
         return answer
+
+
+def drain_command(request: api.DrainNodeRequest, *, caller: Caller, now_ms: int) -> DrainNode:
+    """The command of a request. Raises Refusal."""
+    strategy = _strategy(request)
+    after_ms = request.deadline_seconds * 1000
+    return DrainNode(
+        caller=caller,
+        node_id=request.node_id,
+        force=strategy == Strategy.FORCE,
+        move=strategy == Strategy.CHECKPOINT_AND_MOVE,
+        reason=request.reason,
+        deadline_ms=now_ms + after_ms if after_ms else 0,
+        validate_only=request.validate_only,
+    )
 
 
 def _strategy(request: api.DrainNodeRequest) -> api.DrainNodeRequest.Strategy.ValueType:

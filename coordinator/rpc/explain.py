@@ -1,24 +1,30 @@
-"""Why a job waits, when it starts, what would make it start sooner."""
+"""Why a job waits, when it starts, what would make it start sooner; why it was preempted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from coordinator.core.reasons import Reason
+from coordinator.core.records import WHOLE, Ruling
 from coordinator.forecast.terms import Explained
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
 from coordinator.rpc.jobs import JobReader
 from coordinator.runtime.forecaster import Forecaster, Unforeseen
 from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.rulings import Rulings
 from scaimind.v1 import mind_coordinator_pb2 as api
 
 RETRY_AFTER_S = 2.0
+MOST_PREEMPTIONS = 20
 
 
 class ExplainMethods:
     """ExplainJob."""
 
-    def __init__(self, forecaster: Forecaster, reader: JobReader) -> None:
+    def __init__(self, forecaster: Forecaster, reader: JobReader, rulings: Rulings) -> None:
         self._forecaster = forecaster
+        self._rulings = rulings
         self._reader = reader
 
     async def ExplainJob(
@@ -27,6 +33,7 @@ class ExplainMethods:
         """What keeps a job from starting; a job that does not wait is explained by its status."""
         job = await self._reader.find(request.job_id, call.identity.tenant_id)
         answer = api.ExplainJobResponse(job_id=job.job_id, status=convert.status_value(job.status))
+        await self._put_preemptions(answer, call)
         if job.is_final:
             return answer
         try:
@@ -38,6 +45,47 @@ class ExplainMethods:
                 retry_after_s=RETRY_AFTER_S,
             ) from None
         return answer
+
+    async def _put_preemptions(self, answer: api.ExplainJobResponse, call: Call) -> None:
+        for ruling in self._rulings.of(answer.job_id)[:MOST_PREEMPTIONS]:
+            own = next(one for one in ruling.considered if one.job_id == answer.job_id)
+            names = (ruling.job_id, *(one.job_id for one in ruling.considered))
+            told = {job_id: await self._tells(job_id, call) for job_id in names}
+            answer.preemptions.add(
+                at=convert.timestamp(ruling.at_ms),
+                attempt=own.attempt,
+                rule=own.rule,
+                for_job_id=ruling.job_id if told[ruling.job_id] else "",
+                for_queue_name=ruling.queue_name if told[ruling.job_id] else "",
+                for_priority=ruling.priority,
+                for_devices=ruling.devices_milli / WHOLE,
+                node_ids=ruling.node_ids,
+                lost_device_seconds=own.loss_ms / 1000,
+                others=_others(ruling, answer.job_id, told),
+                others_count=len(ruling.considered) - 1,
+            )
+
+    async def _tells(self, job_id: str, call: Call) -> bool:
+        """Whether the caller may know a job by name."""
+        if call.identity.is_operator:
+            return True
+        try:
+            await self._reader.find(job_id, call.identity.tenant_id)
+        except Refusal:
+            return False
+        return True
+
+
+def _others(ruling: Ruling, job_id: str, told: Mapping[str, bool]) -> Iterator[api.ConsideredJob]:
+    for one in ruling.considered:
+        if one.job_id != job_id and told[one.job_id]:
+            yield api.ConsideredJob(
+                job_id=one.job_id,
+                attempt=one.attempt,
+                rule=one.rule,
+                lost_device_seconds=one.loss_ms / 1000,
+                preempted=one.goes,
+            )
 
 
 def _put(answer: api.ExplainJobResponse, found: Explained) -> None:

@@ -33,7 +33,7 @@ class QueueMethods:
         """Sets a queue whole, new or changed."""
         command = commands.PutQueue(
             caller=caller_of(call, request),
-            queue=_queue(request),
+            queue=queue_of(request),
             validate_only=request.validate_only,
         )
         reply = await self._driver.submit(command)
@@ -97,7 +97,8 @@ def _keep_own(queue: api.QueueSettings, tenant_id: str) -> None:
         del queue.tenant_limits[name]
 
 
-def _queue(request: api.SetQueueRequest) -> Queue:
+def queue_of(request: api.SetQueueRequest) -> Queue:
+    """The queue that a request sets."""
     order = request.order or api.QueueSettings.PRIORITY_FIFO
     given = {name: getattr(request, name) for name in OPTIONAL if request.HasField(name)}  # type: ignore[arg-type]
     return Queue(

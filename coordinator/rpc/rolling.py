@@ -32,16 +32,7 @@ class RollingMethods:
         self, request: api.StartRollingDrainRequest, call: Call
     ) -> api.RollingDrain:
         """Begins to drain the nodes that carry some labels."""
-        drain = RollingDrain(
-            drain_id=f"drain_{uuid.uuid4().hex}",
-            selector=tuple(sorted(_pair(text) for text in request.label)),
-            max_unavailable=request.max_unavailable if request.HasField("max_unavailable") else 1,
-            until_enabled=request.until_enabled,
-            node_deadline_ms=request.deadline_seconds * 1000,
-            reason=request.reason,
-            force=request.strategy == Strategy.FORCE,
-            move=request.strategy == Strategy.CHECKPOINT_AND_MOVE,
-        )
+        drain = rolling_of(request, drain_id=f"drain_{uuid.uuid4().hex}")
         command = StartRollingDrain(
             caller=caller_of(call, request), drain=drain, validate_only=request.validate_only
         )
@@ -102,6 +93,20 @@ class RollingMethods:
         note_replay(call, reply)
         assert reply.rolling is not None
         return _message(reply.rolling)
+
+
+def rolling_of(request: api.StartRollingDrainRequest, *, drain_id: str) -> RollingDrain:
+    """The rolling drain that a request begins."""
+    return RollingDrain(
+        drain_id=drain_id,
+        selector=tuple(sorted(_pair(text) for text in request.label)),
+        max_unavailable=request.max_unavailable if request.HasField("max_unavailable") else 1,
+        until_enabled=request.until_enabled,
+        node_deadline_ms=request.deadline_seconds * 1000,
+        reason=request.reason,
+        force=request.strategy == Strategy.FORCE,
+        move=request.strategy == Strategy.CHECKPOINT_AND_MOVE,
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -34,6 +34,7 @@ from coordinator.rpc.pages import PageTokens
 from coordinator.rpc.queues import QueueMethods
 from coordinator.rpc.ranks import Ranks
 from coordinator.rpc.rolling import RollingMethods
+from coordinator.rpc.simulate import SimulateMethods
 from coordinator.rpc.tls import ServerTls
 from coordinator.rpc.unknown import Unknown
 from coordinator.rpc.usage import UsageMethods
@@ -169,7 +170,8 @@ class Server:
             RollingMethods(driver, Plans(parts.forecaster, reader, clock)),
             QueueMethods(driver, tokens),
             usage,
-            ExplainMethods(parts.forecaster, reader),
+            ExplainMethods(parts.forecaster, reader, driver.view.rulings),
+            SimulateMethods(parts.forecaster, clock=clock),
             ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver.view, streams, reader),

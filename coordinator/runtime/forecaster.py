@@ -20,6 +20,7 @@ import structlog
 
 from coordinator.core.commands import Command
 from coordinator.core.decision import Changed, Event, Heard, Retired
+from coordinator.core.outlook import Change
 from coordinator.core.records import Job
 from coordinator.core.settings import CoreSettings
 from coordinator.forecast.terms import (
@@ -38,6 +39,8 @@ from coordinator.forecast.terms import (
     Found,
     Load,
     Question,
+    Simulate,
+    Simulated,
     frame,
 )
 from coordinator.runtime.clock import Clock
@@ -52,7 +55,7 @@ LOAD_AT_ONCE = 200  # records, between turns of the loop
 BEHIND_MAX = 100_000  # events that the process may be behind by, before it is given up
 ASKED_MAX = 32
 
-F = TypeVar("F", Explained, Emptied)
+F = TypeVar("F", Explained, Emptied, Simulated)
 
 log = structlog.get_logger("coordinator.forecaster")
 
@@ -89,6 +92,13 @@ class Forecaster:
         """How nodes are emptied, or with a wish, would be. Raises Unforeseen."""
         question = Empty(node_ids=tuple(node_ids), now_ms=self._clock.now_ms(), wish=wish)
         return await self._answer(question, Emptied)
+
+    async def simulate(self, changes: Sequence[Change], horizon_ms: int) -> Simulated:
+        """What some changes would come to. Raises Unforeseen."""
+        question = Simulate(
+            changes=tuple(changes), now_ms=self._clock.now_ms(), horizon_ms=horizon_ms
+        )
+        return await self._answer(question, Simulated)
 
     def wait_s(self, job: Job) -> float | None:
         """Seconds until a waiting job is expected to start, as of a few seconds ago; None if unknown."""

@@ -26,10 +26,12 @@ from coordinator.core.records import (
     Queue,
     Record,
     RollingDrain,
+    Ruling,
     Usage,
 )
 from coordinator.core.times import Use
 from coordinator.runtime.queues import Queues
+from coordinator.runtime.rulings import Rulings
 
 Rule = Queue | Usage | History | Mix | RollingDrain
 RECENT_FINAL_JOBS = 10_000
@@ -78,6 +80,7 @@ class View:
         """What decides beside jobs, leases and nodes: how queues are set, what was learnt."""
         self.leases_by_job: dict[str, dict[str, Lease]] = {}
         self.leases_by_node: dict[str, dict[str, Lease]] = {}
+        self.rulings = Rulings()
         self.epoch = 0
         self.version = 0  # of the store, as of which this is
         self.booked: Counter[tuple[str, Use]] = Counter()
@@ -96,6 +99,7 @@ class View:
             table.clear()
         self.queues.clear()
         self.rules.clear()
+        self.rulings.clear()
         self.leases_by_job.clear()
         self.leases_by_node.clear()
         self._recent.clear()
@@ -182,6 +186,8 @@ class View:
                 self.rules[record.kind, record.id] = record
                 if isinstance(record, Queue):
                     self.queues.put_order(record, self.jobs)
+            case Ruling():
+                self.rulings.put(record)
             case Node():
                 self.nodes[record.node_id] = record
             case Entry():
@@ -228,6 +234,8 @@ class View:
             self._wake(Kind.JOB, event.id)
         elif event.kind is Kind.LEASE:
             self._retire_lease(event.id)
+        elif event.kind is Kind.RULING:
+            self.rulings.drop(event.id)
         elif event.kind is Kind.NODE:
             self.nodes.pop(event.id, None)
             self.heard_ms.pop(event.id, None)

@@ -222,7 +222,17 @@ def explanation(answer: "pb.ExplainJobResponse") -> Rows:
         cells.append((f"node {verdict.node_id}", says))
     for each in answer.counterfactuals:
         cells.append(("sooner with", f"{each.change}: {optional_seconds(each, 'eta_seconds')}"))
+    cells += [(f"preempted {ago(one.at)}", _preempted(one)) for one in answer.preemptions]
     return Rows((), cells)
+
+
+def _preempted(one: "pb.Preemption") -> str:
+    other = one.for_job_id or "a job of another tenant"
+    return (
+        f"{one.rule}: {other} needed {one.for_devices:g} devices with priority {one.for_priority}; "
+        f"it lost {number(one.lost_device_seconds)} device-seconds; "
+        f"{one.others_count} others were considered"
+    )
 
 
 def queues(answer: "pb.GetQueueResponse") -> Rows:

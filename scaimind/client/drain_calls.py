@@ -1,10 +1,11 @@
-"""The calls that empty nodes, and that tell what it comes to."""
+"""The calls that empty nodes, and that tell what that and other changes come to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scaimind.client.calls import Call, _coordinator, _id, _number
+from scaimind.client.body import to_message
+from scaimind.client.calls import Body, Call, _coordinator, _id, _number
 from scaimind.v1 import mind_coordinator_pb2 as pb
 
 
@@ -77,3 +78,13 @@ def cancel_rolling_drain(drain_id: str, *, request_id: str | None = None) -> Cal
     """Has a rolling drain take no more nodes; those that it has out stay drained."""
     request = pb.CancelRollingDrainRequest(drain_id=drain_id, request_id=_id(request_id))
     return _coordinator("CancelRollingDrain", request, pb.RollingDrain)
+
+
+def simulate(request: Body | pb.SimulateRequest) -> Call[pb.SimulateResponse]:
+    """Tells what changes would come to; a dict is as the body over REST."""
+    asked = pb.SimulateRequest()
+    if isinstance(request, pb.SimulateRequest):
+        asked.CopyFrom(request)
+    else:
+        to_message(request, asked)
+    return _coordinator("Simulate", asked, pb.SimulateResponse)

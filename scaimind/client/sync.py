@@ -140,6 +140,7 @@ class Client(_Connection):
     list_rolling_drains = _unary(drain_calls.list_rolling_drains)
     rolling_drain = _unary(drain_calls.rolling_drain)
     cancel_rolling_drain = _unary(drain_calls.cancel_rolling_drain)
+    simulate = _unary(drain_calls.simulate)
     enable = _unary(calls.enable)
     remove_node = _unary(calls.remove_node)
     queue = _unary(calls.queue)

@@ -240,7 +240,12 @@ def test_enums_begin_with_a_value_that_means_nothing() -> None:
 
 def test_changing_methods_can_be_repeated_safely() -> None:
     known = messages()
-    posts = {name for name, verb, path in bindings() if verb != "get" and "/data/" not in path}
+    asks = ("/data/", "/cluster/simulate")  # they change nothing
+    posts = {
+        name
+        for name, verb, path in bindings()
+        if verb != "get" and not any(one in path for one in asks)
+    }
     bare = [
         name
         for name, method in METHODS

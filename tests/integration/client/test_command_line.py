@@ -379,6 +379,25 @@ def test_a_rolling_drain_is_begun_shown_and_cancelled(
     assert run("rolling-drain", "--label", "rack") == 2
 
 
+def test_changes_are_read_from_a_file_and_tried_out(
+    coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    answer = pb.SimulateResponse(sooner_count=1)
+    answer.before.started_count, answer.after.started_count = 4, 5
+    answer.starts.add(job_id="job_1", before_seconds=90)
+    answer.refused.add(index=1, error=pb.BatchError(code="NODE_NOT_FOUND", message="no node n9"))
+    coordinator.answers["Simulate"] = lambda _: answer
+    file = tmp_path / "changes.yaml"
+    file.write_text("changes:\n- drain: {node_id: n1, strategy: FORCE}\n- enable: {node_id: n9}\n")
+    assert run("simulate", "-f", str(file)) == 0
+    [request] = coordinator.requests("Simulate")
+    assert request.changes[0].drain.strategy == pb.DrainNodeRequest.FORCE
+    assert request.changes[1].enable.node_id == "n9"
+    out = capsys.readouterr().out
+    assert "1 jobs start sooner" in out
+    assert "change 2  NODE_NOT_FOUND" in out
+
+
 def test_keys_are_made_listed_and_revoked(
     coordinator: Scripted, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -425,6 +444,7 @@ EVERY_VERB = [
     ["drains", "x"],
     ["drains", "drain_x"],
     ["rolling-drain"],
+    ["simulate", "-f", "changes"],
     ["cancel-drain", "x"],
     ["enable", "x"],
     ["remove", "x"],
@@ -473,6 +493,7 @@ def test_a_verb_whose_call_is_not_there_yet_says_so(
     *,
     argv: list[str],
 ) -> None:
-    monkeypatch.setattr("scaimind.cli.jobfile._text", lambda _: json.dumps(JOB))
+    texts = {"changes": "{}"}
+    monkeypatch.setattr("scaimind.cli.jobfile._text", lambda file: texts.get(file, json.dumps(JOB)))
     assert run(*argv) == 6
     assert "(UNIMPLEMENTED)" in capsys.readouterr().err

@@ -6,10 +6,13 @@ import asyncio
 import os
 import signal
 
+from coordinator.core.decision import Changed
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Considered, Ruling
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import Caller, House, eventually
+from tests.integration.coordinator.house import ALL, Caller, House, eventually
 from tests.integration.coordinator.test_cluster import priority
 
 Job = job_pb2.Job
@@ -108,3 +111,37 @@ async def test_what_waits_for_a_while_shows_its_wait_wherever_it_is_read(
     assert HOUR_S - 120 < await wait_s() <= HOUR_S + 60
     queue = await admin.call("GetQueue", api.GetQueueRequest())
     assert queue.queues[0].jobs[0].estimated_wait_seconds > HOUR_S - 120
+
+
+async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    ada, eve = [await house.caller(tenant, *ALL) for tenant in ("acme", "other")]
+    mine, also_mine = [await ada.submit() for _ in range(2)]
+    theirs = await eve.submit({"scheduling_config": {"queue_name": "secret"}})
+    told = [
+        Considered(job_id=mine, attempt=1, rule="PRIORITY", loss_ms=9_000, goes=True),
+        Considered(job_id=also_mine, attempt=2, rule="LESS_TO_DO", loss_ms=12_000, goes=False),
+        Considered(job_id=theirs, attempt=1, rule="GUARANTEE", loss_ms=15_000, goes=False),
+    ]
+    ruling = Ruling(
+        job_id=theirs,
+        at_ms=1_700_000_000_000,
+        queue_name="secret",
+        priority=9,
+        devices_milli=2_000,
+        node_ids=("n1",),
+        considered=tuple(told),
+    )
+    house.now.parts.driver.view.apply(
+        [Changed(record=ruling, cause=Reason.RULED, actor="core", at_ms=ruling.at_ms)]
+    )
+    [found] = (await explained(ada, mine)).preemptions
+    assert (found.rule, found.attempt, found.at.seconds) == ("PRIORITY", 1, 1_700_000_000)
+    assert (found.for_job_id, found.for_queue_name, found.for_priority) == ("", "", 9)
+    assert (found.lost_device_seconds, found.for_devices) == (9, 2)
+    assert (found.others_count, [one.job_id for one in found.others]) == (2, [also_mine])
+    await ada.call("CancelJob", api.CancelJobRequest(job_id=mine))
+    [found] = (await explained(ada, mine)).preemptions
+    assert found.node_ids == ["n1"], "also after it has ended"
+    assert not (await explained(ada, also_mine)).preemptions

@@ -212,6 +212,12 @@ ROWS: dict[str, Row] = {
     "ListRollingDrains": lambda of: [api.ListRollingDrainsRequest()],
     "GetRollingDrain": lambda of: [api.GetRollingDrainRequest(drain_id="drain_x")],
     "CancelRollingDrain": lambda of: [api.CancelRollingDrainRequest(drain_id="drain_x")],
+    "Simulate": lambda of: [
+        api.SimulateRequest(),
+        api.SimulateRequest(
+            changes=[api.SimulatedChange(drain=api.DrainNodeRequest(node_id=NODE))]
+        ),
+    ],
     "EnableNode": lambda of: [api.EnableNodeRequest(node_id=NODE)],
     "RemoveNode": lambda of: [api.RemoveNodeRequest(node_id=NODE)],
     "SetQueue": lambda of: [api.SetQueueRequest(name="shared", weight=2)],

@@ -59,6 +59,7 @@ NOBODYS = {
     "ListRollingDrains",
     "GetRollingDrain",
     "CancelRollingDrain",
+    "Simulate",
     "EnableNode",
     "RemoveNode",
     "SetQueue",
