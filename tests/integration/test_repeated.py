@@ -31,10 +31,10 @@ from tests.integration.coordinator.agent import FakeAgent
 from tests.integration.coordinator.house import CHANNEL, Caller, Program, a_submit
 from tests.integration.tenants.rows import METHODS, over_http
 
-READS = ("Get", "List", "Stream", "Explain", "Validate")
+READS = ("Get", "List", "Stream", "Explain", "Validate", "Simulate")
 CHANGES = sorted(name for name in METHODS if not name.startswith(READS))
 # What is told of the moment, not of what was done.
-OF_THE_MOMENT = {"estimated_wait_seconds", "last_seen_at"}
+OF_THE_MOMENT = {"usage", "estimated_wait_seconds", "last_seen_at"}
 
 
 def steady(message: Message) -> Any:
