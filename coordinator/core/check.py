@@ -280,6 +280,7 @@ def _check_deadlines(state: ClusterState) -> None:
     tables = {
         Due.DRAIN: state.nodes,
         Due.SILENCE: state.nodes,
+        Due.WINDOW: state.nodes,
         Due.FENCED: state.nodes,
         Due.FORGET: state.requests,
     }

@@ -36,6 +36,8 @@ LOOKS = 1_024  # attempts whose ends are awaited for one claim
 CLOSE_LOOKS = 64  # as many are looked at one by one; then in steps
 DEEP = 16  # jobs of a group that are asked whether they are over in time
 MOST_CLAIMS = 64
+MOST_PLANNED = 64  # nodes that are to be out later, and are looked at for one job
+FOREVER_MS = 1 << 52
 MOST_LENDERS = 8  # claims of which a job may be lent something
 STEP_MS = 30_000  # by which a claim that is late is put off at least
 
@@ -54,7 +56,7 @@ def pass_by(turn: Turn, job: Job) -> Placement | None:
 def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
     """Starts a job of the group on what is idle of somebody's claim; whether there was one."""
     lenders = list(_lenders(turn.state, group))
-    if not lenders:
+    if not lenders and not turn.state.planned:
         return False
     for turn_ in nsmallest(DEEP, group.turns.values()):
         job = turn.state.jobs[turn_[-1]]
@@ -69,7 +71,27 @@ def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
             if found is not None:
                 grant(turn, job, placement=found, lent_by=lender.job_id)
                 return True
+        found = _before_windows(turn, job, settings=settings)
+        if found is not None:
+            grant(turn, job, placement=found)
+            return True
     return False
+
+
+def _before_windows(turn: Turn, job: Job, *, settings: CoreSettings) -> Placement | None:
+    """Where the job fits with nodes that are to be out later, but not before it is over.
+
+    Who may be preempted is moved then, after a checkpoint; so it need not be over, but get on.
+    """
+    state = turn.state
+    if not state.planned:
+        return None
+    left_ms = job.policy.max_runtime_ms or FOREVER_MS
+    if job.policy.preemptible:
+        left_ms = min(settings.min_run_ms, state.expected_left_ms(job, turn.now_ms))
+    open_until = {key: x for key, x in state.planned.items() if x >= turn.now_ms + left_ms}
+    last = sorted(open_until, key=lambda key: (-open_until[key], key))[:MOST_PLANNED]
+    return state.place_without(job, {}, planned=last) if last else None
 
 
 def claim(turn: Turn, job: Job) -> None:

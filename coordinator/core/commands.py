@@ -164,6 +164,8 @@ class DrainNode:
     move: bool = False
     reason: str = ""
     deadline_ms: int = 0  # absolute; 0 is none
+    from_ms: int = 0  # absolute; 0 is now
+    until_ms: int = 0  # absolute; the node is enabled then; 0 is never
     validate_only: bool = False
 
 

@@ -23,6 +23,7 @@ class Due(IntEnum):
     FENCED = 6  # node: silent for so long that it must have stopped what may run elsewhere
     ASK = 7  # job: the checkpoint that was asked for
     CLAIM = 8  # job: what is set aside for it is expected to be free
+    WINDOW = 9  # node: its maintenance begins, or is over
 
 
 Key = tuple[Due, str]

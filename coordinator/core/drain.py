@@ -18,6 +18,7 @@ from coordinator.core.requests import recall, remember
 from coordinator.core.saving import leave, save_and_stop, stay
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
+from coordinator.core.window import Window
 
 
 def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | Rejected:
@@ -37,11 +38,18 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
         actor=command.caller.user_id,
         rolling=node.drain.rolling if node.drain else "",
     )
+    later = command.from_ms > turn.now_ms
+    window = _window(command, now_ms=turn.now_ms) if later or command.until_ms else None
     held = {one.job_id for one in turn.state.leases_on(node.node_id) if not one.is_ended}
     there = tuple(Outcome(job_id=job_id) for job_id in sorted(held))
     if command.validate_only:
-        return Reply(node=replace(node, drain=wish), outcomes=there)
-    node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish)
+        drain = node.drain if later else wish
+        return Reply(node=replace(node, drain=drain, window=window), outcomes=there)
+    if later:
+        node = turn.edit_node(node, Reason.WINDOW_PLANNED, window=window)
+        reply = Reply(node=node, outcomes=there)
+        return remember(turn, command.caller, reply=reply, settings=settings)
+    node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish, window=window)
     if command.force or command.move:
         empty(turn, node)
     else:
@@ -58,10 +66,45 @@ def enable(turn: Turn, command: EnableNode, *, settings: CoreSettings) -> Reply 
     node = turn.state.nodes.get(command.node_id)
     if node is None:
         return _unknown(command.node_id)
-    if node.drain is not None:
-        node = turn.edit_node(node, Reason.NODE_ENABLED, drain=None)
+    if node.drain is not None or node.window is not None:
+        node = turn.edit_node(node, Reason.NODE_ENABLED, drain=None, window=None)
         _keep(turn, node)
     return remember(turn, command.caller, reply=Reply(node=node), settings=settings)
+
+
+def pass_window(turn: Turn, node: Node) -> None:
+    """Begins the maintenance of a node, or ends it."""
+    window = node.window
+    assert window is not None
+    if window.is_on(node.drain.requested_at_ms if node.drain else 0):
+        node = turn.edit_node(node, Reason.NODE_ENABLED, drain=None, window=None)
+        _keep(turn, node)
+        return
+    drain = Drain(
+        requested_at_ms=turn.now_ms,
+        force=window.force,
+        move=window.move,
+        reason=window.reason,
+        deadline_ms=turn.now_ms + window.force_after_ms if window.force_after_ms else 0,
+        actor=window.actor,
+    )
+    kept = window if window.until_ms else None
+    node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=drain, window=kept)
+    if window.force or window.move:
+        empty(turn, node)
+
+
+def _window(command: DrainNode, *, now_ms: int) -> Window:
+    from_ms = max(now_ms, command.from_ms)
+    return Window(
+        from_ms=from_ms,
+        until_ms=command.until_ms,
+        force=command.force,
+        move=command.move and not command.force,
+        reason=command.reason,
+        force_after_ms=max(1, command.deadline_ms - from_ms) if command.deadline_ms else 0,
+        actor=command.caller.user_id,
+    )
 
 
 def empty(turn: Turn, node: Node) -> None:

@@ -67,6 +67,7 @@ class Known:
         self.queue = Waiting()
         self.running = Running()  # what may be preempted
         self.ends = Ends()  # whatever holds devices
+        self.planned: dict[str, int] = {}  # nodes in use that are to be out, and from when
         self.claims: dict[str, dict[str, None]] = {}  # by queue: jobs that have one
         self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
         self.contacts = Contacts()
@@ -176,18 +177,21 @@ class Known:
         *,
         without: Container[str] = (),
         unkept: str = "",
+        planned: bool = False,
         anyway: bool = False,
     ) -> Room | None:
         """What the node could give to jobs now, computed from the records; None for nothing.
 
         `without` names leases that are taken to have ended, `unkept` a job for which nothing is taken
-        to be set aside; `anyway` takes the node for one that is
-        healthy and takes jobs.
+        to be set aside; `planned` also takes a node that is to be out later, `anyway` takes any node
+        for one that is healthy and takes jobs.
         """
         node = self.nodes.get(node_id)
         if node is None:
             return None
         is_away = node.drain or node.unreachable_since_ms or self.doubt.bars(node_id)
+        if node_id in self.planned and not (planned or anyway):
+            return None
         if is_away and not anyway:
             return None
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))

@@ -320,7 +320,7 @@ def leases_of(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
 def is_sound(state: ClusterState, share: Share) -> bool:
     """Whether the node takes jobs and all of the devices are there and healthy."""
     node = state.nodes.get(share.node_id)
-    if node is None or node.drain or node.unreachable_since_ms:
+    if node is None or node.drain or node.unreachable_since_ms or node.node_id in state.planned:
         return False
     healthy = {device.device_id for device in node.offer.devices if device.healthy}
     return healthy.issuperset(share.device_ids)

@@ -83,6 +83,7 @@ class Reason(StrEnum):
     NODE_REMOVED = "NODE_REMOVED"
     DRAIN_REQUESTED = "DRAIN_REQUESTED"
     NODE_ENABLED = "NODE_ENABLED"
+    WINDOW_PLANNED = "WINDOW_PLANNED"
     # what keeps a job from starting, and what a node says to it
     JOBS_AHEAD = "JOBS_AHEAD"
     DEVICES_BUSY = "DEVICES_BUSY"
@@ -272,6 +273,9 @@ TABLE: dict[Reason, Row] = {
         "", False, "Nothing is placed on a restored state before its nodes were heard."
     ),
     Reason.DRAIN_REQUESTED: Row("", False, "An admin drains the node."),
+    Reason.WINDOW_PLANNED: Row(
+        "", False, "The node is to be out for maintenance; it takes who is over by then."
+    ),
     Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),
     Reason.JOBS_AHEAD: Row("", False, "Others before it in line could use the same devices."),
     Reason.DEVICES_BUSY: Row("", False, "Fewer fitting devices are free than are needed."),

@@ -20,6 +20,7 @@ from coordinator.core.notes import Considered as Considered
 from coordinator.core.notes import RollingDrain as RollingDrain
 from coordinator.core.notes import Ruling as Ruling
 from coordinator.core.times import Day, Loss, Spent, Times
+from coordinator.core.window import Window
 
 ROOT = "root"  # the queue above all others
 WHOLE = 1000  # thousandths of a device
@@ -378,6 +379,7 @@ class Node:
     incarnation: str  # names this start; observed
     offer: Offer
     drain: Drain | None = None
+    window: Window | None = None  # planned, or what has it drained
     unreachable_since_ms: int = 0  # 0 while in contact
     fenced_at_ms: int = 0  # when it was given up: what may run elsewhere does not run here; or 0
     joined_at_ms: int = 0

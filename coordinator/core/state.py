@@ -54,6 +54,8 @@ from coordinator.core.running import Filed
 from coordinator.core.share import Charge, Limit, charge_of_lease, charge_of_room, milli_of
 from coordinator.core.tables import RUNNING
 
+EVERYTHING = 1 << 62  # devices
+
 
 class ClusterState(Known):
     """What is known, and how facts change it."""
@@ -83,11 +85,18 @@ class ClusterState(Known):
         return self.running.next_ms() if len(self.queue) else None
 
     def place_without(
-        self, job: Job, leases: dict[str, set[str]], *, unkept: str = ""
+        self,
+        job: Job,
+        leases: dict[str, set[str]],
+        *,
+        unkept: str = "",
+        planned: Iterable[str] = (),
     ) -> Placement | None:
         """Where the job would fit if some leases, by node, had ended, and if nothing were set aside
-        for the job that `unkept` names; for the job itself nothing is, unless another is named."""
-        nodes = dict.fromkeys(leases)
+        for the job that `unkept` names; for the job itself nothing is, unless another is named.
+        `planned` are nodes that are taken though they are to be out later."""
+        out = dict.fromkeys(planned)
+        nodes = dict.fromkeys((*leases, *out))
         unkept = unkept or (job.job_id if job.claim else "")
         if unkept:
             nodes.update(dict.fromkeys(share.node_id for share in kept_for(self.jobs[unkept])))
@@ -95,7 +104,8 @@ class ClusterState(Known):
         try:
             for node_id in nodes:
                 gone = leases.get(node_id, ())
-                self.free.put(node_id, self.free_room(node_id, without=gone, unkept=unkept))
+                room = self.free_room(node_id, without=gone, unkept=unkept, planned=node_id in out)
+                self.free.put(node_id, room)
             return place(self.free, job.demand)
         finally:
             for node_id, room in before.items():
@@ -149,6 +159,8 @@ class ClusterState(Known):
                 self._wait_all(freed)
                 self.deadlines.set(Due.SILENCE, event.id, at_ms=0)
                 self.deadlines.set(Due.DRAIN, event.id, at_ms=0)
+                self.deadlines.set(Due.WINDOW, event.id, at_ms=0)
+                self.planned.pop(event.id, None)
                 self._note_contact(event.id, event.at_ms)
                 self.total.put(event.id, None)
                 self.shares.put_machine(event.id, None)
@@ -233,7 +245,7 @@ class ClusterState(Known):
             if eligible:
                 self.queue.add(job, self.queue_of(job), account=self.shares.account_of(job))
                 group = self.queue.group_of[job.job_id]
-                if self.claims and group.blocked_as is not None:
+                if (self.claims or self.planned) and group.blocked_as is not None:
                     self.queue.try_again([group])  # those before it are perhaps not over in time
             else:
                 self.queue.remove(job.job_id)
@@ -365,7 +377,11 @@ class ClusterState(Known):
                 self._lend_again(lease.node_id)
 
     def _lend_again(self, node_id: str) -> None:
-        """Something of a claim may be idle: who is over in time is tried again."""
+        """Something of a claim or of a node that is to be out may be idle: who is over in time is
+        tried again."""
+        node = self.nodes.get(node_id) if node_id in self.planned else None
+        for device_type in {device.type for device in node.offer.devices} if node else ():
+            self.queue.devices_appeared(device_type, EVERYTHING)
         for job_id in self.kept.get(node_id, ()):
             claim = self.jobs[job_id].claim
             for device_type in {share.device_type for share in claim.shares} if claim else ():
@@ -413,11 +429,22 @@ class ClusterState(Known):
                     disk_bytes=offer.disk_bytes,
                 ),
             )
+        self._put_window(node)
         drain_ms = node.drain.deadline_ms if node.drain and not node.drain.force else 0
         self.deadlines.set(Due.DRAIN, node.node_id, at_ms=drain_ms)
         if node.unreachable_since_ms:
             self.deadlines.set(Due.SILENCE, node.node_id, at_ms=0)
         self._refresh(node.node_id)
+
+    def _put_window(self, node: Node) -> None:
+        self.planned.pop(node.node_id, None)
+        window, due_ms = node.window, 0
+        if window is not None:
+            since_ms = node.drain.requested_at_ms if node.drain else 0
+            due_ms = window.until_ms if window.is_on(since_ms) else window.from_ms
+            if node.drain is None:
+                self.planned[node.node_id] = window.from_ms
+        self.deadlines.set(Due.WINDOW, node.node_id, at_ms=due_ms)
 
     def _hear(self, event: Heard) -> None:
         doubt, node_id = self.doubt, event.node_id

@@ -92,6 +92,9 @@ CONTACT: Mapping[tuple[Contact, Reason], Contact] = {
 DUTY: Mapping[tuple[Duty, Reason], Duty] = {
     (Duty.ENABLED, _R.DRAIN_REQUESTED): Duty.DRAINING,
     (Duty.DRAINING, _R.DRAIN_REQUESTED): Duty.DRAINING,
+    (Duty.ENABLED, _R.WINDOW_PLANNED): Duty.ENABLED,
+    (Duty.DRAINING, _R.WINDOW_PLANNED): Duty.DRAINING,
+    (Duty.ENABLED, _R.NODE_ENABLED): Duty.ENABLED,
     (Duty.DRAINING, _R.NODE_ENABLED): Duty.ENABLED,
 }
 

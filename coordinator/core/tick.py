@@ -7,7 +7,7 @@ from dataclasses import replace
 from coordinator.core.attempts import reconsider, settle
 from coordinator.core.claims import fall_due
 from coordinator.core.deadlines import Due
-from coordinator.core.drain import empty
+from coordinator.core.drain import empty, pass_window
 from coordinator.core.loss import give_up
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, StopCause
@@ -47,6 +47,8 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
                 node, Reason.DRAIN_REQUESTED, drain=replace(node.drain, force=True, move=False)
             )
             empty(turn, node)
+        case Due.WINDOW:
+            pass_window(turn, state.nodes[id])
         case Due.SILENCE:
             # out of contact is all that is known: what runs there is taken to go on
             turn.edit_node(

@@ -87,7 +87,7 @@ def show_record(record: Record, now_ms: int) -> str:
         case Lease():
             return _show_lease(record)
         case Node():
-            return _show_node(record)
+            return _show_node(record, now_ms)
         case Key():
             return f"key {record.key_id}"
         case Request():
@@ -212,7 +212,7 @@ def devices_of(node_id: str, device_ids: tuple[str, ...]) -> str:
     return f"{node_id}[{','.join(parts)}]"
 
 
-def _show_node(node: Node) -> str:
+def _show_node(node: Node, now_ms: int) -> str:
     words = [f"node {node.node_id} v{node.version} {contact(node)} {duty(node)}"]
     words.append(f"start={node.generation}{node.incarnation}")
     bad = sum(not device.healthy for device in node.offer.devices)
@@ -225,4 +225,7 @@ def _show_node(node: Node) -> str:
         words.append("move")
     if node.drain is not None and node.drain.rolling:
         words.append(f"rolling={node.drain.rolling}")
+    if node.window is not None:
+        until = f"{(node.window.until_ms - now_ms) / 1000:g}s" if node.window.until_ms else ""
+        words.append(f"out={(node.window.from_ms - now_ms) / 1000:g}s..{until}")
     return " ".join(words)

@@ -11,7 +11,8 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     [queue=NAME] [expect=SECONDS]
                                                                     [by=SECONDS] …
     join NODE SECRET    the node's credential is told
-    cancel JOB | drain NODE [force|move] [deadline=SECONDS] [check] | enable NODE | remove NODE | key KEY
+    drain NODE [force|move] [deadline=SECONDS] [at=SECONDS] [until=SECONDS] [check]
+    cancel JOB | enable NODE | remove NODE | key KEY
     roll DRAIN [labels=K:V,…] [out=N] [back] [force|move] [deadline=SECONDS] [check] | noroll DRAIN
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE] [below=QUEUE] [weight=N] [guaranteed=N] [most=N]
                                             [tenants=TENANT:N,…] [closed] [cordoned] [check]
@@ -338,6 +339,8 @@ def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: in
                 move="move" in names,
                 reason=options.get("why", ""),
                 deadline_ms=now_ms + int(after) * 1000 if after else 0,
+                from_ms=now_ms + int(options["at"]) * 1000 if "at" in options else 0,
+                until_ms=now_ms + int(options["until"]) * 1000 if "until" in options else 0,
                 validate_only=check,
             )
         case "enable":
