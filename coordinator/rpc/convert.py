@@ -225,7 +225,7 @@ def node_message(
     for lease in sorted(leases, key=lambda lease: lease.job_id):
         for device_id in lease.device_ids:
             holders.setdefault(device_id, []).append(lease)
-    offer, drain = node.offer, node.drain
+    offer, drain, window = node.offer, node.drain, node.window
     status = node_status(node, busy=bool(leases))
     code, text = "", ""
     if status == "UNREACHABLE":
@@ -262,6 +262,8 @@ def node_message(
         running_job_ids=sorted({one.job_id for one in leases if shown(one.job_id)}),
         drain_requested=drain is not None,
         drain_deadline=timestamp(drain.deadline_ms) if drain else None,
+        maintenance_starts_at=timestamp(window.from_ms) if window else None,
+        maintenance_ends_at=timestamp(window.until_ms) if window else None,
         last_seen_at=timestamp(heard_ms),
         joined_at=timestamp(node.joined_at_ms),
         agent_version=offer.agent_version,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from coordinator.core.commands import Caller, DrainNode
 from coordinator.core.reasons import Reason
 from coordinator.rpc.border import Call
+from coordinator.rpc.convert import milliseconds
 from coordinator.rpc.drain_plans import Plans, Strategy, put_time
 from coordinator.rpc.jobs import JobReader, caller_of, note_replay
 from coordinator.runtime.clock import Clock
@@ -16,6 +17,7 @@ from coordinator.runtime.refusal import Refusal
 from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1 import node_pb2
 
+FARTHEST_MS = 366 * 86_400_000
 TEXTS = {
     Strategy.WAIT: "what runs there will run to the end; nothing new is placed here",
     Strategy.CHECKPOINT_AND_MOVE: "what runs there leaves once it has saved; nothing new is placed here",
@@ -49,6 +51,11 @@ class DrainMethods:
             running_job_ids=[job_id for job_id in there if await self._plans.tells(job_id, call)],
             message=TEXTS[strategy] if there else "nothing runs on the node",
         )
+        if command.from_ms:
+            answer.status = node_pb2.Node.READY
+            answer.message = (
+                "until the drain begins the node takes jobs that are over by then or can move"
+            )
         if request.validate_only:
             try:
                 wish = replace(command, validate_only=False)
@@ -76,6 +83,7 @@ class DrainMethods:
 def drain_command(request: api.DrainNodeRequest, *, caller: Caller, now_ms: int) -> DrainNode:
     """The command of a request. Raises Refusal."""
     strategy = _strategy(request)
+    from_ms, until_ms = _window(request, now_ms=now_ms)
     after_ms = request.deadline_seconds * 1000
     return DrainNode(
         caller=caller,
@@ -83,9 +91,26 @@ def drain_command(request: api.DrainNodeRequest, *, caller: Caller, now_ms: int)
         force=strategy == Strategy.FORCE,
         move=strategy == Strategy.CHECKPOINT_AND_MOVE,
         reason=request.reason,
-        deadline_ms=now_ms + after_ms if after_ms else 0,
+        deadline_ms=max(now_ms, from_ms) + after_ms if after_ms else 0,
+        from_ms=from_ms,
+        until_ms=until_ms,
         validate_only=request.validate_only,
     )
+
+
+def _bad(field: str, what: str) -> Refusal:
+    text = f"{field} {what}"
+    return Refusal(Reason.INVALID_ARGUMENT, text, violations=((field, text),))
+
+
+def _window(request: api.DrainNodeRequest, *, now_ms: int) -> tuple[int, int]:
+    """(when the drain begins, when the node is enabled again), 0 for now and never."""
+    from_ms, until_ms = milliseconds(request.starts_at), milliseconds(request.ends_at)
+    if from_ms > now_ms + FARTHEST_MS:
+        raise _bad("starts_at", "is more than a year ahead")
+    if request.HasField("ends_at") and until_ms <= max(now_ms, from_ms):
+        raise _bad("ends_at", "is over, or not after starts_at")
+    return from_ms if from_ms > now_ms else 0, until_ms
 
 
 def _strategy(request: api.DrainNodeRequest) -> api.DrainNodeRequest.Strategy.ValueType:

@@ -1,5 +1,6 @@
 """The verbs that empty nodes: drain, rolling-drain, drains, cancel-drain."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 
 ROLLING = "drain_"
+
+
+FORMATS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 
 class Strategy(StrEnum):
@@ -51,6 +55,15 @@ def drain(
             min=0, max=31_536_000, help="Seconds after which its jobs are stopped; 0 never"
         ),
     ] = 0,
+    starts_at: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=FORMATS, help="Maintenance: drain it from then on, as 2026-12-01T02:00"
+        ),
+    ] = None,
+    ends_at: Annotated[
+        datetime | None, typer.Option(formats=FORMATS, help="Maintenance: enable it again then")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only tell what would happen, and what it costs")
     ] = False,
@@ -61,6 +74,8 @@ def drain(
         strategy=Strategy.FORCE if force else strategy,
         reason=reason,
         deadline_seconds=deadline,
+        starts_at=starts_at,
+        ends_at=ends_at,
         validate_only=dry_run,
     )
     if answer.HasField("plan"):

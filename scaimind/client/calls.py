@@ -196,13 +196,13 @@ def _filters(filters: JobFilters) -> dict[str, Any]:
     given["status"] = [_number(job_pb2.Job.Status, item, field="status") for item in names]
     for field in ("created_after", "created_before"):
         if given.get(field) is not None:
-            given[field] = _timestamp(given[field].astimezone(UTC))
+            given[field] = _timestamp(given[field])
     return given
 
 
 def _timestamp(moment: datetime) -> Timestamp:
     stamp = Timestamp()
-    stamp.FromDatetime(moment)
+    stamp.FromDatetime(moment.astimezone(UTC))
     return stamp
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from scaimind.client.body import to_message
-from scaimind.client.calls import Body, Call, _coordinator, _id, _number
+from scaimind.client.calls import Body, Call, _coordinator, _id, _number, _timestamp
 from scaimind.v1 import mind_coordinator_pb2 as pb
 
 
@@ -16,16 +17,23 @@ def drain(
     strategy: str | pb.DrainNodeRequest.Strategy.ValueType = "STRATEGY_UNSPECIFIED",
     reason: str = "",
     deadline_seconds: int = 0,
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
     validate_only: bool = False,
     request_id: str | None = None,
 ) -> Call[pb.DrainNodeResponse]:
-    """Stops placing jobs on a node; its jobs go by `strategy`: WAIT, CHECKPOINT_AND_MOVE or FORCE."""
+    """Stops placing jobs on a node; its jobs go by `strategy`: WAIT, CHECKPOINT_AND_MOVE or FORCE.
+
+    With `starts_at` from then on; with `ends_at` the node is enabled again then.
+    """
     request = pb.DrainNodeRequest(
         node_id=node_id,
         force=force,
         strategy=_number(pb.DrainNodeRequest.Strategy, strategy, field="strategy"),
         reason=reason,
         deadline_seconds=deadline_seconds,
+        starts_at=_timestamp(starts_at) if starts_at else None,
+        ends_at=_timestamp(ends_at) if ends_at else None,
         validate_only=validate_only,
         request_id=_id(request_id),
     )

@@ -317,8 +317,10 @@ def test_a_node_is_drained_and_enabled(
         node_id="n1", status=node_pb2.Node.READY
     )
     assert run("drain", "n1", "--reason", "new driver", "--deadline", "60") == 0
+    assert run("drain", "n1", "--starts-at", "2026-12-01T02:00:00+0000") == 0
     assert run("enable", "n1") == 0
     assert coordinator.requests("DrainNode")[0].deadline_seconds == 60
+    assert coordinator.requests("DrainNode")[1].starts_at.seconds == 1796090400
     out = capsys.readouterr().out
     assert "n1  DRAINING" in out
     assert "still running there: job_1" in out

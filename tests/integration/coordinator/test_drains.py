@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
-from scaimind.v1 import job_pb2
+from scaimind.v1 import job_pb2, node_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
 from tests.integration.coordinator.house import Caller
@@ -78,3 +81,38 @@ async def test_a_drain_that_goes_on_tells_when_its_node_is_empty(
 async def test_a_strategy_beside_force_is_refused(agent: FakeAgent, admin: Caller) -> None:
     request = Request(node_id="n1", force=True, strategy=Request.WAIT)
     assert (await admin.refused("DrainNode", request)).fields == ("strategy",)
+
+
+async def test_maintenance_is_planned_and_the_node_takes_who_can_move_until_then(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    start_s = int(time.time()) + 3600
+    starts_at, ends_at = Timestamp(seconds=start_s), Timestamp(seconds=start_s + 600)
+    request = Request(
+        node_id="n1", strategy=Request.CHECKPOINT_AND_MOVE, starts_at=starts_at, ends_at=ends_at
+    )
+    answer = await admin.call("DrainNode", request)
+    assert answer.status == node_pb2.Node.READY
+    node = await admin.call("GetNode", api.GetNodeRequest(node_id="n1"))
+    assert not node.drain_requested
+    assert node.maintenance_starts_at.seconds == start_s
+    assert node.maintenance_ends_at.seconds == start_s + 600
+    await a_training(agent, admin)
+    firm = await admin.submit({"scheduling_config": {"preemptible": False}})
+    assert (await admin.job(firm)).status == job_pb2.Job.QUEUED
+    await admin.call("EnableNode", api.EnableNodeRequest(node_id="n1"))
+    assert (await admin.job(firm)).status == job_pb2.Job.SCHEDULING
+
+
+async def test_maintenance_that_ends_before_it_begins_is_refused(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    start_s = int(time.time()) + 3600
+    early, late = Timestamp(seconds=start_s), Timestamp(seconds=start_s + 1)
+    for one in (Request(node_id="n1", starts_at=late, ends_at=early), Request(ends_at=early)):
+        one.node_id = "n1"
+        if not one.HasField("starts_at"):
+            one.ends_at.seconds = 1
+        assert (await admin.refused("DrainNode", one)).fields == ("ends_at",)
+    far = Request(node_id="n1", starts_at=Timestamp(seconds=start_s + 400 * 86_400))
+    assert (await admin.refused("DrainNode", far)).fields == ("starts_at",)
