@@ -20,9 +20,9 @@ from heapq import nsmallest
 from itertools import islice
 
 from coordinator.core.attempts import grant
-from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted, may_be_preempted
+from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted, kept_for, may_be_preempted
 from coordinator.core.order import turn_of
-from coordinator.core.placement import Placement, Spot
+from coordinator.core.placement import Placement
 from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, leases_of, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
@@ -117,15 +117,15 @@ def drop(turn: Turn, job: Job) -> Job:
 
 
 def take(turn: Turn, job: Job) -> None:
-    """Places a job on the devices of its claim once all are free; drops a claim that cannot be met."""
+    """Lets a job have its turn once all devices of its claim are free; drops a claim that cannot be
+    met. Whoever stands before it is asked first."""
     state = turn.state
     assert job.claim is not None
     shares = job.claim.shares
     if not _is_sound(state, job):
         drop(turn, job)
     elif not any(is_held(state, share, demand=job.demand) for share in shares):
-        unit = job.demand.devices_per_rank
-        grant(turn, job, placement=tuple(Spot.of(share, unit=unit) for share in shares))
+        state.queue.try_again([state.queue.group_of[job.job_id]])
 
 
 def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
@@ -161,7 +161,7 @@ def _plan(turn: Turn, job: Job, *, unkept: str) -> Claim | None:
     """
     state = turn.state
     chosen: dict[str, Job] = {}
-    count = DeviceCount(state, job)
+    count = DeviceCount(state, job, kept=kept_for(state.jobs[unkept]) if unkept else ())
     look_at = 0
 
     def expected_ms(job_id: str) -> int:

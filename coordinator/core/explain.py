@@ -62,6 +62,11 @@ class Explanation:
 
 def explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
     """Why a job does not run; empty for one that is not to be placed."""
+    with state.assumed({}, unkept=job.job_id if job.claim else ""):
+        return _explain(state, job, now_ms=now_ms)
+
+
+def _explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
     blockers = list(_blockers(state, job, now_ms=now_ms))
     if job.status is not JobStatus.QUEUED:
         return Explanation(blockers=tuple(blockers))
@@ -127,9 +132,6 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
 
 def _claims(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:
     if job.claim is not None:
-        wait_s = max(0, job.claim.from_ms - now_ms) / 1000
-        text = f"its devices are set aside, and expected to be free in {wait_s:.0f} s"
-        yield Blocker(Reason.ROOM_CLAIMED, text)
         return
     for held in state.claims.values():
         for claimant_id in held:

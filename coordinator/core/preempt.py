@@ -21,7 +21,7 @@ from enum import StrEnum
 from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
-from coordinator.core.known import DAY_MS, is_doubted
+from coordinator.core.known import DAY_MS, is_doubted, kept_for
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
@@ -121,7 +121,7 @@ def _plan(
     """Where the job will run, who has to go for it, and who was considered."""
     state = turn.state
     chosen: Victims = {}
-    count = DeviceCount(state, job)
+    count = DeviceCount(state, job, kept=kept_for(job))
     candidates = _candidates(turn, job, queue=queue, settings=settings)
     for victim in islice(candidates, LOOKS):
         chosen[victim.job_id] = victim
@@ -276,9 +276,9 @@ def preempt(turn: Turn, victim: Job, *, job: Job, most: int) -> None:
 
 
 class DeviceCount:
-    """A quick no: counts devices that would be free, before a placement is sought."""
+    """A quick no: counts devices that would be free, with those kept, before a placement is sought."""
 
-    def __init__(self, state: ClusterState, job: Job) -> None:
+    def __init__(self, state: ClusterState, job: Job, *, kept: tuple[Share, ...]) -> None:
         self._state = state
         self._demand = job.demand
         self._per_node = job.demand.device_count // (
@@ -287,7 +287,7 @@ class DeviceCount:
         self._on_node: dict[str, int] = {}
         self._left = job.demand.device_count - sum(state.free.devices_by_type.values())
         self._nodes: set[str] = set()
-        for share in job.claim.shares if job.claim else ():
+        for share in kept:
             self._left -= len(share.device_ids)
             self._nodes.add(share.node_id)
 

@@ -9,7 +9,8 @@ to the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from coordinator.core.contact import is_missing
 from coordinator.core.deadlines import Due
@@ -95,9 +96,17 @@ class ClusterState(Known):
         """Where the job would fit if some leases, by node, had ended, and if nothing were set aside
         for the job that `unkept` names; for the job itself nothing is, unless another is named.
         `planned` are nodes that are taken though they are to be out later."""
+        unkept = unkept or (job.job_id if job.claim else "")
+        with self.assumed(leases, unkept=unkept, planned=planned):
+            return place(self.free, job.demand)
+
+    @contextmanager
+    def assumed(
+        self, leases: dict[str, set[str]], *, unkept: str = "", planned: Iterable[str] = ()
+    ) -> Iterator[None]:
+        """Lets what is free be as if it were so; see `place_without`."""
         out = dict.fromkeys(planned)
         nodes = dict.fromkeys((*leases, *out))
-        unkept = unkept or (job.job_id if job.claim else "")
         if unkept:
             nodes.update(dict.fromkeys(share.node_id for share in kept_for(self.jobs[unkept])))
         before = {node_id: self.free.rooms.get(node_id) for node_id in nodes}
@@ -106,7 +115,7 @@ class ClusterState(Known):
                 gone = leases.get(node_id, ())
                 room = self.free_room(node_id, without=gone, unkept=unkept, planned=node_id in out)
                 self.free.put(node_id, room)
-            return place(self.free, job.demand)
+            yield
         finally:
             for node_id, room in before.items():
                 self.free.put(node_id, room)

@@ -109,3 +109,18 @@ def test_the_next_in_line_claims_when_the_first_has_gone() -> None:
     bench.cancel("head")
     bench.schedule()
     assert bench.job("second").claim is not None
+
+
+def test_who_stands_before_the_claim_starts_first_though_its_devices_are_free_at_once() -> None:
+    bench = full_cluster([(8, 120), (4, 10)])
+    claim = bench.job("head").claim
+    assert claim is not None
+    bench.submit("urgent", 8, priority=9, expected_duration_ms=MINUTE_MS)
+    bench.now_ms += MINUTE_MS
+    for node_id in ("n1", "n2"):
+        leases = bench.core.state.leases_on(node_id)
+        ended = [bench.seen(x.lease_id, LeaseState.ENDED, done=True) for x in leases]
+        bench.report(node_id, *ended)
+    bench.schedule()
+    assert bench.job("urgent").status is JobStatus.SCHEDULING
+    assert bench.job("head").status is JobStatus.QUEUED
