@@ -289,8 +289,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a drain is in memory alone": (
         Edit(
             "coordinator.core.drain",
-            "    node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish, window=window)\n    if command",
-            "    turn.state.nodes[node.node_id] = node = replace(node, drain=wish, window=window)\n    if command",
+            "turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish, window=window)",
+            "replace(node, drain=wish)\n    turn.state.nodes[node.node_id] = node",
         ),
     ),
     "part of a gang is enough": (
