@@ -503,11 +503,13 @@ FOUND_BY = {
     "a lifted limit keeps jobs back as before": 136,
     "what landed though its append failed is not shown": 182,
     "a job starts while ranks of it may run that nobody knows": 42,
-    "the time limit is raised of a job that is being ended for it": 30,
+    "the time limit is raised of a job that is being ended for it": 183,
     "a job that waits for its node is given up with it": 170,
-    "a job goes on with a part of its leases": 58,
-    "a lease of another epoch is taken for this one": 72,
-    "an agent ignores the epoch of a lease": 109,
+    "a job goes on with a part of its leases": 678,
+    "a lease of another epoch is taken for this one": 299,
+    "many silent nodes are no surprise": 171,
+    "devices of a lease that was given up are free": 187,
+    "an agent ignores the epoch of a lease": 299,
 }
 """Seeds near which to begin to look, for bugs that few worlds show."""
 
