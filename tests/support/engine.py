@@ -124,7 +124,9 @@ class Engine:
 
     def _words(self) -> list[str]:
         folders = ("--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run")
-        return ["podman", *folders]
+        # an overlay cannot lie on another one, as where this machine is a container itself
+        driver = ("--storage-driver", "vfs") if _lies_on_overlay(self.folder) else ()
+        return ["podman", *folders, *driver]
 
     def _environ(self) -> dict[str, str]:
         return {**os.environ, "CONTAINERS_CONF": str(self.folder / "containers.conf")}
@@ -140,6 +142,11 @@ class Engine:
         )
         if done.returncode:
             raise RuntimeError(f"podman {words[0]}: {done.stderr.decode(errors='replace')}")
+
+
+def _lies_on_overlay(folder: Path) -> bool:
+    words = ["stat", "--file-system", "--format=%T", str(folder)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout == "overlayfs\n"
 
 
 def programs() -> list[Path]:

@@ -259,7 +259,9 @@ def test_a_retry_is_a_child_and_the_original_stays_as_it_is(told: Any) -> None:
     child = data(one.caller.rest.get(f"/jobs/{tried['job_id']}"))
     assert child["resource_config"]["gpu_count"] == 2
     assert (child["parent_job_id"], child["lineage_id"]) == (one.job_id, one.job_id)
-    assert one.record == before
+    used = {"usage", "version", "updated_at"}  # what is still held while ranks stop is counted
+    assert one.record.keys() == before.keys()
+    assert all(one.record[key] == before[key] for key in before.keys() - used)
     bad = one.caller.rest.post(f"/jobs/{one.job_id}/retry", json={"modify_resources": True})
     assert bad.json()["error"]["details"][0]["field"] == "new_resource_config", bad.text
     jobs.final(one.caller.grpc, tried["job_id"])

@@ -29,6 +29,8 @@ ALLOWED = {
     ("silent", "silent and drained", Reason.DRAIN_REQUESTED),
     ("silent and drained", "silent and drained", Reason.DRAIN_REQUESTED),
     ("drained", "ready", Reason.NODE_ENABLED),
+    ("ready", "ready", Reason.NODE_ENABLED),  # maintenance that was planned is taken back
+    ("silent", "silent", Reason.NODE_ENABLED),
     ("silent and drained", "silent", Reason.NODE_ENABLED),
     ("ready", "silent", Reason.NODE_UNREACHABLE),
     ("drained", "silent and drained", Reason.NODE_UNREACHABLE),
