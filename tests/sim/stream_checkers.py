@@ -135,6 +135,7 @@ def wrong(kept: Sequence[str | None], printed: str, *, whole: bool, begun: bool,
             may_skip = True
             continue
         is_last = number == len(texts) and not whole  # its end may be lost with its machine
+        is_last = is_last or texts[number : number + 1] == [None]  # or in a gap
         found = _found(wanted, at, text, may_skip=may_skip, is_last=is_last)
         if found is None:
             return f"{text!r} is kept where {wanted[at : at + 1]} was printed"
@@ -160,13 +161,20 @@ def _found(
 
 
 def joined(kept: Sequence[str | None]) -> Iterator[str | None]:
-    """Lines that came in pieces, as one."""
+    """Lines that came in pieces, as one, also where a gap of another source is told between them."""
     open_text: str | None = None
+    is_gap = False
     for text in kept:
+        if text is None and open_text is not None:
+            is_gap = True
+            continue
         if text is not None and open_text is not None and text.startswith(CONTINUED):
             text = open_text + text.removeprefix(CONTINUED)
         elif open_text is not None:
             yield open_text
+        if is_gap:
+            yield None
+            is_gap = False
         open_text = None
         if text is not None and text.endswith(CONTINUED):
             open_text = text.removesuffix(CONTINUED)
@@ -174,3 +182,5 @@ def joined(kept: Sequence[str | None]) -> Iterator[str | None]:
             yield text
     if open_text is not None:
         yield open_text
+    if is_gap:
+        yield None
