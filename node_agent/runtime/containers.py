@@ -79,6 +79,7 @@ class Containers:
         )
         self._is_closed = False
         self._shared = threading.Lock()  # while it is seen to what containers share
+        self._sharing: dict[str, str] = {}  # what those shared with others that are being removed
         self._threads = ThreadPoolExecutor(THREADS, "containers")
         self._images = Images(self._client)
 
@@ -101,15 +102,20 @@ class Containers:
         made: dict[str, str] = await self._in_thread(self._create, order, env, image)
         return made
 
-    async def remove(self, path: Path) -> None:
-        """Ends and removes the container of a rank's folder, if there is one; logs what fails."""
+    async def remove(self, path: Path) -> bool:
+        """Ends and removes the container of a rank's folder, if there is one; False where that failed."""
         if self._is_closed:
-            return  # the next agent will
-        await self._in_thread(self._remove, _name(path))
+            return False  # the next agent will
+        return bool(await self._in_thread(self._remove, _name(path)))
 
-    async def end_strays(self, known: Collection[Path]) -> None:
-        """Ends and removes this node's containers whose ranks' folders are not `known`."""
-        await self._in_thread(self._end_strays, {str(path) for path in known})
+    async def end_strays(self, known: Callable[[], Collection[Path]]) -> bool:
+        """Ends and removes this node's containers of folders that are not `known`; False where that failed.
+
+        It is asked in another thread, once it is clear which containers there are.
+        """
+        if self._is_closed:
+            return False
+        return bool(await self._in_thread(self._end_strays, known))
 
     async def close(self) -> None:
         """Lets go of the engine."""
@@ -289,16 +295,19 @@ class Containers:
             config["DeviceRequests"] = [gpu_request(rules.gpus, container.gpus)]
         return config
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str) -> bool:
         try:
-            labels = self._client.inspect_container(name)["Config"]["Labels"] or {}
-            self._client.remove_container(name, v=True, force=True)
-            if TOGETHER_LABEL in labels:
-                self._remove_shared(labels[TOGETHER_LABEL])
-        except NotFound:
-            pass
+            with suppress(NotFound):
+                labels = self._client.inspect_container(name)["Config"]["Labels"] or {}
+                self._sharing[name] = labels.get(TOGETHER_LABEL, "")
+                self._client.remove_container(name, v=True, force=True)
+            if together := self._sharing.get(name):
+                self._remove_shared(together)
         except _FAULTS as error:
             log.warning("container_not_removed", container=name, reason=str(error)[:200])
+            return False
+        self._sharing.pop(name, None)
+        return True
 
     def _remove_shared(self, together: str) -> None:
         """Removes what containers shared where none of them is left."""
@@ -310,20 +319,25 @@ class Containers:
                 for one in own:
                     self._client.remove_container(one["Id"], force=True)
 
-    def _end_strays(self, known: Collection[str]) -> None:
+    def _end_strays(self, known: Callable[[], Collection[Path]]) -> bool:
         try:
             found = self._client.containers(all=True, filters={"label": f"{LABEL}={self._mark}"})
         except _FAULTS as error:
             log.warning("containers_not_listed", reason=str(error)[:200])
-            return
-        for one in found:
-            if PATH_LABEL in one["Labels"] and one["Labels"][PATH_LABEL] not in known:
-                self._remove(one["Id"])
+            return False
+        folders = {"", *map(str, known())}
+        done = [
+            self._remove(one["Id"])
+            for one in found
+            if one["Labels"].get(PATH_LABEL, "") not in folders
+        ]
         for together in {one["Labels"].get(TOGETHER_LABEL, "") for one in found} - {""}:
             try:
                 self._remove_shared(together)
             except _FAULTS as error:
                 log.warning("containers_not_removed", reason=str(error)[:200])
+                done.append(False)
+        return all(done)
 
 
 def program(order: RankOrder, image: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +35,8 @@ from node_agent.runtime.supervisor import HEADER
 START_TRIES = 3
 STARTED_POLL_S = 0.005
 STARTED_WAIT_S = 5.0
+INSIST_S = 0.5
+INSIST_MAX_S = 60.0
 
 log = structlog.get_logger()
 
@@ -58,11 +60,11 @@ class ContainersProtocol(Protocol):
     ) -> dict[str, str]:
         """Makes a rank's container; returns what its supervisor has to know. CannotStart."""
 
-    async def remove(self, path: Path) -> None:
-        """Ends and removes the container of a rank's folder, if there is one."""
+    async def remove(self, path: Path) -> bool:
+        """Ends and removes the container of a rank's folder, if there is one; False where that failed."""
 
-    async def end_strays(self, known: Collection[Path]) -> None:
-        """Ends and removes this node's containers whose ranks' folders are not `known`."""
+    async def end_strays(self, known: Callable[[], Collection[Path]]) -> bool:
+        """Ends and removes this node's containers of folders that are not `known`; False where that failed."""
 
     async def close(self) -> None:
         """Lets go of the engine; containers stay."""
@@ -120,6 +122,7 @@ class ProcessRuntime:
         self._held: dict[Path, _Held] = {}
         self._pool = ForkPool()
         self._boot = orphans.boot_mark()
+        self._closing = asyncio.Event()
 
     async def open(self) -> None:
         """Starts the fork server."""
@@ -191,8 +194,12 @@ class ProcessRuntime:
             log.warning("unknown_ranks_ended", ranks=count, hint="the node's state was lost")
         if self._rules.group:
             await asyncio.to_thread(cgroups.sweep, self._rules.group)
-        if self._containers:
-            await self._containers.end_strays(known)
+        if (containers := self._containers) is None:
+            return
+        if not await containers.end_strays(lambda: known):
+            self._tasks.create_task(
+                self._insist(lambda: containers.end_strays(lambda: [*known, *self._held]))
+            )
 
     async def adopt(self, path: Path, rank: int) -> None:
         """Takes hold of a rank's supervisor, or of what it left."""
@@ -232,6 +239,7 @@ class ProcessRuntime:
 
     async def close(self) -> None:
         """Drops every rank and the fork server."""
+        self._closing.set()
         for path in list(self._held):
             self.forget(path)
         await self._pool.close()
@@ -277,10 +285,18 @@ class ProcessRuntime:
         ended = remains.exit_of(path)
         if ended is None:
             ended = await asyncio.to_thread(remains.lose, path, self._boot)
-        if self._containers and remains.has_container(path):
-            self._tasks.create_task(self._containers.remove(path))
+        if (containers := self._containers) and remains.has_container(path):
+            self._tasks.create_task(self._insist(lambda: containers.remove(path)))
         began_ms = held.rank.started_at_ms or remains.started_at_ms(path)
         self._set(path, held, state=State.ENDED, started_at_ms=began_ms, **ended)
+
+    async def _insist(self, work: Callable[[], Awaitable[bool]]) -> None:
+        """Asks for work until it is done, or the agent ends: engines fail, and come back."""
+        wait_s = INSIST_S
+        while not await work() and not self._closing.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), wait_s)
+            wait_s = min(INSIST_MAX_S, 2 * wait_s)
 
     def _set(self, path: Path, held: _Held, **changes: Any) -> None:
         held.rank = replace(held.rank, **changes)

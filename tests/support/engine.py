@@ -116,10 +116,11 @@ class Engine:
         """A client of it."""
         return docker.APIClient(f"unix://{self.socket}", version=wire.API[2:], timeout=30)
 
-    def containers(self) -> list[str]:
-        """Names of the jobs' containers that are there, running or not."""
+    def containers(self, mark: str = "") -> list[str]:
+        """Names of the jobs' containers that are there, running or not: all, or those of one node."""
         with self.client() as client:
-            found = client.containers(all=True, filters={"label": LABEL})
+            label = f"{LABEL}={mark}" if mark else LABEL
+            found = client.containers(all=True, filters={"label": label})
         return [name.lstrip("/") for one in found for name in one["Names"]]
 
     def _words(self) -> list[str]:
