@@ -11,88 +11,32 @@ written by the coordinator, observed ones by an agent's report; no field has two
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
 from typing import ClassVar
 
+from coordinator.core.enums import FINAL as FINAL
+from coordinator.core.enums import WAITING as WAITING
+from coordinator.core.enums import JobStatus as JobStatus
+from coordinator.core.enums import LeaseAction as LeaseAction
+from coordinator.core.enums import LeaseState as LeaseState
+from coordinator.core.enums import OnTimeout as OnTimeout
+from coordinator.core.enums import OnUnreachable as OnUnreachable
+from coordinator.core.enums import Order as Order
+from coordinator.core.enums import StopCause as StopCause
 from coordinator.core.kinds import Kind as Kind
 from coordinator.core.kinds import Pairs as Pairs
+from coordinator.core.machines import Device as Device
+from coordinator.core.machines import Drain as Drain
+from coordinator.core.machines import Node as Node
+from coordinator.core.machines import Offer as Offer
 from coordinator.core.notes import Considered as Considered
 from coordinator.core.notes import RollingDrain as RollingDrain
 from coordinator.core.notes import Ruling as Ruling
 from coordinator.core.times import Day, Loss, Spent, Times
-from coordinator.core.window import Window
 
 ROOT = "root"  # the queue above all others
 WHOLE = 1000  # thousandths of a device
 # a label of what is free of a node that nobody uses; no node's own has an empty key
 IDLE = "", "idle"
-
-
-class JobStatus(StrEnum):
-    """Where a job is in its life; the names of the public API."""
-
-    PENDING = "PENDING"
-    QUEUED = "QUEUED"
-    SCHEDULING = "SCHEDULING"
-    PREPARING = "PREPARING"
-    TRAINING = "TRAINING"
-    CHECKPOINTING = "CHECKPOINTING"
-    PAUSED = "PAUSED"
-    EVALUATING = "EVALUATING"
-    EXPORTING = "EXPORTING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    PREEMPTED = "PREEMPTED"
-
-
-FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
-WAITING = frozenset({JobStatus.PENDING, JobStatus.QUEUED})
-
-
-class StopCause(StrEnum):
-    """Why an attempt is being stopped; decides what becomes of the job when it has ended."""
-
-    CANCELLED = "CANCELLED"
-    DRAINED = "DRAINED"
-    PREEMPTED = "PREEMPTED"
-    PAUSED = "PAUSED"
-    TIME_LIMIT = "TIME_LIMIT"
-    RANK_FAILED = "RANK_FAILED"
-    NODE_LOST = "NODE_LOST"
-
-
-class OnTimeout(StrEnum):
-    """What to do when the checkpoint that was asked for is not proven in time."""
-
-    KEEP_RUNNING = "KEEP_RUNNING"
-    USE_LATEST = "USE_LATEST"  # stop, if there is any proven checkpoint; else keep running
-    STOP = "STOP"
-
-
-class LeaseAction(StrEnum):
-    """What the coordinator desires of a lease."""
-
-    RUN = "RUN"
-    STOP = "STOP"
-
-
-class LeaseState(IntEnum):
-    """What an agent last observed of a lease, in the order of its life; it never goes back."""
-
-    GRANTED = 0  # not yet reported by the agent
-    ACCEPTED = 1
-    PREPARING = 2
-    RUNNING = 3
-    STOPPING = 4
-    ENDED = 5  # nothing of it is left; its devices are free
-
-
-class OnUnreachable(StrEnum):
-    """What to do with an attempt whose node is out of contact."""
-
-    KEEP = "KEEP"
-    REPLACE = "REPLACE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,70 +273,6 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """One accelerator of a node."""
-
-    device_id: str
-    index: int
-    type: str
-    model: str = ""
-    memory_bytes: int = 0
-    simulated: bool = False
-    healthy: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """What a node offers; observed."""
-
-    devices: tuple[Device, ...]
-    address: str = ""
-    labels: Pairs = ()
-    simulated: bool = False
-    cpu_count: int = 0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
-    agent_version: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
-    """An admin's wish that a node be emptied; desired."""
-
-    requested_at_ms: int
-    force: bool = False  # what runs there is stopped, after a checkpoint or its grace
-    move: bool = False  # what runs there leaves once a checkpoint is proven, however late
-    reason: str = ""
-    deadline_ms: int = 0  # by force from then on; 0 is none
-    actor: str = ""
-    rolling: str = ""  # the rolling drain that has the node out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A machine that offers devices. When it was last heard is not part of the record."""
-
-    kind: ClassVar[Kind] = Kind.NODE
-
-    node_id: str
-    generation: int  # starts of its agent; observed
-    incarnation: str  # names this start; observed
-    offer: Offer
-    drain: Drain | None = None
-    window: Window | None = None  # planned, or what has it drained
-    unreachable_since_ms: int = 0  # 0 while in contact
-    fenced_at_ms: int = 0  # when it was given up: what may run elsewhere does not run here; or 0
-    joined_at_ms: int = 0
-    updated_at_ms: int = 0
-    version: int = 1
-    restored: bool = False  # it comes from a backup, and the node was not heard since
-
-    @property
-    def id(self) -> str:
-        return self.node_id
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """An API key, or the credential of a node's agent; only the digest of its secret is known."""
 
@@ -479,14 +359,6 @@ class Document:
     @property
     def id(self) -> str:
         return self.job_id
-
-
-class Order(StrEnum):
-    """Whose turn it is among the jobs of a queue that have the same priority, and among its queues."""
-
-    PRIORITY_FIFO = "PRIORITY_FIFO"  # the oldest
-    FAIR = "FAIR"  # the oldest of the user, or the first of the queue, that used least of its part
-    SHORTEST = "SHORTEST"  # the one with the fewest device-seconds left, as expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,73 @@
+"""The record of a node: what it offers, what an admin wishes of it, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from coordinator.core.kinds import Kind, Pairs
+from coordinator.core.window import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator of a node."""
+
+    device_id: str
+    index: int
+    type: str
+    model: str = ""
+    memory_bytes: int = 0
+    simulated: bool = False
+    healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What a node offers; observed."""
+
+    devices: tuple[Device, ...]
+    address: str = ""
+    labels: Pairs = ()
+    simulated: bool = False
+    cpu_count: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    agent_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    """An admin's wish that a node be emptied; desired."""
+
+    requested_at_ms: int
+    force: bool = False  # what runs there is stopped, after a checkpoint or its grace
+    move: bool = False  # what runs there leaves once a checkpoint is proven, however late
+    reason: str = ""
+    deadline_ms: int = 0  # by force from then on; 0 is none
+    actor: str = ""
+    rolling: str = ""  # the rolling drain that has the node out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine that offers devices. When it was last heard is not part of the record."""
+
+    kind: ClassVar[Kind] = Kind.NODE
+
+    node_id: str
+    generation: int  # starts of its agent; observed
+    incarnation: str  # names this start; observed
+    offer: Offer
+    drain: Drain | None = None
+    window: Window | None = None  # planned, or what has it drained
+    unreachable_since_ms: int = 0  # 0 while in contact
+    fenced_at_ms: int = 0  # when it was given up: what may run elsewhere does not run here; or 0
+    joined_at_ms: int = 0
+    updated_at_ms: int = 0
+    version: int = 1
+    restored: bool = False  # it comes from a backup, and the node was not heard since
+
+    @property
+    def id(self) -> str:
+        return self.node_id
