@@ -39,60 +39,32 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from coordinator.core.commands import (
-    ActOnJobs,
-    Caller,
-    CancelJob,
-    CancelRollingDrain,
     Command,
-    DrainNode,
-    EnableNode,
     JoinNode,
     ObservedLease,
-    PauseJob,
-    PreemptJob,
-    PutKey,
-    PutQueue,
-    Recall,
     Recover,
-    RemoveNode,
-    RemoveQueue,
     Renew,
-    ResumeJob,
     RetryJob,
-    StartRollingDrain,
-    SubmitJob,
-    SubmitJobs,
     SyncNode,
     Tick,
-    UpdateJob,
 )
 from coordinator.core.core import Core
 from coordinator.core.decision import Decision, Heard
 from coordinator.core.records import (
-    ROOT,
-    WHOLE,
     Checkpoint,
     Demand,
     Device,
     Failure,
-    Key,
     LeaseState,
     Node,
     Offer,
-    OnTimeout,
-    OnUnreachable,
-    Order,
-    Pairs,
-    Policy,
-    Queue,
-    RollingDrain,
 )
 from tests.sim.kept import RecordsKept
 from tests.sim.trace import show_decision
+from tests.transcript.verbs import GB, Words, caller, command, pairs
 
 START_MS = 1_000_000
 ALIVE_MS = 15_000
-GB = 10**9
 
 
 @dataclass
@@ -145,7 +117,7 @@ class Player:
             case "retry":
                 self._do(self._retry(names, options))
             case _:
-                self._do(_command(verb, names, options=options, now_ms=self.now_ms))
+                self._do(command(Words(verb, names, options, self.now_ms)))
         return self.lines
 
     def _do(self, command: Command) -> None:
@@ -204,7 +176,7 @@ class Player:
     def _retry(self, names: list[str], options: dict[str, str]) -> RetryJob:
         demand = Demand(device_count=int(options["devices"])) if "devices" in options else None
         return RetryJob(
-            caller=_caller(options, f"retry {names} {options}"),
+            caller=caller(options, f"retry {names} {options}"),
             job_id=names[0],
             new_job_id=names[1],
             document=b"{}",
@@ -270,189 +242,8 @@ def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
             )
             for index in range(int(count))
         ),
-        labels=_pairs(options.get("labels", "")),
+        labels=pairs(options.get("labels", "")),
         cpu_count=int(options.get("cpus", 64)),
         memory_bytes=int(options.get("memory", 1000)) * GB,
         disk_bytes=1000 * GB,
-    )
-
-
-def _pairs(text: str) -> Pairs:
-    pairs = [pair.partition(":") for pair in text.split(",") if pair]
-    return tuple(sorted((key, value) for key, _, value in pairs))
-
-
-def _caller(options: dict[str, str], line: str) -> Caller:
-    return Caller(
-        tenant_id=options.get("tenant", "acme"),
-        user_id=options.get("user", "ada"),
-        request_id=options.get("req", ""),
-        digest=line,
-    )
-
-
-def _command(verb: str, names: list[str], *, options: dict[str, str], now_ms: int) -> Command:
-    caller = _caller(options, f"{verb} {names} {options}")
-    check = "check" in names
-    match verb:
-        case "submit":
-            return _submit(names[0], options, caller=caller, check=check, now_ms=now_ms)
-        case "cancel":
-            return CancelJob(
-                caller=caller,
-                job_id=names[0],
-                reason=options.get("why", ""),
-            )
-        case "batch":
-            jobs = [
-                _submit(id, options, caller=_caller({}, ""), check=check, now_ms=now_ms)
-                for id in names[-1].split(",")
-            ]
-            return SubmitJobs(caller=caller, jobs=tuple(jobs), atomic="atomic" in names)
-        case "pause":
-            return PauseJob(
-                caller=caller,
-                job_id=names[0],
-                save_checkpoint="nosave" not in names,
-                timeout_ms=int(options.get("timeout", 0)) * 1000,
-                on_timeout=OnTimeout(options.get("else", "KEEP_RUNNING")),
-            )
-        case "update":
-            return _update(names[0], options, caller=caller, check=check)
-        case "all":
-            each = {name: text for name, text in options.items() if name != "req"}
-            acts = [
-                _command(names[0], [job_id, *names[2:]], options=each, now_ms=now_ms)
-                for job_id in names[1].split(",")
-            ]
-            return ActOnJobs(caller=caller, acts=tuple(acts))  # type: ignore[arg-type]
-        case "resume":
-            return ResumeJob(caller=caller, job_id=names[0], checkpoint_id=options.get("from", ""))
-        case "preempt":
-            return PreemptJob(caller=caller, job_id=names[0])
-        case "drain":
-            after = options.get("deadline")
-            return DrainNode(
-                caller=caller,
-                node_id=names[0],
-                force="force" in names,
-                move="move" in names,
-                reason=options.get("why", ""),
-                deadline_ms=now_ms + int(after) * 1000 if after else 0,
-                from_ms=now_ms + int(options["at"]) * 1000 if "at" in options else 0,
-                until_ms=now_ms + int(options["until"]) * 1000 if "until" in options else 0,
-                validate_only=check,
-            )
-        case "enable":
-            return EnableNode(caller=caller, node_id=names[0])
-        case "roll":
-            return _roll(names, options, caller=caller)
-        case "noroll":
-            return CancelRollingDrain(caller=caller, drain_id=names[0])
-        case "remove":
-            return RemoveNode(caller=caller, node_id=names[0])
-        case "queue":
-            queue = Queue(
-                name=names[0],
-                parent=options.get("below", ROOT),
-                weight=int(options.get("weight", 1)),
-                guaranteed_devices=int(options.get("guaranteed", 0)),
-                max_devices=int(options.get("most", 0)),
-                tenant_limits=tuple(
-                    (tenant, int(most)) for tenant, most in _pairs(options.get("tenants", ""))
-                ),
-                accepts="closed" not in names,
-                places="cordoned" not in names,
-                order=Order(options.get("order", "PRIORITY_FIFO")),
-                preempts="preempts" in names,
-                aging_permille=int(options.get("aging", 20)),
-            )
-            return PutQueue(caller=caller, queue=queue, validate_only=check)
-        case "noqueue":
-            return RemoveQueue(caller=caller, name=names[0])
-        case "renew":
-            return Renew()
-        case "key":
-            key = Key(
-                key_id=names[0],
-                sha256="0" * 64,
-                tenant_id="acme",
-                user_id="ada",
-                permissions=(),
-                created_at_ms=now_ms,
-            )
-            return PutKey(caller=caller, key=key)
-        case "recall":
-            digest = f"{names[0]} {names[1:]} {options}"
-            return Recall(caller=replace(caller, digest=digest))
-    raise ValueError(f"no such command: {verb}")
-
-
-def _roll(names: list[str], options: dict[str, str], *, caller: Caller) -> StartRollingDrain:
-    drain = RollingDrain(
-        drain_id=names[0],
-        selector=_pairs(options.get("labels", "")),
-        max_unavailable=int(options.get("out", 1)),
-        until_enabled="back" in names,
-        force="force" in names,
-        move="move" in names,
-        node_deadline_ms=int(options.get("deadline", 0)) * 1000,
-    )
-    return StartRollingDrain(caller=caller, drain=drain, validate_only="check" in names)
-
-
-def _update(job_id: str, options: dict[str, str], *, caller: Caller, check: bool) -> UpdateJob:
-    numbers = {name: int(text) for name, text in options.items() if text.isdigit()}
-    limit, expected = numbers.get("limit"), numbers.get("expect")
-    return UpdateJob(
-        caller=caller,
-        job_id=job_id,
-        priority=numbers.get("prio"),
-        queue_name=options.get("queue"),
-        max_runtime_ms=None if limit is None else limit * 1000,
-        expected_duration_ms=None if expected is None else expected * 1000,
-        validate_only=check,
-    )
-
-
-def _submit(
-    job_id: str, options: dict[str, str], *, caller: Caller, check: bool, now_ms: int
-) -> SubmitJob:
-    start, by = options.get("start"), options.get("by")
-    return SubmitJob(
-        caller=caller,
-        job_id=job_id,
-        name=job_id,
-        demand=Demand(
-            device_count=int(options["devices"]),
-            thousandths=int(options.get("share", WHOLE)),
-            device_type=options.get("type", ""),
-            device_memory_bytes=int(options.get("device_memory", 0)) * GB,
-            node_count=int(options.get("nodes", 0)),
-            world_size=int(options.get("ranks", 0)),
-            cpu_count=int(options.get("cpus", 0)),
-            memory_bytes=int(options.get("memory", 0)) * GB,
-            node_selector=_pairs(options.get("selector", "")),
-            within=options.get("within", ""),
-            exclusive="exclusive" in options,
-        ),
-        policy=Policy(
-            max_retries=int(options.get("retries", 0)),
-            retry_on_exit_codes=tuple(int(x) for x in options.get("codes", "").split(",") if x),
-            start_after_ms=now_ms + int(start) * 1000 if start else 0,
-            deadline_ms=now_ms + int(by) * 1000 if by else 0,
-            depends_on=tuple(x for x in options.get("needs", "").split(",") if x),
-            preemptible="firm" not in options,
-            requeue_on_preemption="once" not in options,
-            max_runtime_ms=int(options.get("limit", 0)) * 1000,
-            expected_duration_ms=int(options.get("expect", 0)) * 1000,
-            grace_ms=int(options.get("grace", 120)) * 1000,
-            on_unreachable=OnUnreachable(options.get("unreachable", "KEEP")),
-        ),
-        document=b"{}",
-        priority=int(options.get("prio", 5)),
-        queue_name=options.get("queue", "default"),
-        validate_only=check,
-        parent_job_id=options.get("parent", ""),
-        finished_dependencies=_pairs(options.get("history", "")),
     )
