@@ -15,8 +15,8 @@ from coordinator.data.buckets import SCHEMES, Bucket
 from coordinator.data.local import Folders
 from coordinator.data.parsers import SUFFIXES, parser_of
 from coordinator.data.reading import Budget, Reading
-from coordinator.data.resolvers import resolve
 from coordinator.data.terms import Finding, Question, Source, Unparseable, Unreachable
+from scaimind.service.reach.resolvers import resolve
 
 LOCAL = ("local", "file")
 FORMAT_MAX = 64
@@ -119,7 +119,7 @@ def _files(source: Source, question: Question, budget: Budget) -> list[_File]:
     allowed = [ip_network(text) for text in rules.networks]
     if scheme in ("http", "https"):
         return [_File(path, partial(web.open_public, url, budget, allowed=allowed))]
-    there = resolve(url, scheme, rules=rules, tokens=question.tokens)
+    there = resolve(url, scheme, origins=rules.origins, tokens=question.tokens)
     if there.trusted:
         return [_File(path, partial(web.open_trusted, there.url, budget, headers=there.headers))]
     opened = partial(web.open_public, there.url, budget, allowed=allowed, headers=there.headers)

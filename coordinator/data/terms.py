@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from scaimind.service.reach import Unreachable as Unreachable
+
 MIB = 1 << 20
-
-
-class Unreachable(Exception):
-    """A source cannot be read; the text is for its caller and names nothing that it did not name."""
 
 
 class Unparseable(Exception):

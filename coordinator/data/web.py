@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import http.client
-import socket
-import ssl
 from collections.abc import Mapping, Sequence
 
-from coordinator.data.guard import Network, Place, Target, places, target
 from coordinator.data.reading import Budget, Reading
 from coordinator.data.terms import Unreachable
+from scaimind.service.reach.guard import Network, Place, Target, places, target
+from scaimind.service.reach.web import Connection, known_places
 
 WAIT_S = 5.0  # for a connection, and for each piece
 SAYS = {
@@ -20,32 +19,10 @@ SAYS = {
 }
 
 
-class _Connection(http.client.HTTPConnection):
-    """A connection to one address, whatever the name says."""
-
-    def __init__(self, wanted: Target, place: Place) -> None:
-        super().__init__(wanted.name, wanted.port, timeout=WAIT_S)
-        self._wanted, self._place = wanted, place
-
-    def connect(self) -> None:
-        """Connects to the checked address; TLS is still held to the name."""
-        sock = socket.socket(self._place.family, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(WAIT_S)
-            sock.connect(self._place.sockaddr)
-            if self._wanted.scheme == "https":
-                context = ssl.create_default_context()
-                sock = context.wrap_socket(sock, server_hostname=self._wanted.name)
-        except BaseException:
-            sock.close()
-            raise
-        self.sock = sock
-
-
 class _Body:
     """The content of an answer, with the connection that it comes by."""
 
-    def __init__(self, connection: _Connection, answer: http.client.HTTPResponse) -> None:
+    def __init__(self, connection: Connection, answer: http.client.HTTPResponse) -> None:
         self._connection, self._answer = connection, answer
 
     def read(self, size: int, /) -> bytes:
@@ -82,12 +59,7 @@ def open_trusted(url: str, budget: Budget, *, headers: Mapping[str, str]) -> Rea
         Unreachable: it cannot be read, or there is no such service.
     """
     wanted = target(url)
-    try:
-        found = socket.getaddrinfo(wanted.name, wanted.port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise Unreachable("the service cannot be reached") from None
-    known = [Place(one[0], (str(one[4][0]), wanted.port)) for one in found]
-    return _open(wanted, known, budget, headers=headers)
+    return _open(wanted, known_places(wanted), budget, headers=headers)
 
 
 def _open(
@@ -95,7 +67,7 @@ def _open(
 ) -> Reading:
     for place in known:
         budget.check_time()
-        connection = _Connection(wanted, place)
+        connection = Connection(wanted, place, wait_s=WAIT_S)
         try:
             connection.request(
                 "GET",
@@ -112,7 +84,7 @@ def _open(
     raise Unreachable("nothing answers there")
 
 
-def _reading(connection: _Connection, answer: http.client.HTTPResponse, budget: Budget) -> Reading:
+def _reading(connection: Connection, answer: http.client.HTTPResponse, budget: Budget) -> Reading:
     if 300 <= answer.status < 400:
         raise Unreachable("it answers with a redirect; those are not followed")
     if answer.status != 200:

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
 
-from coordinator.data import guard
 from coordinator.data.terms import Unreachable
+from scaimind.service.reach import guard
 
 INNER = ("127.0.0.1", "169.254.169.254", "10.0.0.1", "192.168.1.1", "172.16.0.1", "100.100.100.200")
 OTHERS = (

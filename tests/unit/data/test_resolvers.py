@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from coordinator.data.check import check
-from coordinator.data.resolvers import Location, resolve
 from coordinator.data.terms import Finding, Question, Rules, Source, Unreachable
+from scaimind.service.reach.resolvers import Location, resolve
 
-RULES = Rules(origins={"scaidrive": "http://drive.internal/v1/files/"})
+ORIGINS = {"scaidrive": "http://drive.internal/v1/files/"}
 
 
 def test_a_base_url_is_joined_with_the_path_and_the_callers_token() -> None:
     there = resolve(
-        "scaidrive://acme/a b.jsonl", "scaidrive", rules=RULES, tokens={"scaidrive": "t"}
+        "scaidrive://acme/a b.jsonl", "scaidrive", origins=ORIGINS, tokens={"scaidrive": "t"}
     )
     assert there.url == "http://drive.internal/v1/files/acme/a%20b.jsonl"
     assert there.headers == {"Authorization": "Bearer t"}
@@ -27,11 +27,13 @@ def test_a_base_url_is_joined_with_the_path_and_the_callers_token() -> None:
 @pytest.mark.parametrize("path", ["../admin", "acme/../../x", "", "/x", "a//b", "./a", ".."])
 def test_a_path_cannot_leave_its_base(path: str) -> None:
     with pytest.raises(Unreachable, match="no such file"):
-        resolve(f"scaidrive://{path}", "scaidrive", rules=RULES, tokens={"scaidrive": "t"})
+        resolve(f"scaidrive://{path}", "scaidrive", origins=ORIGINS, tokens={"scaidrive": "t"})
 
 
 def test_a_query_in_a_path_is_a_part_of_the_name() -> None:
-    there = resolve("scaidrive://acme/a?b#c", "scaidrive", rules=RULES, tokens={"scaidrive": "t"})
+    there = resolve(
+        "scaidrive://acme/a?b#c", "scaidrive", origins=ORIGINS, tokens={"scaidrive": "t"}
+    )
     assert there.url.endswith("/acme/a%3Fb%23c")
 
 
@@ -39,7 +41,7 @@ def test_an_entry_point_resolves_its_scheme_with_its_token_and_is_guarded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "corpus_resolver.py").write_text(
-        "from coordinator.data.resolvers import Location\n"
+        "from scaimind.service.reach.resolvers import Location\n"
         "def resolve(uri, token):\n"
         "    if uri.endswith('broken'):\n"
         "        raise RuntimeError('at /srv/secret')\n"
@@ -52,7 +54,7 @@ def test_an_entry_point_resolves_its_scheme_with_its_token_and_is_guarded(
         "[scaimind.resolvers]\ncorpus = corpus_resolver:resolve\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    there = resolve("corpus://a", "corpus", rules=Rules(), tokens={"corpus": "t"})
+    there = resolve("corpus://a", "corpus", origins={}, tokens={"corpus": "t"})
     assert there == Location("http://127.0.0.1:9/x", {"Authorization": "t"})
     for path, error in (
         ("corpus://a.jsonl", "its address is unknown or not allowed"),

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from coordinator.data import web
-from coordinator.data.guard import NOT_ALLOWED
 from coordinator.data.reading import Budget
 from coordinator.data.terms import Unreachable
+from scaimind.service.reach.guard import NOT_ALLOWED
 from tests.support.files import Answer, serving
 
 NAME = "files.example"

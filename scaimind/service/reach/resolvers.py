@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from urllib.parse import quote
 
-from coordinator.data.terms import Rules, Unreachable
+from scaimind.service.reach import Unreachable
 
 GROUP = "scaimind.resolvers"
 TOKENS = ("scaidrive", "scaiatlas")
@@ -31,13 +31,15 @@ class Location:
 Resolver = Callable[[str, str], Location]
 
 
-def resolve(uri: str, scheme: str, *, rules: Rules, tokens: Mapping[str, str]) -> Location:
-    """Where a URI of a foreign scheme lies.
+def resolve(
+    uri: str, scheme: str, *, origins: Mapping[str, str], tokens: Mapping[str, str]
+) -> Location:
+    """Where a URI of a foreign scheme lies; `origins` are base URLs by scheme.
 
     Raises:
         Unreachable: the scheme is not known here, or its service's token did not come.
     """
-    origin = rules.origins.get(scheme)
+    origin = origins.get(scheme)
     if origin is not None:
         return _below(origin, uri, scheme=scheme, token=tokens.get(scheme, ""))
     found = entry_points(group=GROUP, name=scheme) if _SCHEME.fullmatch(scheme) else ()

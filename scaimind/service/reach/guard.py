@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from coordinator.data.terms import Unreachable
+from scaimind.service.reach import Unreachable
 
 NOT_ALLOWED = "its address is unknown or not allowed"
 PORTS = {"http": 80, "https": 443}
