@@ -5,18 +5,15 @@ Because that identity sees more than a caller may, only what lies below an allow
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from coordinator.data.local import NOT_BELOW, roots_of, says
+from coordinator.data.local import says
 from coordinator.data.reading import Budget, Reading
 from coordinator.data.terms import Rules, Unreachable
+from scaimind.service.reach.stores import open_store, path_below, roots_for
 
-SCHEMES = ("s3", "gs")
 WAIT_S = 5.0
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 class Bucket:
@@ -24,17 +21,10 @@ class Bucket:
 
     def __init__(self, url: str, rules: Rules, tenant_id: str) -> None:
         """Judges the URL. Raises Unreachable where it is not allowed or the extra is missing."""
-        scheme, _, path = url.partition("://")
-        bucket, _, key = path.partition("/")
-        odd = any(part in (".", "..") for part in key.split("/")) or not key.isprintable()
-        if not _BUCKET.fullmatch(bucket) or odd:
-            raise Unreachable(NOT_BELOW)
-        roots = [root.rstrip("/") for root in roots_of(rules, tenant_id)]
-        if not any(f"{scheme}://{path}".startswith(f"{root}/") for root in roots if "://" in root):
-            raise Unreachable(NOT_BELOW)
-        self._path = path.rstrip("/")
+        scheme = url.partition("://")[0]
+        self._path = path_below(url, roots_for(rules.roots, tenant_id))
         try:
-            self._store = _store(scheme, rules.endpoints.get(scheme, ""))
+            self._store = open_store(scheme, rules.endpoints.get(scheme, ""), wait_s=WAIT_S)
         except ImportError:
             text = f"{scheme}:// needs the extra `{scheme}` where the coordinator runs"
             raise Unreachable(text) from None
@@ -91,22 +81,3 @@ def _call(function: Any, *arguments: Any, **options: Any) -> Any:
         if isinstance(error, Unreachable):
             raise
         raise Unreachable("the store cannot be read") from None
-
-
-def _store(scheme: str, endpoint: str) -> Any:
-    if scheme == "s3":
-        from s3fs import S3FileSystem
-
-        waits = {
-            "connect_timeout": WAIT_S,
-            "read_timeout": WAIT_S,
-            "retries": {"max_attempts": 1},
-        }
-        given = {"endpoint_url": endpoint} if endpoint else {}
-        return S3FileSystem(config_kwargs=waits, skip_instance_cache=True, **given)
-    # What it would try first speaks gRPC to one address, whatever the endpoint.
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    from gcsfs import GCSFileSystem
-
-    given = {"endpoint_url": endpoint, "token": "anon"} if endpoint else {}
-    return GCSFileSystem(skip_instance_cache=True, timeout=WAIT_S, **given)

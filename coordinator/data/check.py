@@ -11,12 +11,13 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from coordinator.data import web
-from coordinator.data.buckets import SCHEMES, Bucket
+from coordinator.data.buckets import Bucket
 from coordinator.data.local import Folders
 from coordinator.data.parsers import SUFFIXES, parser_of
 from coordinator.data.reading import Budget, Reading
 from coordinator.data.terms import Finding, Question, Source, Unparseable, Unreachable
 from scaimind.service.reach.resolvers import resolve
+from scaimind.service.reach.stores import SCHEMES
 
 LOCAL = ("local", "file")
 FORMAT_MAX = 64

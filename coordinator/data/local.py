@@ -9,15 +9,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.data.reading import Budget, Reading
 from coordinator.data.terms import Rules, Unreachable
+from scaimind.service.reach.stores import NOT_BELOW, roots_for
 
-NOT_BELOW = "it is not below a folder that may be read here"
 SAYS = {
     errno.ENOENT: "there is no such file",
     errno.ENOTDIR: "there is no such file",
@@ -25,25 +24,14 @@ SAYS = {
     errno.EPERM: "it may not be read",
 }
 SYSTEM = ("/proc", "/sys", "/dev")  # their files are not data, and some never end
-_TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _OPENED = Path("/proc/self/fd")
-
-
-def roots_of(rules: Rules, tenant_id: str) -> list[str]:
-    """The roots as a tenant sees them; one that is shared out by tenant is not for odd names."""
-    plain = _TENANT.fullmatch(tenant_id) is not None
-    return [
-        root.replace("{tenant}", tenant_id)
-        for root in rules.roots
-        if plain or "{tenant}" not in root
-    ]
 
 
 class Folders:
     """Where a tenant may read on this machine."""
 
     def __init__(self, rules: Rules, tenant_id: str) -> None:
-        roots = [root for root in roots_of(rules, tenant_id) if root.startswith("/")]
+        roots = [root for root in roots_for(rules.roots, tenant_id) if root.startswith("/")]
         self._open = {Path(os.path.realpath(root)): True for root in roots}
         shut = {Path(os.path.realpath(one)): False for one in (*rules.closed, *SYSTEM)}
         self._rules = {**shut, **self._open}

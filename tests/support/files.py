@@ -3,6 +3,7 @@ as their clients need to list and read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import ssl
@@ -21,11 +22,16 @@ DATE = "Sat, 01 Jan 2028 00:00:00 GMT"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered for a path. With a token: only to who presents it."""
+    """What is answered for a path. With a token: only to who presents it. After `cut_bytes` of each
+    answer the connection breaks, or waits for `hold` where there is one. Without a mark nothing tells
+    whether the content has changed."""
 
     content: bytes
     status: int = 200
     token: str = ""
+    cut_bytes: int = 0
+    hold: threading.Event | None = None
+    has_mark: bool = True
 
 
 @dataclass(slots=True)
@@ -34,6 +40,7 @@ class Files:
 
     url: str
     asked: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -104,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         path, query = unquote(parts.path), parse_qs(parts.query)
         server.files.asked.append(path)
+        server.files.ranges.append(self.headers.get("Range", ""))
         if path.startswith(("/storage/", "/download/")):
             self._google(path.partition("/o")[2].removeprefix("/"), query, server.objects)
         elif path == f"/{BUCKET}" or path.startswith(f"/{BUCKET}/"):
@@ -117,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif answer.token and self.headers["Authorization"] != f"Bearer {answer.token}":
             self._send(403, b"")
         else:
-            self._send(answer.status, answer.content)
+            self._send(answer.status, answer.content, answer)
 
     def _amazon(self, key: str, query: dict[str, list[str]], objects: dict[str, bytes]) -> None:
         if "AKIATEST" not in self.headers.get("Authorization", ""):
@@ -148,12 +156,15 @@ class _Handler(BaseHTTPRequestHandler):
             items = [_item(k, v) for k, v in sorted(objects.items()) if k.startswith(prefix)]
             self._send(200, json.dumps({"items": items}).encode())
 
-    def _send(self, status: int, content: bytes) -> None:
+    def _send(self, status: int, content: bytes, answer: Answer | None = None) -> None:
         span = self.headers.get("Range", "").removeprefix("bytes=")
         first, _, last = span.partition("-")
-        headers = {"Last-Modified": DATE, "ETag": '"tag"'}
+        tag = f'"{hashlib.md5(content).hexdigest()}"'
+        headers = {"Last-Modified": DATE, "ETag": tag}
+        if answer is not None and not answer.has_mark:
+            headers = {}
         whole = len(content)
-        if status == 200 and first:
+        if status == 200 and first and self.headers.get("If-Range", tag) == tag:
             content = content[int(first) : int(last) + 1 if last else None]
             status = 206
             headers["Content-Range"] = f"bytes {first}-{int(first) + len(content) - 1}/{whole}"
@@ -162,8 +173,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if answer is None or not answer.cut_bytes:
             self.wfile.write(content)
+            return
+        self.wfile.write(content[: answer.cut_bytes])
+        self.wfile.flush()
+        if answer.hold is not None and answer.hold.wait(60):
+            self.wfile.write(content[answer.cut_bytes :])
+        else:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
 
 
 def _item(key: str, content: bytes) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from coordinator.data.local import NOT_BELOW
 from coordinator.data.terms import TOO_LONG
 from scaimind.service.reach.guard import NOT_ALLOWED
+from scaimind.service.reach.stores import NOT_BELOW
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
 from tests.integration.coordinator.house import Caller, House, open_house

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from coordinator.data.check import check
-from coordinator.data.local import NOT_BELOW
 from coordinator.data.terms import Finding, Question, Rules, Source
+from scaimind.service.reach.stores import NOT_BELOW
 
 
 def asked(root: Path, path: Path | str, *, tenant: str = "acme", **more: object) -> Finding:

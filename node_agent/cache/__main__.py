@@ -1,0 +1,104 @@
+"""The process that fetches: an order on stdin, what becomes of it on stdout.
+
+It ends with whoever started it: then nobody is left who would take what it fetches.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from node_agent.cache.fetch import Fetch, TooMuch, key_of
+from node_agent.cache.names import BadName
+from node_agent.cache.sources import source_of
+from node_agent.cache.terms import GIB, Failed, Fetched, Go, Grown, Looked, Order, Told
+from node_agent.cache.unpack import BadBundle
+from scaimind.service.reach import Unreachable
+
+MEMORY_BYTES = 8 * GIB
+TELL_S = 0.5
+NICE = 5  # training comes first
+LINE_BYTES_MAX = 1 << 20
+_NAMED = re.compile(r"^https?://.*#sha256=([0-9a-f]{64})$")
+
+
+def main() -> int:
+    """Looks, and fetches where it is told to; answers the exit status."""
+    _limit()
+    order = msgspec.json.decode(sys.stdin.buffer.readline(LINE_BYTES_MAX), type=Order)
+    try:
+        found = _fetched(order)
+    except (Unreachable, BadBundle, BadName) as fault:
+        found = Failed(str(fault))
+    except TooMuch:
+        found = Failed("there is more of it than the node's data cache has room for")
+    except MemoryError:
+        found = Failed("there is too much of it to be listed")
+    except OSError as error:
+        found = Failed(f"the node's data cache: {error.strerror or 'nothing answers there'}")
+    if found is not None:
+        _tell(found)
+    return 0
+
+
+def _fetched(order: Order) -> Told | None:
+    named = _NAMED.search(order.uri)
+    source = source_of(order)
+    sizes = [one.size_bytes for one in source.files]
+    total = 0 if None in sizes else sum(one or 0 for one in sizes)
+    key = key_of(order.uri, source, bundle=order.bundle)
+    _tell(Looked(key, total))
+    line = sys.stdin.buffer.readline(LINE_BYTES_MAX)
+    if not line:
+        return None
+    go = msgspec.json.decode(line, type=Go)
+    threading.Thread(target=_end_with_the_agent, daemon=True).start()
+    folder = Path(order.partials, key)
+    fetch = Fetch(source, folder, most_bytes=go.most_bytes, grown=_Teller().grown)
+    found: Fetched = fetch.run(bundle=order.bundle, sha256=named[1] if named else "")
+    return found
+
+
+class _Teller:
+    """Tells of growth now and then."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def grown(self, done_bytes: int) -> None:
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + TELL_S
+            _tell(Grown(done_bytes))
+
+
+def _end_with_the_agent() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(1)
+
+
+def _tell(told: Told) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _limit() -> None:
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold tokens
+    with suppress(OSError):
+        os.nice(NICE)
+
+
+if __name__ == "__main__":
+    status = main()
+    os._exit(status)  # a thread that waits for a dead server is not waited for

@@ -1,0 +1,180 @@
+"""The cache as leases use it: whoever asks gets a path, and the path stays for as long as the lease does.
+
+Of one content there is one fetch; who else wants it waits for that, and goes on with it where its lease
+was stopped meanwhile. Room is made by dropping what was used least recently and no lease holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from node_agent.cache.fetcher import CannotFetch, Fetcher, fetching
+from node_agent.cache.store import Entry, Held, NoRoom, Shelf, User
+from node_agent.cache.terms import Fetched, Go, Grown, Looked, Order, Rules
+
+AT_ONCE = 8
+GB = 1_000_000_000
+FULL = "the node's data cache has room for {room:.1f} GB beside what is in use, and it is larger"
+BROKEN = "the process that fetches it has failed"
+
+log = structlog.get_logger()
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all; 0 in all is not known."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Something that a job names. tokens: by scheme, the job's own. `bundle`, `reader`: as in Order."""
+
+    uri: str
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bundle: bool = False
+    reader: tuple[int, int] | None = None
+
+
+class _Flight:
+    """One fetch, and who waits for it."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self.reserved_bytes = total_bytes
+        self.followers: list[Progress] = []
+        self.over = asyncio.Event()
+
+    def grown(self, done_bytes: int) -> None:
+        self.reserved_bytes = max(self.reserved_bytes, done_bytes)
+        for follower in self.followers:
+            follower(done_bytes, self.total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """Somebody who asks for something, with the process that looks at it."""
+
+    uri: str
+    user: User
+    fetcher: Fetcher
+    progress: Progress
+
+
+class Cache:
+    """The data cache of one node. Used from the event loop only."""
+
+    def __init__(self, folder: Path, *, budget_bytes: int, rules: Rules) -> None:
+        """Touches nothing yet; `folder` is absolute."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when what `entries` says may have changed."""
+        self._rules = rules
+        self._shelf = Shelf(folder, budget_bytes=budget_bytes)
+        self._disk = ThreadPoolExecutor(1, "cache")
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._flights: dict[str, _Flight] = {}
+
+    async def open(self) -> None:
+        """Finds again what an earlier agent has kept. OSError."""
+        await self._do(self._shelf.open)
+        log.info("cache_opened", objects=len(self._shelf.objects), bytes=self._shelf.used_bytes)
+
+    async def get(self, wanted: Wanted, *, user: User, progress: Progress) -> tuple[str, Path]:
+        """Has it here until the user is released; returns its id and where it lies. May be cancelled.
+
+        Raises:
+            CannotFetch: it cannot be had.
+        """
+        order = Order(
+            uri=wanted.uri,
+            tenant_id=user.tenant_id,
+            partials=str(self._shelf.partials),
+            rules=self._rules,
+            tokens=dict(wanted.tokens),
+            bundle=wanted.bundle,
+            reader=wanted.reader,
+        )
+        try:
+            async with self._turns, fetching(order) as fetcher:
+                held = await self._held(_Ask(wanted.uri, user, fetcher, progress))
+        except NoRoom as fault:
+            raise CannotFetch(FULL.format(room=fault.room_bytes / GB)) from None
+        except OSError as error:
+            raise CannotFetch(f"the node's data cache: {error.strerror}") from None
+        self.on_change()
+        return held.object_id, held.path
+
+    async def pin(self, object_ids: Sequence[str], *, owner: str, job_id: str) -> None:
+        """Says that an owner whom an earlier agent served uses objects; unknown ones are nothing."""
+        await self._do(partial(self._shelf.pin, object_ids, owner=owner, job_id=job_id))
+
+    async def release(self, owner: str) -> None:
+        """Says that an owner uses nothing any more."""
+        await self._do(partial(self._shelf.release, owner))
+        self.on_change()
+
+    async def entries(self) -> list[Entry]:
+        """All objects, the most recently used first."""
+        return await self._do(self._shelf.entries)
+
+    def close(self) -> None:
+        """Gives up what it is doing."""
+        self._disk.shutdown(wait=False, cancel_futures=True)
+
+    async def _held(self, ask: _Ask) -> Held:
+        """Finds it here, waits for whoever fetches it, or fetches it."""
+        looked = await ask.fetcher.told()
+        if not isinstance(looked, Looked):
+            raise CannotFetch(BROKEN)
+        while True:
+            held = await self._do(partial(self._shelf.find, looked.key, ask.user))
+            if held is not None:
+                return held
+            flight = self._flights.get(looked.key)
+            if flight is None:
+                break
+            flight.followers.append(ask.progress)
+            await flight.over.wait()
+        flight = self._flights[looked.key] = _Flight(looked.total_bytes)
+        flight.followers.append(ask.progress)
+        try:
+            return await self._fetch(ask, looked, flight=flight)
+        finally:
+            del self._flights[looked.key]
+            flight.over.set()
+
+    async def _fetch(self, ask: _Ask, looked: Looked, *, flight: _Flight) -> Held:
+        reserved = sum(one.reserved_bytes for one in self._flights.values())
+        make_room = partial(
+            self._shelf.make_room,
+            looked.total_bytes,
+            reserved_bytes=reserved - flight.reserved_bytes,
+            busy=tuple(self._flights),
+        )
+        await ask.fetcher.write(Go(await self._do(make_room)))
+        flight.grown(0)
+        while isinstance(told := await ask.fetcher.told(), Grown):
+            flight.grown(told.done_bytes)
+        if not isinstance(told, Fetched):
+            raise CannotFetch(BROKEN)
+        flight.grown(told.size_bytes)
+        uri = plain(ask.uri)
+        log.info("cache_fetched", uri=uri, bytes=told.size_bytes)
+        commit = partial(self._shelf.commit, looked.key, told.object_id, uri=uri, user=ask.user)
+        return await self._do(commit)
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        """Does what blocks, one after the other; what was begun is done, also where nobody waits."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def plain(uri: str) -> str:
+    """A URI without its query and fragment: what is shown and logged."""
+    return uri.partition("?")[0].partition("#")[0]
