@@ -16,6 +16,7 @@ from bench.report import Row, text_table, write_page
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 BENCHES = {
     "core": "bench.core_bench",
+    "scale": "bench.scale",
     "store": "bench.store_bench",
     "lists": "bench.lists_bench",
     "batch": "bench.batches",

@@ -50,7 +50,7 @@ class Cluster:
         self.core.step(Recover(epoch=1), NOW_MS)
         self._sequence = count(1)
         self._jobs = count(1)
-        self._offers = {f"n{number:05}": _offer(f"n{number:05}") for number in range(nodes)}
+        self._offers = {f"n{number:05}": offer(f"n{number:05}") for number in range(nodes)}
         for node_id in self._offers:
             self.do(self.sync(node_id))
         for _ in range(nodes):
@@ -144,7 +144,8 @@ class Cluster:
         return (time.process_time() - began) / max(1, len(commands)) * MICRO
 
 
-def _offer(node_id: str) -> Offer:
+def offer(node_id: str) -> Offer:
+    """What a node with eight devices says that it has."""
     return Offer(
         devices=tuple(
             Device(

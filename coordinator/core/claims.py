@@ -23,7 +23,7 @@ from coordinator.core.attempts import grant
 from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted, kept_for, may_be_preempted
 from coordinator.core.order import turn_of
 from coordinator.core.placement import Placement
-from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, leases_of, preempt
+from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Claim, Job, Share
@@ -46,7 +46,7 @@ def pass_by(turn: Turn, job: Job) -> Placement | None:
     """Gives up a claim that stands behind a job which fits with what is free of that one."""
     for one in _claimants(turn.state):
         if one.claim and _yields(turn.state, one, job=job) and _idle(turn.state, one.claim):
-            found = turn.state.place_without(job, {}, unkept=one.job_id)
+            found = turn.state.place_without(job, unkept=one.job_id)
             if found is not None:
                 drop(turn, one)
                 return found
@@ -67,7 +67,7 @@ def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
             assert lender.claim is not None
             if over_ms > lender.claim.from_ms:
                 continue
-            found = turn.state.place_without(job, {}, unkept=lender.job_id)
+            found = turn.state.place_without(job, unkept=lender.job_id)
             if found is not None:
                 grant(turn, job, placement=found, lent_by=lender.job_id)
                 return True
@@ -91,7 +91,7 @@ def _before_windows(turn: Turn, job: Job, *, settings: CoreSettings) -> Placemen
         left_ms = min(settings.min_run_ms, state.expected_left_ms(job, turn.now_ms))
     open_until = {key: x for key, x in state.planned.items() if x >= turn.now_ms + left_ms}
     last = sorted(open_until, key=lambda key: (-open_until[key], key))[:MOST_PLANNED]
-    return state.place_without(job, {}, planned=last) if last else None
+    return state.place_without(job, planned=last) if last else None
 
 
 def claim(turn: Turn, job: Job) -> None:
@@ -160,26 +160,31 @@ def _plan(turn: Turn, job: Job, *, unkept: str) -> Claim | None:
     None also where it is a single attempt that holds all of it: nobody can get hold of a part.
     """
     state = turn.state
-    chosen: dict[str, Job] = {}
     count = DeviceCount(state, job, kept=kept_for(state.jobs[unkept]) if unkept else ())
-    look_at = 0
+    seen = look_at = 0
+    ending: list[Job] = []
 
     def expected_ms(job_id: str) -> int:
         return state.expected_end_ms(state.jobs[job_id], turn.now_ms)
 
-    for job_id, at_ms in islice(state.ends.soonest(expected_ms), LOOKS):
-        one = state.jobs[job_id]
-        chosen[job_id] = one
-        count.add(one)
-        if not count.may_fit() or len(chosen) < look_at:
-            continue
-        found = state.place_without(job, leases_of(state, chosen), unkept=unkept)
-        if found is not None:
-            shares = tuple(spot.share() for spot in found)
-            made = Claim(shares=shares, from_ms=max(at_ms, turn.now_ms + STEP_MS))
-            return made if _is_parted(state, made) else None
-        look_at = len(chosen) + (len(chosen) // 4 if len(chosen) > CLOSE_LOOKS else 0)
-    return None
+    with state.supposing(job, unkept=unkept) as supposed:
+        for job_id, at_ms in islice(state.ends.soonest(expected_ms), LOOKS):
+            ending.append(state.jobs[job_id])
+            count.add(ending[-1])
+            seen += 1
+            if not count.may_fit() or seen < look_at:
+                continue
+            supposed.end(ending)
+            ending.clear()
+            found = supposed.place_now(job.demand)
+            if found is not None:
+                from_ms = max(at_ms, turn.now_ms + STEP_MS)
+                break
+            look_at = seen + (seen // 4 if seen > CLOSE_LOOKS else 0)
+        else:
+            return None
+    made = Claim(shares=tuple(spot.share() for spot in found), from_ms=from_ms)
+    return made if _is_parted(state, made) else None
 
 
 def _is_sound(state: ClusterState, job: Job) -> bool:

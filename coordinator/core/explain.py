@@ -62,7 +62,7 @@ class Explanation:
 
 def explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
     """Why a job does not run; empty for one that is not to be placed."""
-    with state.assumed({}, unkept=job.job_id if job.claim else ""):
+    with state.supposing(job):
         return _explain(state, job, now_ms=now_ms)
 
 
@@ -136,7 +136,7 @@ def _claims(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:
     for held in state.claims.values():
         for claimant_id in held:
             claim = state.jobs[claimant_id].claim
-            if claim is None or state.place_without(job, {}, unkept=claimant_id) is None:
+            if claim is None or state.place_without(job, unkept=claimant_id) is None:
                 continue
             left_s = max(0, claim.from_ms - now_ms) / 1000
             can = "" if job.policy.preemptible else " by its max_runtime_seconds"

@@ -67,6 +67,12 @@ def rank_count(demand: Demand) -> int:
     return demand.world_size or demand.device_count
 
 
+def least_on_node(demand: Demand) -> int:
+    """Devices that one node has to have, to be of use to the gang."""
+    ranks = rank_count(demand) // demand.node_count if demand.node_count else 1
+    return ranks * demand.devices_per_rank
+
+
 def node_share(demand: Demand, ranks: int) -> NodeShare:
     """What `ranks` of the job's ranks need of their machine, rounded up."""
     total = rank_count(demand)

@@ -41,6 +41,7 @@ from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
 from coordinator.core.state import ClusterState
+from coordinator.core.suppose import Supposed
 from coordinator.core.turn import Turn
 
 LOOKS = 256  # attempts that are considered for one job
@@ -121,17 +122,24 @@ def _plan(
     """Where the job will run, who has to go for it, and who was considered."""
     state = turn.state
     chosen: Victims = {}
+    ending: list[Job] = []
     count = DeviceCount(state, job, kept=kept_for(job))
     candidates = _candidates(turn, job, queue=queue, settings=settings)
-    for victim in islice(candidates, LOOKS):
-        chosen[victim.job_id] = victim
-        count.add(victim)
-        if count.may_fit():
-            placement = state.place_without(job, leases_of(state, chosen))
-            if placement is not None:
-                considered = [*chosen.values()]
-                placement, victims = _thinned(turn, job, chosen=chosen, placement=placement)
-                return placement, victims, considered
+    with state.supposing(job) as supposed:
+        for victim in islice(candidates, LOOKS):
+            chosen[victim.job_id] = victim
+            ending.append(victim)
+            count.add(victim)
+            if count.may_fit():
+                supposed.end(ending)
+                ending.clear()
+                placement = supposed.place_now(job.demand)
+                if placement is not None:
+                    considered = [*chosen.values()]
+                    placement, victims = _thinned(
+                        supposed, job, chosen=chosen, placement=placement, now_ms=turn.now_ms
+                    )
+                    return placement, victims, considered
     return None
 
 
@@ -183,21 +191,24 @@ def _considered(turn: Turn, job: Job, *, victim: Job, goes: bool) -> Considered:
 
 
 def _thinned(
-    turn: Turn, job: Job, *, chosen: Victims, placement: Placement
+    supposed: Supposed, job: Job, *, chosen: Victims, placement: Placement, now_ms: int
 ) -> tuple[Placement, list[Job]]:
     """Lets go who is not needed, the dearest first."""
-    state = turn.state
     nodes = {spot.node_id for spot in placement}
-    left = {
-        key: one
-        for key, one in chosen.items()
-        if one.attempt and any(share.node_id in nodes for share in one.attempt.shares)
-    }
-    for key in sorted(left, key=lambda key: (-loss_ms(left[key], turn.now_ms), key)):
-        others = {other: one for other, one in left.items() if other != key}
-        found = state.place_without(job, leases_of(state, others))
-        if found is not None:
-            left, placement = others, found
+    left: Victims = {}
+    for key, one in chosen.items():
+        if one.attempt and any(share.node_id in nodes for share in one.attempt.shares):
+            left[key] = one
+        else:
+            supposed.stay(one)
+    for key in sorted(left, key=lambda key: (-loss_ms(left[key], now_ms), key)):
+        supposed.stay(left[key])
+        found = supposed.place(job.demand)
+        if found is None:
+            supposed.end([left[key]])
+        else:
+            del left[key]
+            placement = found
     return placement, list(left.values())
 
 
@@ -306,15 +317,6 @@ class DeviceCount:
 
     def may_fit(self) -> bool:
         return self._left <= 0 and bool(self._nodes)
-
-
-def leases_of(state: ClusterState, victims: Victims) -> dict[str, set[str]]:
-    """The leases of the victims, by node."""
-    found: dict[str, set[str]] = {}
-    for victim in victims.values():
-        for lease in state.attempt_leases(victim):
-            found.setdefault(lease.node_id, set()).add(lease.lease_id)
-    return found
 
 
 def is_sound(state: ClusterState, share: Share) -> bool:

@@ -60,7 +60,7 @@ def _find(turn: Turn, job: Job) -> Placement | None:
     state, avoid = turn.state, failed_on(job)
     placement = place(state.free, job.demand, avoid=avoid)
     if placement is None and job.claim is not None:
-        placement = state.place_without(job, {}, unkept=job.job_id)
+        placement = state.place_without(job, unkept=job.job_id)
     return placement or pass_by(turn, job)
 
 

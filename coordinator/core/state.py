@@ -9,8 +9,7 @@ to the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from coordinator.core.contact import is_missing
 from coordinator.core.deadlines import Due
@@ -25,7 +24,7 @@ from coordinator.core.known import (
     may_be_preempted,
 )
 from coordinator.core.order import least_level, level_of
-from coordinator.core.placement import Placement, place
+from coordinator.core.placement import Placement
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
@@ -53,6 +52,7 @@ from coordinator.core.records import (
 from coordinator.core.room import Room, grew, pools_of
 from coordinator.core.running import Filed
 from coordinator.core.share import Charge, Limit, charge_of_lease, charge_of_room, milli_of
+from coordinator.core.suppose import Supposed
 from coordinator.core.tables import RUNNING
 
 EVERYTHING = 1 << 62  # devices
@@ -86,39 +86,18 @@ class ClusterState(Known):
         return self.running.next_ms() if len(self.queue) else None
 
     def place_without(
-        self,
-        job: Job,
-        leases: dict[str, set[str]],
-        *,
-        unkept: str = "",
-        planned: Iterable[str] = (),
+        self, job: Job, *, unkept: str = "", planned: Iterable[str] = ()
     ) -> Placement | None:
-        """Where the job would fit if some leases, by node, had ended, and if nothing were set aside
-        for the job that `unkept` names; for the job itself nothing is, unless another is named.
-        `planned` are nodes that are taken though they are to be out later."""
-        unkept = unkept or (job.job_id if job.claim else "")
-        with self.assumed(leases, unkept=unkept, planned=planned):
-            return place(self.free, job.demand)
+        """Where the job would fit if nothing were set aside for the job that `unkept` names; for the
+        job itself nothing is, unless another is named. `planned` are nodes that are taken though they
+        are to be out later."""
+        with self.supposing(job, unkept=unkept, planned=planned) as supposed:
+            return supposed.place(job.demand)
 
-    @contextmanager
-    def assumed(
-        self, leases: dict[str, set[str]], *, unkept: str = "", planned: Iterable[str] = ()
-    ) -> Iterator[None]:
+    def supposing(self, job: Job, *, unkept: str = "", planned: Iterable[str] = ()) -> Supposed:
         """Lets what is free be as if it were so; see `place_without`."""
-        out = dict.fromkeys(planned)
-        nodes = dict.fromkeys((*leases, *out))
-        if unkept:
-            nodes.update(dict.fromkeys(share.node_id for share in kept_for(self.jobs[unkept])))
-        before = {node_id: self.free.rooms.get(node_id) for node_id in nodes}
-        try:
-            for node_id in nodes:
-                gone = leases.get(node_id, ())
-                room = self.free_room(node_id, without=gone, unkept=unkept, planned=node_id in out)
-                self.free.put(node_id, room)
-            yield
-        finally:
-            for node_id, room in before.items():
-                self.free.put(node_id, room)
+        own = job.job_id if job.claim else ""
+        return Supposed(self, unkept=unkept or own, planned=planned)
 
     def _put(self, record: Record, at_ms: int) -> None:
         match record:
