@@ -7,7 +7,6 @@ supposed to end one after another, so each step costs what the nodes of one atte
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 
 from coordinator.core.known import Known, kept_for
 from coordinator.core.placement import Placement, least_on_node, place
@@ -37,12 +36,7 @@ class Supposed:
             self._lay(node_id)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for node_id, room in self._before.items():
             self._known.free.put(node_id, room)
 
