@@ -24,6 +24,7 @@ from node_agent import meeting, sharing
 from node_agent.command import local_path, refuse
 from node_agent.files import file_name
 from node_agent.ranks import CPU_TYPE, EVENTS, DetectedDevice
+from node_agent.uploads.places import is_remote, restored_path, resumed_from
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
@@ -71,17 +72,17 @@ class Folders:
 
 
 def folders(spec: agent_pb2.LeaseSpec, storage_dir: Path) -> Folders:
-    """The lease's folders: as the job says, else under the storage folder.
+    """The lease's folders: as the job says, else under the storage folder, to be uploaded from there.
 
     Raises:
         Refused: a URI that is not of this machine.
     """
     given = spec.job.output_config
     places = folders_of_node(spec, storage_dir)
-    if given.checkpoint_uri:
+    if given.checkpoint_uri and not is_remote(given.checkpoint_uri):
         checkpoints = local_path("output_config.checkpoint_uri", given.checkpoint_uri)
         places = replace(places, checkpoints=checkpoints)
-    if given.output_uri:
+    if given.output_uri and not is_remote(given.output_uri):
         output = local_path("output_config.output_uri", given.output_uri)
         places = replace(places, output=output)
     return places
@@ -100,9 +101,10 @@ def lease_environment(
     *,
     devices: Sequence[DetectedDevice],
     agent_environ: Mapping[str, str] | None,
+    folder: Path,
     address: str = meeting.LOOPBACK,
 ) -> dict[str, str]:
-    """The variables that all ranks of a lease share; `address` is the node's.
+    """The variables that all ranks of a lease share; `folder` is its own, `address` the node's.
 
     `agent_environ` is that of the agent, of which processes get a part; None for containers, whose image
     has one.
@@ -129,14 +131,19 @@ def lease_environment(
     }
     for number, path in enumerate(data_paths(spec.job.data_config)):
         shared[f"MIND_DATA_{number}_PATH"] = str(path)
-    if resume := resume_path(spec):
+    if resume := resume_path(spec, folder):
         shared["MIND_RESUME_FROM"] = str(resume)
     return shared
 
 
-def resume_path(spec: agent_pb2.LeaseSpec) -> Path | None:
-    """The checkpoint to go on from, if there is one; Refused where it is not of this machine."""
-    given = spec.resume_from.uri or spec.job.training_config.resume_from_checkpoint
+def resume_path(spec: agent_pb2.LeaseSpec, folder: Path) -> Path | None:
+    """The checkpoint to go on from, if there is one; Refused where it is not of this machine.
+
+    One of a store of objects is brought into the lease's `folder` before its ranks start.
+    """
+    given = resumed_from(spec)
+    if is_remote(given):
+        return restored_path(given, folder)
     return local_path("training_config.resume_from_checkpoint", given) if given else None
 
 

@@ -25,6 +25,8 @@ from node_agent.ranks import LeaseFindings, SpoolProtocol
 from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.sharing import thousandths_of
+from node_agent.transfers import Transfers
+from node_agent.uploads.mover import MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 FLUSH_DELAY_S = 0.05
@@ -36,7 +38,7 @@ log = structlog.get_logger()
 class Tools:
     """What leases are kept with.
 
-    `prepare` does the blocking part of a start, `holds_anything` says whether a folder does, `flush`
+    `mover` brings things to stores of objects and back. `prepare` does the blocking part of a start, `holds_anything` says whether a folder does, `flush`
     makes a file durable, `remove` removes a folder; all may raise OSError. `changed` is called with
     the id of a lease when anything of it has changed.
     """
@@ -45,6 +47,7 @@ class Tools:
     runtime: Runtime
     spool: SpoolProtocol
     storage_dir: Path
+    mover: MoverProtocol
     prepare: Callable[[tuple[agent_pb2.DesiredLease, Path]], Awaitable[Sequence[RankOrder]]]
     holds_anything: Callable[[Path], Awaitable[bool]]
     flush: Callable[[Path], Awaitable[None]]
@@ -82,6 +85,7 @@ class HeldLease:
         self.grant = grant
         self._tools = tools
         self._path = path
+        self._transfers = Transfers(tools.mover, path)
         self._ranks = dict(ranks)
         self._fault = fault
         self._ordered = False  # whether the runtime knows the ranks
@@ -151,6 +155,8 @@ class HeldLease:
         except OSError as error:
             self._fault = Fault(Category.STORAGE, f"the node's folders: {error.strerror}")
         if self._fault is None and self._stop_by_ms is None:
+            self._fault = await self._transfers.restore(self.grant.spec)
+        if self._fault is None and self._stop_by_ms is None:
             self._order(ordered)
             await self._flush()
         else:
@@ -192,9 +198,15 @@ class HeldLease:
             for path in self._ranks.values():
                 self._tools.runtime.save(path)
 
+    def known(self, checkpoint_ids: Sequence[str]) -> None:
+        """Passes on which uploaded checkpoints the coordinator knows of."""
+        if self._is_watched:
+            self._tools.spool.known(self.grant.lease_id, checkpoint_ids)
+
     def stop(self, grace_ms: int) -> None:
         """Asks every rank to stop within a grace."""
         self._stop_by_ms = now_at_ms() + grace_ms
+        self._transfers.stop(grace_ms / 1000 if self._ordered else 0.0)
         if self._ordered:
             for path in self._ranks.values():
                 self._tools.runtime.stop(path, grace_ms)
@@ -233,6 +245,7 @@ class HeldLease:
             after_ms = self._fence_after_ms or 0
             self._tools.runtime.start(replace(order, fence_after_ms=after_ms))
         self._ordered = True
+        self.known(self.grant.checkpoint_ids)
 
     def _watch(self, rank: int) -> None:
         storage_dir = self._tools.storage_dir
@@ -261,6 +274,7 @@ class HeldLease:
         if well and self._is_watched and 0 in self._ranks:
             output = folders(self.grant.spec, self._tools.storage_dir).output
             if await self._tools.holds_anything(output):
-                uri = output.as_uri()
+                uri, fault = await self._transfers.send_model(self.grant.spec, output)
+                self._fault = self._fault or fault
         self._output_uri = uri
         self._tools.changed(lease.lease_id)

@@ -16,6 +16,7 @@ from node_agent.environment import Folders
 from node_agent.ranks import CPU_TYPE, DetectedDevice
 from node_agent.runtime.protocol import Container, Mount
 from node_agent.runtime.rules import ContainerRules
+from node_agent.uploads.places import is_remote, resumed_from
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
 
@@ -72,11 +73,13 @@ def container_of(
     grant: agent_pb2.DesiredLease,
     places: Folders,
     *,
+    folder: Path,
     rules: ContainerRules,
     storage_dir: Path,
     devices: Sequence[DetectedDevice],
 ) -> Container:
-    """What every rank's container of a lease is; `config.json` of each rank is not in it yet.
+    """What every rank's container of a lease is, whose own folder is `folder`; `config.json` of each
+    rank is not in it yet.
 
     Raises:
         Refused: the job names a folder that containers do not see.
@@ -85,7 +88,7 @@ def container_of(
     needs = spec.job.resource_config
     return Container(
         image=needs.image,
-        mounts=tuple(_mounts(spec, places, rules=rules, storage_dir=storage_dir)),
+        mounts=tuple(_mounts(spec, places, folder=folder, rules=rules, storage_dir=storage_dir)),
         gpus=tuple(one.device_id for one in devices if one.type != CPU_TYPE and not one.simulated),
         shm_bytes=round(needs.shm_gb * GB),
         together=f"{grant.lease_id}.{grant.epoch}" if spec.local_world_size > 1 else "",
@@ -108,7 +111,12 @@ def own_environment(container: Container, places: Folders) -> Mapping[str, str]:
 
 
 def _mounts(
-    spec: agent_pb2.LeaseSpec, places: Folders, *, rules: ContainerRules, storage_dir: Path
+    spec: agent_pb2.LeaseSpec,
+    places: Folders,
+    *,
+    folder: Path,
+    rules: ContainerRules,
+    storage_dir: Path,
 ) -> list[Mount]:
     own = environment.folders_of_node(spec, storage_dir)
     mounts = []
@@ -125,7 +133,9 @@ def _mounts(
         if not _is_shown(path, rules):
             field = f"data_config.sources[{number}].path"
             raise refuse(field, f"containers of this node do not see it: {path}")
-    resume = environment.resume_path(spec)
+    resume = environment.resume_path(spec, folder)
+    if is_remote(resumed_from(spec)) and resume is not None:
+        return [*mounts, Mount(resume)]
     if resume is None or resume.is_relative_to(places.checkpoints) or _is_shown(resume, rules):
         return mounts
     return [*mounts, Mount(_checkpoints_of_lineage(resume, spec, storage_dir=storage_dir))]

@@ -23,6 +23,7 @@ from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.rules import Rules
 from node_agent.sharing import thousandths_of
+from node_agent.uploads.mover import MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
 
@@ -39,11 +40,13 @@ class Keeper:
         spool: SpoolProtocol,
         devices: Sequence[DetectedDevice],
         rules: Rules,
+        mover: MoverProtocol,
         address: str,
     ) -> None:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute.
 
-        `rules` are the admin's, of what ranks run as; `address` is the node's.
+        `rules` are the admin's, of what ranks run as; `mover` brings models away and checkpoints here;
+        `address` is the node's.
         """
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
@@ -57,6 +60,7 @@ class Keeper:
             runtime=runtime,
             spool=spool,
             storage_dir=storage_dir,
+            mover=mover,
             prepare=Groups(tasks, self._prepare),
             holds_anything=Groups(tasks, files.has_entries),
             flush=Groups(tasks, files.sync),
@@ -114,7 +118,10 @@ class Keeper:
         """Passes on after how long without contact a lease is to stop, and that it is to save."""
         for epoch, held in self._held.get(lease_id, {}).items():
             for want in (self._desired or {}).get(lease_id, ()):
-                if want.epoch == epoch and want.action == agent_pb2.DesiredLease.RUN:
+                if want.epoch != epoch:
+                    continue
+                held.known(want.checkpoint_ids)
+                if want.action == agent_pb2.DesiredLease.RUN:
                     held.fence(max(0, want.fence_after_ms))
                     held.save(want.save)
 

@@ -33,6 +33,7 @@ from node_agent.sharing import sharing_labels
 from node_agent.spool import Spool
 from node_agent.telemetry import TelemetryReporter, open_probe
 from node_agent.telemetry.probe import Probe
+from node_agent.uploads.mover import Mover
 from scaimind.agent.v1.agent_service_pb2 import NodeOffer
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from scaimind.channel import open_aio
@@ -91,10 +92,12 @@ async def _serve(
         channel = open_aio(settings.coordinator, CHANNEL_OPTIONS, tls=settings.tls)
         stack.push_async_callback(channel.close)
         stub = AgentServiceStub(channel)
+        mover = Mover()
         spool = Spool(
             lambda: stub.Push(metadata=credential.metadata),
             node_id=settings.node_id,
             boot=orphans.boot_mark(),
+            mover=mover,
         )
         telemetry = TelemetryReporter(
             probe,
@@ -110,6 +113,7 @@ async def _serve(
             spool=spool,
             devices=telemetry.devices(),
             rules=rules,
+            mover=mover,
             address=settings.address,
         )
         await keeper.adopt()

@@ -20,10 +20,12 @@ from node_agent.command import SCRIPT, Refused, command
 from node_agent.core.leases import Category, Fault
 from node_agent.environment import Folders
 from node_agent.files import file_name
-from node_agent.ranks import DetectedDevice, RankFiles
+from node_agent.ranks import DetectedDevice, ProvenCheckpoint, RankFiles, Remote
 from node_agent.runtime.protocol import Container, Limits, Mount, RankOrder
 from node_agent.runtime.rules import Rules
+from node_agent.uploads import places
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.v1 import job_pb2
 
 LEASE_FILE = "lease.pb"
 MAX_LOCAL_RANKS = 1024
@@ -65,8 +67,10 @@ def prepare(
     spec = grant.spec
     if missing := [key for key in spec.device_ids if key not in devices]:
         raise Refused(Fault(Category.NODE_LOST, f"the node has no device {missing[0]} any more"))
+    places.check(spec, rules.upload_roots)
     plan = _plan(
         grant,
+        folder,
         storage_dir=storage_dir,
         devices=[devices[key] for key in spec.device_ids],
         rules=rules,
@@ -108,6 +112,7 @@ class _Plan:
 
 def _plan(
     grant: agent_pb2.DesiredLease,
+    folder: Path,
     *,
     storage_dir: Path,
     devices: Sequence[DetectedDevice],
@@ -119,7 +124,7 @@ def _plan(
     spec = grant.spec
     in_image = bool(spec.job.resource_config.image)
     framework = spec.job.training_config.framework
-    places = environment.folders(spec, storage_dir)
+    results = environment.folders(spec, storage_dir)
     own = environment.folders_of_node(spec, storage_dir)
     argv = (
         in_container.command(framework)
@@ -128,27 +133,28 @@ def _plan(
     )
     shared = environment.lease_environment(
         spec,
-        places,
+        results,
         devices=devices,
         agent_environ=None if in_image else agent_environ,
+        folder=folder,
         address=address,
     )
     if in_image:
         allowed = in_container.check(spec, rules.containers)
         container = in_container.container_of(
-            grant, places, rules=allowed, storage_dir=storage_dir, devices=devices
+            grant, results, folder=folder, rules=allowed, storage_dir=storage_dir, devices=devices
         )
-        places.make_for(allowed.owner, own)
-        base = in_container.own_environment(container, places)
-        return _Plan(argv, {**base, **shared}, places, container)
+        results.make_for(allowed.owner, own)
+        base = in_container.own_environment(container, results)
+        return _Plan(argv, {**base, **shared}, results, container)
     shared |= _of_python(rules.processes.python, shared)
     if rules.processes.user is None:
-        places.make()
+        results.make()
     else:
-        places.make_for(rules.processes.user, own)
+        results.make_for(rules.processes.user, own)
         if "HOME" not in spec.job.training_config.environment:
-            shared["HOME"] = str(places.work)
-    return _Plan(argv, shared, places)
+            shared["HOME"] = str(results.work)
+    return _Plan(argv, shared, results)
 
 
 def _of_python(python: str, shared: Mapping[str, str]) -> dict[str, str]:
@@ -191,6 +197,28 @@ def rank_files(
         rank=rank,
         checkpoint_dir=environment.folders(spec, storage_dir).checkpoints,
         keep_checkpoints=keep or DEFAULT_KEEP_CHECKPOINTS,
+        remote=_remote(spec),
+    )
+
+
+def _remote(spec: agent_pb2.LeaseSpec) -> Remote | None:
+    """Where its checkpoints are uploaded to, and what of this job lies there already."""
+    uri = places.checkpoints_uri(spec)
+    if not uri:
+        return None
+    earlier = tuple(map(_proven, (one for one in spec.earlier if one.uri.startswith(f"{uri}/"))))
+    return Remote(uri, earlier, spec.resume_from.checkpoint_id)
+
+
+def _proven(checkpoint: job_pb2.Checkpoint) -> ProvenCheckpoint:
+    return ProvenCheckpoint(
+        checkpoint_id=checkpoint.checkpoint_id,
+        step=checkpoint.step,
+        uri=checkpoint.uri,
+        size_bytes=checkpoint.size_bytes,
+        created_at_ms=checkpoint.created_at.ToMilliseconds(),
+        digest=checkpoint.digest,
+        attempt=checkpoint.attempt,
     )
 
 

@@ -8,7 +8,7 @@ and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,19 @@ STDOUT = "stdout"
 STDERR = "stderr"
 CPU_TYPE = "CPU"
 EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where checkpoints of a lease are uploaded to: each below `uri`.
+
+    `earlier` are those of the job's attempts before, oldest first; `resumed` is the id of the one that
+    this attempt goes on from.
+    """
+
+    uri: str
+    earlier: tuple[ProvenCheckpoint, ...] = ()
+    resumed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,7 @@ class RankFiles:
     rank: int
     checkpoint_dir: Path
     keep_checkpoints: int
+    remote: Remote | None = None
 
     @property
     def is_main(self) -> bool:
@@ -59,7 +73,7 @@ class LeaseFindings:
     `settled`: every rank has ended, all that they wrote was read (sent or not), and nothing is
     being proven any more, so that `done` and `checkpoints` will not change. An ended lease is
     reported as ended only then. `saved`: the number of the ask after which a checkpoint was announced
-    and proven; 0 for none.
+    and proven; 0 for none. `checkpoints` that are to be uploaded are those that were; `retired` are ids of those of earlier attempts that are not kept any more.
     """
 
     done: bool = False
@@ -67,6 +81,7 @@ class LeaseFindings:
     checkpointing: bool = False
     settled: bool = True
     saved: int = 0
+    retired: tuple[str, ...] = ()
 
 
 class SpoolProtocol(Protocol):
@@ -90,6 +105,9 @@ class SpoolProtocol(Protocol):
 
     def ask(self, lease_id: str, number: int) -> None:
         """Says that the ranks are about to be asked for a checkpoint, for the time of this number."""
+
+    def known(self, lease_id: str, checkpoint_ids: Sequence[str]) -> None:
+        """Says which uploaded checkpoints the coordinator knows of; none of them is removed."""
 
     def is_drained(self, lease_id: str) -> bool:
         """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""

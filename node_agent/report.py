@@ -27,6 +27,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         checkpoints=[_checkpoint(checkpoint) for checkpoint in findings.checkpoints],
         checkpointing=findings.checkpointing,
         saved=findings.saved,
+        retired=findings.retired,
         output_model_uri=seen.output_uri if ended else "",
     )
 

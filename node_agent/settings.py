@@ -17,6 +17,7 @@ from scaimind.service.tls_settings import ClientTlsSettings
 NOBODY = 65534
 GB = 1_000_000_000
 _USER = re.compile(r"[1-9][0-9]{0,9}:[0-9]{1,10}")
+_UPLOAD_ROOT = re.compile(r"(s3|gs)://[a-z0-9][a-z0-9._-]+(/[^/?#*\[\]]+)*/?")
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -62,6 +63,11 @@ class Settings(ClientTlsSettings):
         default=5000, ge=100, le=60_000, description="longest time a sync call is held"
     )
 
+    upload_roots: str = Field(
+        default="",
+        description="s3:// and gs:// prefixes below which jobs may have their checkpoints and outputs, parted"
+        " by commas; {tenant} in one stands for the job's tenant; default: none",
+    )
     rank_user: str = Field(
         default="",
         description="who ranks run as that are processes, as UID:GID (default: the agent's)",
@@ -105,6 +111,14 @@ class Settings(ClientTlsSettings):
         description="how containers get GPUs: nvidia (device requests), or a kind of CDI device"
         " such as nvidia.com/gpu",
     )
+
+    @field_validator("upload_roots")
+    @classmethod
+    def _are_prefixes(cls, value: str) -> str:
+        for root in filter(None, value.split(",")):
+            if not _UPLOAD_ROOT.fullmatch(root):
+                raise ValueError(f"{root!r} is no prefix s3://BUCKET/… or gs://BUCKET/…")
+        return value
 
     @field_validator("rank_user")
     @classmethod
@@ -172,7 +186,9 @@ class Settings(ClientTlsSettings):
             pids=self.rank_pids,
             python=os.path.abspath(self.rank_python),
         )
-        return Rules(processes, self._container_rules() if self.container_engine else None)
+        containers = self._container_rules() if self.container_engine else None
+        roots = tuple(filter(None, self.upload_roots.split(",")))
+        return Rules(processes, containers, upload_roots=roots)
 
     def _container_rules(self) -> ContainerRules:
         return ContainerRules(

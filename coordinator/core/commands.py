@@ -223,6 +223,7 @@ class ObservedLease:
     checkpoints: tuple[Checkpoint, ...] = ()
     checkpointing: bool = False
     saved: int = 0  # the highest asked-for save after which a checkpoint was proven
+    retired: tuple[str, ...] = ()  # ids of checkpoints of earlier attempts that are kept no more
     output_model_uri: str = ""
     started_at_ms: int = 0
     ended_at_ms: int = 0

@@ -193,7 +193,9 @@ def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: 
     kept = [
         known
         for known in job.checkpoints
-        if known.attempt != lease.attempt and known.checkpoint_id not in found
+        if known.attempt != lease.attempt
+        and known.checkpoint_id not in found
+        and known.checkpoint_id not in one.retired
     ]
     own = [
         new if new.attempt == lease.attempt else replace(new, attempt=lease.attempt)

@@ -138,6 +138,7 @@ class AgentMethods:
                 grace_ms=lease.grace_ms,
                 fence_after_ms=lease.fence_after_ms,
                 save=lease.save,
+                checkpoint_ids=[one.checkpoint_id for one in self._uploaded(lease)],
             )
             is_new = (lease.lease_id, lease.epoch) not in known
             if is_new and lease.action is LeaseAction.RUN:
@@ -175,6 +176,12 @@ class AgentMethods:
         resume = _resume_from(job)
         if resume is not None:
             spec.resume_from.CopyFrom(convert.checkpoint_message(resume))
+        spec.earlier.extend(convert.checkpoint_message(one) for one in self._uploaded(lease))
+
+    def _uploaded(self, lease: Lease) -> list[Checkpoint]:
+        """The checkpoints of a lease's job that lie in a store of objects."""
+        job = self._view.jobs[lease.job_id]
+        return [one for one in job.checkpoints if not one.uri.startswith("file:")]
 
 
 def _resume_from(job: Job) -> Checkpoint | None:
@@ -233,6 +240,7 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         checkpoints=tuple(convert.checkpoint_record(one) for one in lease.checkpoints),
         checkpointing=lease.checkpointing,
         saved=lease.saved,
+        retired=tuple(lease.retired),
         output_model_uri=lease.output_model_uri,
         started_at_ms=max(started, default=0),
         ended_at_ms=max(ended, default=0),

@@ -49,7 +49,11 @@ class ProcessRules:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All of it; no `containers`: a job that names an image does not run here."""
+    """All of it; no `containers`: a job that names an image does not run here.
+
+    `upload_roots`: prefixes of stores of objects below which jobs may have checkpoints and outputs.
+    """
 
     processes: ProcessRules = ProcessRules()
     containers: ContainerRules | None = None
+    upload_roots: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,10 @@ import msgspec
 from node_agent.ranks import EVENTS, ProvenCheckpoint, RankFiles
 from node_agent.spool.events import Saved
 from node_agent.spool.files import read_document, write_document
+from node_agent.spool.kept import Kept
 from node_agent.spool.proof import Proof, Unproven, manifest_path, prove
+from node_agent.spool.remote import Uploads
+from node_agent.uploads.mover import MoverProtocol
 
 MAX_WAITING = 64
 _RETIRED_PREFIX = ".retired-"
@@ -33,16 +36,6 @@ class Report(msgspec.Struct, frozen=True):
     end: int
     step: int
     path: str
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """A proven checkpoint and where it is."""
-
-    path: str
-    step: int
-    checkpoint: ProvenCheckpoint
-    rank: int = 0
-    end: int = 0  # of its newest report
 
 
 class _Record(msgspec.Struct):
@@ -66,6 +59,7 @@ class Checkpoints:
         self._record = read_document(self._file, _Record) or _Record()
         self._waiting: deque[Report] = deque()
         self._cancelled = threading.Event()
+        self._uploads = Uploads(rank, rank.remote) if rank.remote else None
 
     @property
     def has_work(self) -> bool:
@@ -73,10 +67,22 @@ class Checkpoints:
         return bool(self._waiting)
 
     @property
+    def is_uploading(self) -> bool:
+        """Whether one is on its way, or due."""
+        uploads = self._uploads
+        return uploads is not None and bool(uploads.moving or uploads.due(self._record.kept))
+
+    @property
+    def may_remove(self) -> bool:
+        """Whether there is something uploaded that nobody can want any more."""
+        return self._uploads is not None and self._uploads.may_remove
+
+    @property
     def saved(self) -> int:
         """The number of the newest ask, once a checkpoint that was announced after it is proven."""
         record = self._record
-        after = (k.end > record.marks.get(str(k.rank), 0) for k in record.kept)
+        counted = [k for k in record.kept if self._uploads is None or self._uploads.has(k)]
+        after = (k.end > record.marks.get(str(k.rank), 0) for k in counted)
         return record.asked if record.asked and any(after) else 0
 
     def ask(self, number: int, ranks: Iterable[RankFiles]) -> None:
@@ -88,8 +94,32 @@ class Checkpoints:
         write_document(self._file, self._record)
 
     def proven(self) -> tuple[ProvenCheckpoint, ...]:
-        """All that is proven and still there, oldest first."""
+        """All that is proven and still there (where they are uploaded: there), oldest first."""
+        if self._uploads is not None:
+            return self._uploads.there
         return tuple(kept.checkpoint for kept in self._record.kept if os.path.lexists(kept.path))
+
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """Ids of uploaded checkpoints of earlier attempts that are kept no more."""
+        return self._uploads.retired if self._uploads else ()
+
+    def know(self, checkpoint_ids: Sequence[str]) -> None:
+        """Takes over which uploaded ones the coordinator knows of."""
+        if self._uploads is not None:
+            self._uploads.know(checkpoint_ids)
+
+    async def upload(
+        self, *, mover: MoverProtocol, is_last: bool, note: Callable[[int, str], None]
+    ) -> float:
+        """Uploads or removes one; see Uploads. Returns how long to wait before the next."""
+        if self._uploads is None:
+            return 0.0
+        rank = self._record.kept[-1].rank if self._record.kept else 0
+        text, wait_s = await self._uploads.work(self._record.kept, mover=mover, is_last=is_last)
+        if text:
+            note(rank, text)
+        return wait_s
 
     def report(self, event: Saved, *, rank: int, end: int) -> str | None:
         """Takes a report; returns what is wrong with it, if anything."""
@@ -166,8 +196,10 @@ class Checkpoints:
     def _retire(self) -> list[Kept]:
         """Takes all but the last ones that exist off the record; those were proven before."""
         there = [kept for kept in self._record.kept if os.path.lexists(kept.path)]
-        self._record.kept = there[-self._keep :]
-        return there[: -self._keep]
+        moving = self._uploads.moving if self._uploads else None
+        old = [kept for kept in there[: -self._keep] if moving is None or kept.path != moving.path]
+        self._record.kept = [kept for kept in there if kept not in old]
+        return old
 
 
 def _delete_all(paths: list[Path]) -> None:

@@ -15,8 +15,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_FILES = 100_000
-MANIFEST_SUFFIX = ".manifest.json"
+from node_agent.uploads.manifest import MANIFEST_SUFFIX, MAX_FILES
+
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -56,7 +56,8 @@ def prove(path: Path, *, cancelled: threading.Event) -> Proof:
         entries = [_entry(path, file, cancelled=cancelled) for file in before]
         if _list(path) != before:
             raise Unproven("it changed while it was read")
-        manifest = _canonical({"version": 1, "files": entries})
+        single = {} if _is_folder(path) else {"single": True}
+        manifest = _canonical({"version": 1, "files": entries, **single})
         _write(manifest_path(path), manifest)
     except OSError as error:
         raise Unproven(f"it cannot be read: {error.strerror or error}") from error
@@ -69,9 +70,13 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + MANIFEST_SUFFIX)
 
 
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)
+
+
 def _list(path: Path) -> list[_File]:
     """All files of the checkpoint, by name; links are listed and never followed."""
-    if not stat.S_ISDIR(path.lstat().st_mode):
+    if not _is_folder(path):
         return [_file(str(path))]
     files: list[_File] = []
     folders = [str(path)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -24,6 +24,7 @@ from node_agent.spool.kernel import Changes
 from node_agent.spool.lease_spool import LeaseSpool
 from node_agent.spool.pusher import PushCall, Pusher, Sent
 from node_agent.spool.rank_spool import RankSpool
+from node_agent.uploads.mover import UPLOADS, Mover, MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as pb
 
 DEFAULT_BUDGET_BYTES = 1024**3
@@ -44,7 +45,7 @@ class Spool:
 
     `open_push` starts the Push RPC with the agent's credentials. `budget_bytes` is how much of one
     output may wait for the coordinator. `boot` names the boot of the machine: a file of an earlier one
-    does not grow any more. `changes` hints at files that have changed.
+    does not grow any more. `changes` hints at files that have changed. `mover` uploads checkpoints.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Spool:
         budget_bytes: int = DEFAULT_BUDGET_BYTES,
         boot: str = "",
         changes: Changes | None = None,
+        mover: MoverProtocol | None = None,
         now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         self.on_change: Callable[[str], None] = lambda lease_id: None
@@ -64,6 +66,8 @@ class Spool:
         self._watches = asyncio.Event()  # set while there is a lease
         self._due: dict[Path, RankSpool] = {}  # to be looked at in the next round
         self._unproven: asyncio.Queue[LeaseSpool] = asyncio.Queue()
+        self._unsent: asyncio.Queue[LeaseSpool] = asyncio.Queue()
+        self._mover = mover or Mover()
         self._changes = changes or Changes((STDOUT, STDERR, EVENTS))
         self._boot = boot
         self._now_ms = now_ms
@@ -73,6 +77,7 @@ class Spool:
         """Works until cancelled."""
         parts = [self._read(), self._pusher.run(), self._keep_house()]
         parts += [self._prove() for _ in range(PROVERS)]
+        parts += [self._upload() for _ in range(UPLOADS)]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for part in parts:
@@ -87,7 +92,12 @@ class Spool:
         """Begins with a rank; one that is watched already is left as it is."""
         lease = self._leases.get(rank.lease_id)
         if lease is None:
-            lease = LeaseSpool(rank, boot=self._boot, on_work=self._unproven.put_nowait)
+            lease = LeaseSpool(
+                rank,
+                boot=self._boot,
+                on_work=self._unproven.put_nowait,
+                on_upload=self._unsent.put_nowait,
+            )
             self._leases[rank.lease_id] = lease
             self._watches.set()
         if rank.rank not in lease.ranks:
@@ -108,6 +118,13 @@ class Spool:
         lease = self._leases.get(lease_id)
         if lease is not None:
             lease.ask(number)
+
+    def known(self, lease_id: str, checkpoint_ids: Sequence[str]) -> None:
+        """Says which uploaded checkpoints the coordinator knows of."""
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            lease.know(checkpoint_ids)
+            self._notice(lease_id)
 
     def is_drained(self, lease_id: str) -> bool:
         """Whether every rank has ended and all that it wrote is acknowledged (or unwanted)."""
@@ -220,6 +237,14 @@ class Spool:
             lease = await self._unproven.get()
             if await lease.prove_one(now_ms=self._now_ms):
                 self._unproven.put_nowait(lease)
+            self._notice(lease.lease_id)
+            self._look_at(lease)
+
+    async def _upload(self) -> None:
+        while True:
+            lease = await self._unsent.get()
+            wait_s = await lease.upload_one(self._mover)
+            asyncio.get_running_loop().call_later(wait_s, lease.look_again)
             self._notice(lease.lease_id)
             self._look_at(lease)
 
