@@ -38,9 +38,10 @@ log = structlog.get_logger()
 class Tools:
     """What leases are kept with.
 
-    `mover` brings things to stores of objects and back. `prepare` does the blocking part of a start, `holds_anything` says whether a folder does, `flush`
-    makes a file durable, `remove` removes a folder; all may raise OSError. `changed` is called with
-    the id of a lease when anything of it has changed.
+    `mover` brings things to stores of objects and back. `prepare` does the blocking part of a start,
+    `holds_anything` says whether a folder does, `flush` makes a file durable, `remove` removes a
+    folder; all may raise OSError. `changed` is called with the id of a lease when anything of it has
+    changed.
     """
 
     tasks: asyncio.TaskGroup

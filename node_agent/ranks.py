@@ -71,9 +71,10 @@ class LeaseFindings:
     """What the events of a lease's ranks said so far; the same after a restart of the agent.
 
     `settled`: every rank has ended, all that they wrote was read (sent or not), and nothing is
-    being proven any more, so that `done` and `checkpoints` will not change. An ended lease is
+    being proven or uploaded any more, so that `done` and `checkpoints` will not change. An ended lease is
     reported as ended only then. `saved`: the number of the ask after which a checkpoint was announced
-    and proven; 0 for none. `checkpoints` that are to be uploaded are those that were; `retired` are ids of those of earlier attempts that are not kept any more.
+    and proven; 0 for none. Where `checkpoints` are to be uploaded they are those that were; `retired`
+    are ids of uploaded ones of earlier attempts that are kept no more.
     """
 
     done: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from node_agent.ranks import LeaseFindings, RankFiles
@@ -57,6 +57,9 @@ class SilentSpool:
 
     def ask(self, lease_id: str, number: int) -> None:
         """Checkpoints are the machine's."""
+
+    def known(self, lease_id: str, checkpoint_ids: Sequence[str]) -> None:
+        """Nothing is uploaded."""
 
     def is_drained(self, lease_id: str) -> bool:
         return lease_id in self._drained or lease_id not in self._going

@@ -5,7 +5,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
 
     node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [bad=0,3]   what the node will offer from now on
     sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model
-                                                                    cp=STEP,… saved=N
+                                                                    cp=STEP,… saved=N retired=STEP,…
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
                                                                     [queue=NAME] [expect=SECONDS]
@@ -207,6 +207,7 @@ class Player:
             ),
             checkpointing="ckpt" in options,
             saved=int(options.get("saved", 0)),
+            retired=tuple(f"step-{step}" for step in options.get("retired", "").split(",") if step),
             output_model_uri="file:///model" if "model" in options else "",
             started_at_ms=self.now_ms if state == "RUNNING" or "ran" in options else 0,
         )

@@ -33,7 +33,11 @@ def shared(
     agent_environ: dict[str, str] | None = None,
 ) -> dict[str, str]:
     return lease_environment(
-        given, folders(given, STORAGE), devices=devices, agent_environ=agent_environ or {}
+        given,
+        folders(given, STORAGE),
+        devices=devices,
+        agent_environ=agent_environ or {},
+        folder=Path("/leases/l"),
     )
 
 

@@ -37,8 +37,9 @@ def grant(**more: Any) -> agent_pb2.DesiredLease:
 
 def container(given: agent_pb2.DesiredLease, *devices: DetectedDevice) -> Container:
     places = folders(given.spec, STORAGE)
+    folder = Path("/leases/l")
     return in_container.container_of(
-        given, places, rules=RULES, storage_dir=STORAGE, devices=devices
+        given, places, folder=folder, rules=RULES, storage_dir=STORAGE, devices=devices
     )
 
 
