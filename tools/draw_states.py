@@ -14,7 +14,7 @@ import grpc
 
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import JobStatus, Kind, LeaseState
-from coordinator.core.tables import BORN, CONTACT, DUTY, JOB, LEASE, final_statuses
+from coordinator.core.tables import BORN, CONTACT, DUTY, HEALTH, JOB, LEASE, final_statuses
 from gateway import codes
 from gateway.status import TABLE as STATUSES
 
@@ -65,6 +65,12 @@ taken to go on.
 
 {duty}
 
+How far a node, and each of its devices, is trusted is a grade (`coordinator/core/health.py`). Points decide
+which of several arrows a cause takes; on probation and in quarantine nothing new is placed there, and what
+runs goes on.
+
+{health}
+
 ## Who writes what
 
 | Record | Field | Writer |
@@ -82,6 +88,7 @@ WRITERS = (
     (Kind.NODE, "offer, generation, incarnation (observed)", "its agent"),
     (Kind.NODE, "drain (desired)", "an admin; the core adds force when its deadline has passed"),
     (Kind.NODE, "unreachable since", "the core"),
+    (Kind.NODE, "health", "the core, from what agents and jobs tell, and an admin's word"),
     (Kind.KEY, "all", "an admin"),
     (Kind.REQUEST, "all", "the core, once, with the answer"),
     (Kind.MIX, "all", "the core, every so many submits"),
@@ -145,6 +152,15 @@ def states_page() -> str:
         ),
         contact=_of_node(CONTACT, "IN_CONTACT"),
         duty=_of_node(DUTY, "ENABLED"),
+        health=_diagram(
+            [("[*]", "HEALTHY", Reason.NODE_JOINED.value)]
+            + [
+                (old.value, new.value, cause.value)
+                for (old, cause), after in HEALTH.items()
+                for new in dict.fromkeys(after)
+                if new is not old
+            ]
+        ),
         writers="\n".join(f"| {kind} | {fields} | {who} |" for kind, fields, who in WRITERS),
     )
 

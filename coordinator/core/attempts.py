@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from coordinator.core.care import testify
 from coordinator.core.estimate import kins_of, learn
 from coordinator.core.invariants import ensure
 from coordinator.core.ledger import begun, blamed
@@ -27,7 +28,7 @@ from coordinator.core.records import (
     LeaseState,
     StopCause,
 )
-from coordinator.core.retry import NODE_LOST, Backoff, ended_well, judge
+from coordinator.core.retry import NODE_LOST, Backoff, ended_well, excuse, judge
 from coordinator.core.tables import next_status
 from coordinator.core.turn import Turn
 
@@ -50,6 +51,7 @@ def grant(turn: Turn, job: Job, *, placement: Placement, lent_by: str = "") -> J
     for node_rank, spot in enumerate(placement):
         node = turn.state.nodes[spot.node_id]
         ensure(node.drain is None and not node.unreachable_since_ms, "the node takes jobs", node)
+        ensure(not node.health.bars(spot.device_ids), "what is out takes nothing new", node)
         part = node_share(job.demand, spot.rank_count)
         lease = Lease(
             lease_id=f"{job.job_id}.{number}.{node_rank}",
@@ -257,11 +259,14 @@ def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff
             job = turn.edit(job, Reason.CHECKPOINT_ENDED, attempt=attempt)
         job = _walk(turn, job, leases=leases, checkpointing=False)
     verdict = judge(job, leases, backoff=backoff)
+    blame = testify(turn, job, leases=leases, counts=verdict.counts)
+    if blame.excused:
+        verdict = excuse(job, verdict, backoff=backoff)
     assert job.attempt is not None
     changes: dict[str, object] = {
         "attempt": replace(job.attempt, ended_at_ms=turn.now_ms, ask=None, hold=False),
         "failure": verdict.failure,
-        "failures_count": job.failures_count + verdict.counts,
+        "failures_count": max(0, job.failures_count + verdict.counts - blame.refunded_count),
         "message": verdict.failure.message if verdict.failure else "",
     }
     changes["served_ms"] = served_ms = kept_ms(job, turn.now_ms)

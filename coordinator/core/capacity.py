@@ -152,6 +152,7 @@ class Capacity:
         self.fragments = Fragments()  # what a search for room goes by
         self.searched_by: object = None  # from what that follows
         self.rooms: dict[str, Room] = {}
+        self.suspects: dict[str, None] = {}  # nodes that are taken last
         self.shelves: dict[tuple[DeviceClass, Label], Shelf] = {}
         self.classes: list[DeviceClass] = []  # that have a pool, sorted
         self.devices_by_type: dict[str, int] = {}  # of which anything is free
@@ -161,10 +162,13 @@ class Capacity:
     def put(self, node_id: str, room: Room | None) -> None:
         """Sets what a node has; None takes it off."""
         before = self.rooms.pop(node_id, None)
+        self.suspects.pop(node_id, None)
         if before is not None:
             self._file(node_id, before, sign=-1)
         if room is not None and room.pools:
             self.rooms[node_id] = room
+            if room.is_suspect:
+                self.suspects[node_id] = None
             self._file(node_id, room, sign=1)
         self.known_fits.clear()
 

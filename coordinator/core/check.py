@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordinator.core.capacity import ANY
 from coordinator.core.deadlines import Due
+from coordinator.core.health import HealthState, due_ms
 from coordinator.core.invariants import ensure
 from coordinator.core.known import (
     is_doubted,
@@ -44,6 +45,7 @@ def check_invariants(state: ClusterState) -> None:
     _check_drains(state)
     _check_capacity(state)
     _check_deadlines(state)
+    _check_health(state)
     for key in state.keys.values():
         held = key.key_id == node_key_id(key.node_id) if key.node_id else bool(key.tenant_id)
         ensure(held, "a credential is a node's, by its name, or a tenant's", key.key_id)
@@ -281,8 +283,20 @@ def _check_deadlines(state: ClusterState) -> None:
         Due.DRAIN: state.nodes,
         Due.SILENCE: state.nodes,
         Due.WINDOW: state.nodes,
+        Due.HEALTH: state.nodes,
         Due.FENCED: state.nodes,
         Due.FORGET: state.requests,
     }
     for due, id in state.deadlines.wanted:
         ensure(id in tables.get(due, state.jobs), "a deadline is of something live", due, id)  # type: ignore[operator]
+
+
+def _check_health(state: ClusterState) -> None:
+    rules = state.settings.health
+    for id, node in state.nodes.items():
+        health = node.health
+        due = state.deadlines.wanted.get((Due.HEALTH, id), 0)
+        ensure(due == due_ms(health, rules=rules), "what fades has a deadline", id)
+        tried = [health.node, *(grade for x, grade in health.devices if x in health.asked)]
+        on_trial = any(grade.state is HealthState.PROBATION for grade in tried)
+        ensure(not health.asked or on_trial, "only who is on probation is tried", id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coordinator.core.health import HealthState
 from coordinator.core.records import (
     Checkpoint,
     Demand,
@@ -195,6 +196,18 @@ class CancelRollingDrain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetHealth:
+    """Say how far a node, or one of its devices, is trusted: HEALTHY, PROBATION or QUARANTINED."""
+
+    caller: Caller
+    node_id: str
+    state: HealthState
+    device_id: str = ""  # "" is the node
+    reason: str = ""
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveNode:
     """Forget a node that will never come back; the caller vouches that nothing runs there."""
 
@@ -230,6 +243,14 @@ class ObservedLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedCanary:
+    """What became of a canary: why it failed, by device, or by "" where the node as a whole did."""
+
+    number: int
+    failed: Pairs = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncNode:
     """An agent's whole report. A late one (older generation or sequence) changes nothing."""
 
@@ -239,6 +260,7 @@ class SyncNode:
     sequence: int
     offer: Offer
     leases: tuple[ObservedLease, ...] = ()
+    canary: ObservedCanary | None = None  # once it has ended, and as long as it is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +327,7 @@ Command = (
     | EnableNode
     | StartRollingDrain
     | CancelRollingDrain
+    | SetHealth
     | RemoveNode
     | JoinNode
     | SyncNode

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from coordinator.core import check, rolling
+from coordinator.core import care, check, rolling
 from coordinator.core.batch import act_on_all, submit_all
 from coordinator.core.change import update
 from coordinator.core.child import retry
@@ -36,6 +36,7 @@ from coordinator.core.commands import (
     Renew,
     ResumeJob,
     RetryJob,
+    SetHealth,
     StartRollingDrain,
     SubmitJob,
     SubmitJobs,
@@ -165,6 +166,8 @@ class Core:
                 return rolling.start(turn, command, settings=self.settings)
             case CancelRollingDrain():
                 return rolling.cancel(turn, command, settings=self.settings)
+            case SetHealth():
+                return care.set_health(turn, command, settings=self.settings)
             case RemoveNode():
                 return remove(turn, command, settings=self.settings)
             case JoinNode():

@@ -24,6 +24,7 @@ class Due(IntEnum):
     ASK = 7  # job: the checkpoint that was asked for
     CLAIM = 8  # job: what is set aside for it is expected to be free
     WINDOW = 9  # node: its maintenance begins, or is over
+    HEALTH = 10  # node: something of what was seen is forgotten, or a rest is over
 
 
 Key = tuple[Due, str]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from coordinator.core.capacity import Capacity
+from coordinator.core.health import Grade
 from coordinator.core.known import is_doubted
 from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
@@ -24,6 +25,7 @@ from coordinator.core.turn import Turn
 MOST_VERDICTS = 200
 MOST_CHANGES = 24
 HIGHEST_PRIORITY = 10
+NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +182,44 @@ def _capacity_blockers(state: ClusterState, demand: Demand) -> Iterator[Blocker]
     away = _away(state)
     if not away:
         return
-    with_them = Capacity()
-    for node_id, room in (*state.free.rooms.items(), *away.items()):
-        with_them.put(node_id, room)
-    if place(with_them, demand) is not None:
+    kept_out = {id: room for id, room in away.items() if is_kept_out(state, state.nodes[id])}
+    if kept_out and _would_fit(state, demand, away=kept_out):
+        text = "; ".join(map(_why_kept_out, (state.nodes[id] for id in sorted(kept_out)[:NAMED])))
+        yield Blocker(
+            Reason.NODE_QUARANTINED, f"what is kept out for its faults could hold it: {text}"
+        )
+    elif _would_fit(state, demand, away=away):
         why = Counter(_why_away(state.nodes[node_id]) for node_id in away)
         text = ", ".join(f"{count} {what}" for what, count in sorted(why.items()))
         yield Blocker(Reason.DEVICES_AWAY, f"nodes that do not take jobs could hold it: {text}")
+
+
+def _would_fit(state: ClusterState, demand: Demand, *, away: dict[str, Room]) -> bool:
+    """Whether it would, if these nodes took jobs as well."""
+    with_them = Capacity()
+    for node_id, room in (*state.free.rooms.items(), *away.items()):
+        with_them.put(node_id, room)
+    return place(with_them, demand) is not None
+
+
+def is_kept_out(state: ClusterState, node: Node) -> bool:
+    """Whether a node, or a part of it, is out for its health, and for nothing else."""
+    if node.drain or node.unreachable_since_ms or state.doubt.bars(node.node_id):
+        return False
+    is_out = any(grade.is_out for _, grade in node.health.grades())
+    return is_out and all(device.healthy for device in node.offer.devices)
+
+
+def _why_kept_out(node: Node) -> str:
+    whole = node.health.node
+    if whole.is_out:
+        return f"{node.node_id} is {whole.state}{_newest(whole)}"
+    out = [(id, grade) for id, grade in node.health.devices if grade.is_out]
+    return f"{len(out)} devices of {node.node_id} are {out[0][1].state}{_newest(out[0][1])}"
+
+
+def _newest(grade: Grade) -> str:
+    return f" ({grade.notes[-1].code})" if grade.notes else ""
 
 
 def _wanted(demand: Demand) -> str:
@@ -210,6 +243,7 @@ def _away(state: ClusterState) -> dict[str, Room]:
     found = {}
     for node_id, node in state.nodes.items():
         out = node.drain is not None or node.unreachable_since_ms
+        out = out or any(grade.is_out for _, grade in node.health.grades())
         if not out and all(device.healthy for device in node.offer.devices):
             continue
         room = state.free_room(node_id, anyway=True)
@@ -221,7 +255,10 @@ def _away(state: ClusterState) -> dict[str, Room]:
 def _why_away(node: Node) -> str:
     if node.unreachable_since_ms:
         return "out of contact"
-    return "drained" if node.drain is not None else "with unhealthy devices"
+    if node.drain is not None:
+        return "drained"
+    kept_out = any(grade.is_out for _, grade in node.health.grades())
+    return "kept out for its faults" if kept_out else "with unhealthy devices"
 
 
 def _ahead(state: ClusterState, job: Job) -> tuple[int, int]:
@@ -271,6 +308,8 @@ def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> 
         return no(Reason.NODE_UNREACHABLE, "it is out of contact")
     if node.drain is not None:
         return no(Reason.DRAIN_REQUESTED, "it is drained")
+    if node.health.node.is_out:
+        return no(Reason.NODE_QUARANTINED, f"it is {_why_kept_out(node).partition(' is ')[2]}")
     if unknown := state.doubt.unknown.get(node.node_id):
         return no(Reason.LEASES_UNKNOWN, f"{len(unknown)} leases there are being stopped")
     return _verdict_of_room(state, node, demand=demand, fitting=fitting, ranks=ranks) or Verdict(
@@ -294,6 +333,11 @@ def _verdict_of_room(
     if len(healthy) < needed:
         text = f"{len(fitting) - len(healthy)} of its {len(fitting)} fitting devices are unhealthy"
         return Verdict(node.node_id, Reason.DEVICES_UNHEALTHY, text)
+    out = node.health.out_devices()
+    kept = {one for one in healthy if one in out}
+    if len(healthy) - len(kept) < needed:
+        text = f"{len(kept)} of its {len(fitting)} fitting devices are kept out for their faults"
+        return Verdict(node.node_id, Reason.DEVICES_QUARANTINED, text)
     room = state.free.rooms.get(node.node_id)
     free = len(room.devices_with(demand.thousandths) & healthy) if room else 0
     if room is None or free < needed:

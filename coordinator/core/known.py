@@ -189,10 +189,11 @@ class Known:
         node = self.nodes.get(node_id)
         if node is None:
             return None
+        health = node.health
         is_away = node.drain or node.unreachable_since_ms or self.doubt.bars(node_id)
         if node_id in self.planned and not (planned or anyway):
             return None
-        if is_away and not anyway:
+        if (is_away or health.node.is_out) and not anyway:
             return None
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
         holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
@@ -205,17 +206,20 @@ class Known:
             return None
         for share in kept.values():  # nobody else gets anything of a device that is set aside
             free.update(dict.fromkeys(share.device_ids, 0))
-        usable = [d for d in node.offer.devices if d.healthy or anyway]
+        out, suspects = health.out_devices(), health.suspect_devices()
+        usable = [d for d in node.offer.devices if anyway or (d.healthy and d.device_id not in out)]
         devices = [d for d in usable if free.get(d.device_id, WHOLE)]
         if not devices or any(lease.exclusive for lease in holding):
             return None
         taken = self._machine_taken(holding, kept)
         return Room(
             labels=node.offer.labels if holding or kept else (*node.offer.labels, IDLE),
-            pools=pools_of(devices, free),
+            pools=pools_of(devices, free, last=suspects),
             cpu_count=node.offer.cpu_count - taken.cpu_count,
             memory_bytes=node.offer.memory_bytes - taken.memory_bytes,
             disk_bytes=node.offer.disk_bytes - taken.disk_bytes,
+            is_suspect=health.node.is_suspect
+            or any(device.device_id in suspects for device in devices),
         )
 
     def _machine_taken(self, holding: list[Lease], kept: dict[str, Share]) -> NodeShare:

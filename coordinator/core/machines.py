@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from coordinator.core.faults import Fault
+from coordinator.core.health import SOUND, Health
 from coordinator.core.kinds import Kind, Pairs
 from coordinator.core.window import Window
 
@@ -20,6 +22,7 @@ class Device:
     memory_bytes: int = 0
     simulated: bool = False
     healthy: bool = True
+    faults: tuple[Fault, ...] = ()  # since the agent started, by code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Node:
     updated_at_ms: int = 0
     version: int = 1
     restored: bool = False  # it comes from a backup, and the node was not heard since
+    health: Health = SOUND
 
     @property
     def id(self) -> str:

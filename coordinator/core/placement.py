@@ -11,7 +11,7 @@ but perhaps on more nodes than the fewest.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -98,15 +98,17 @@ def need_of(demand: Demand, ranks: int) -> Need:
 def place(capacity: Capacity, demand: Demand, *, avoid: str = "") -> Placement | None:
     """Finds room for the whole gang; None where there is none.
 
-    `avoid` names a node that is taken only when nothing else fits.
+    `avoid` names a node that is taken only when nothing else fits; so are suspects, before it.
     """
     if not capacity.may_hold(demand):
         return None
-    if avoid:
-        found = _place(capacity, demand, avoid=avoid)
+    avoided = (avoid,) if avoid else ()
+    if capacity.suspects:
+        found = _place(capacity, demand, avoid={*avoided, *capacity.suspects})
         if found is not None:
             return found
-    return _place(capacity, demand, avoid="")
+    found = _place(capacity, demand, avoid=avoided)
+    return _place(capacity, demand, avoid=()) if found is None and avoid else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class _Found:
         return len(self.spots), self.level, self.amount, self.spots[0].device_type
 
 
-def _place(capacity: Capacity, demand: Demand, *, avoid: str) -> Placement | None:
+def _place(capacity: Capacity, demand: Demand, *, avoid: Container[str]) -> Placement | None:
     candidates = [
         found
         for _, classes in capacity.classes_for(demand)
@@ -134,7 +136,7 @@ def _place(capacity: Capacity, demand: Demand, *, avoid: str) -> Placement | Non
 
 
 def _place_type(
-    capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: str
+    capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: Container[str]
 ) -> _Found | None:
     ranks = rank_count(demand)
     if demand.node_count and ranks % demand.node_count:
@@ -160,7 +162,12 @@ def _found(chosen: _Chosen | None, *, level: int) -> _Found | None:
 
 
 def _place_within(
-    capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: str, key: str
+    capacity: Capacity,
+    demand: Demand,
+    *,
+    classes: list[DeviceClass],
+    avoid: Container[str],
+    key: str,
 ) -> _Chosen | None:
     """On nodes with the same value of a label: the fewest of them, where the fewest devices are."""
     domains = capacity.domains.get((classes[0].type, key))
@@ -183,7 +190,12 @@ class _Search:
     """One search for one demand among classes of one type."""
 
     def __init__(
-        self, capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: str
+        self,
+        capacity: Capacity,
+        demand: Demand,
+        *,
+        classes: list[DeviceClass],
+        avoid: Container[str],
     ) -> None:
         self._capacity = capacity
         self._demand = demand
@@ -294,7 +306,7 @@ class _Search:
         return ranks
 
     def _accepts(self, node_id: str) -> bool:
-        if node_id == self._avoid:
+        if node_id in self._avoid:
             return False
         return not self._selective or _selected(self._capacity.rooms[node_id], self._demand)
 

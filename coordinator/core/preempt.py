@@ -269,7 +269,10 @@ def _is_spared(state: ClusterState, job: Job, *, now_ms: int, settings: CoreSett
     """Whether it was preempted often enough today, or nothing is won by it."""
     assert job.attempt is not None
     nodes = [state.nodes.get(share.node_id) for share in job.attempt.shares]
-    if not any(node and not node.drain and not node.unreachable_since_ms for node in nodes):
+    if not any(
+        node and not node.drain and not node.unreachable_since_ms and not node.health.node.is_out
+        for node in nodes
+    ):
         return True
     today = sum(now_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
     return today >= settings.max_preemptions_per_day
@@ -325,7 +328,7 @@ def is_sound(state: ClusterState, share: Share) -> bool:
     if node is None or node.drain or node.unreachable_since_ms or node.node_id in state.planned:
         return False
     healthy = {device.device_id for device in node.offer.devices if device.healthy}
-    return healthy.issuperset(share.device_ids)
+    return healthy.issuperset(share.device_ids) and not node.health.bars(share.device_ids)
 
 
 def is_held(state: ClusterState, share: Share, *, demand: Demand) -> bool:

@@ -84,6 +84,13 @@ class Reason(StrEnum):
     DRAIN_REQUESTED = "DRAIN_REQUESTED"
     NODE_ENABLED = "NODE_ENABLED"
     WINDOW_PLANNED = "WINDOW_PLANNED"
+    FAULT_SEEN = "FAULT_SEEN"
+    JOB_FAILED_THERE = "JOB_FAILED_THERE"
+    HEALTH_RECOVERS = "HEALTH_RECOVERS"
+    CANARY_ASKED = "CANARY_ASKED"
+    CANARY_ANSWERED = "CANARY_ANSWERED"
+    HEALTH_SET = "HEALTH_SET"
+    RETRY_REFUNDED = "RETRY_REFUNDED"
     # what keeps a job from starting, and what a node says to it
     JOBS_AHEAD = "JOBS_AHEAD"
     DEVICES_BUSY = "DEVICES_BUSY"
@@ -92,6 +99,8 @@ class Reason(StrEnum):
     DEVICES_AWAY = "DEVICES_AWAY"
     DEVICES_TOO_FEW = "DEVICES_TOO_FEW"
     DEVICES_UNHEALTHY = "DEVICES_UNHEALTHY"
+    DEVICES_QUARANTINED = "DEVICES_QUARANTINED"
+    NODE_QUARANTINED = "NODE_QUARANTINED"
     DEVICE_TYPE_MISSING = "DEVICE_TYPE_MISSING"
     LABELS_MISSING = "LABELS_MISSING"
     MACHINE_BUSY = "MACHINE_BUSY"
@@ -277,6 +286,19 @@ TABLE: dict[Reason, Row] = {
         "", False, "The node is to be out for maintenance; it takes who is over by then."
     ),
     Reason.NODE_ENABLED: Row("", False, "An admin let the node take jobs again."),
+    Reason.FAULT_SEEN: Row("", False, "An agent has seen a fault of its node or a device."),
+    Reason.JOB_FAILED_THERE: Row(
+        "", False, "A job failed on the node; several users' failures together speak against it."
+    ),
+    Reason.HEALTH_RECOVERS: Row(
+        "", False, "Time has passed: what was seen of a node fades, or its rest is over."
+    ),
+    Reason.CANARY_ASKED: Row("", False, "Devices that were out are tried before they return."),
+    Reason.CANARY_ANSWERED: Row("", False, "The canary has ended; who passed takes jobs again."),
+    Reason.HEALTH_SET: Row("", False, "An admin said how far a node or a device is trusted."),
+    Reason.RETRY_REFUNDED: Row(
+        "", False, "A failure of the job was its node's fault, and costs it no retry."
+    ),
     Reason.JOBS_AHEAD: Row("", False, "Others before it in line could use the same devices."),
     Reason.DEVICES_BUSY: Row("", False, "Fewer fitting devices are free than are needed."),
     Reason.DEVICES_CLAIMED: Row(
@@ -290,6 +312,12 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.DEVICES_TOO_FEW: Row("", False, "The node has too few fitting devices."),
     Reason.DEVICES_UNHEALTHY: Row("", False, "Too many of the node's devices are unhealthy."),
+    Reason.DEVICES_QUARANTINED: Row(
+        "", False, "Too many of the node's devices are kept out for their faults."
+    ),
+    Reason.NODE_QUARANTINED: Row(
+        "", False, "Nodes or devices that could hold it are kept out for their faults."
+    ),
     Reason.DEVICE_TYPE_MISSING: Row("", False, "The node has no device of the type."),
     Reason.LABELS_MISSING: Row("", False, "The node does not carry a label that is asked for."),
     Reason.MACHINE_BUSY: Row("", False, "The node's CPU, memory or disk are in use."),

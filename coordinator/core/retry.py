@@ -6,9 +6,11 @@ The order of the checks is the meaning:
 3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt:
    QUEUED again. None of these costs a retry.
 4. The exit code is one of retry_on_exit_codes: QUEUED again, which costs no retry.
-5. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
+5. It failed where nothing is placed any more, for the node or a device it held is out (care.py): QUEUED
+   again, which costs no retry either.
+6. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
    not tried again; `max_retries` 3 is 3 retries, so 4 attempts.
-6. Else FAILED.
+7. Else FAILED.
 
 Where a user wishes that it be held, it is PAUSED wherever it would be QUEUED again or PREEMPTED.
 Whatever failed waits before it is tried again, twice as long each time, so a crash loop does not spin.
@@ -77,6 +79,14 @@ def judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     if job.attempt is not None and job.attempt.hold and verdict.cause in AGAIN:
         return replace(verdict, cause=Reason.PAUSED_BY_USER, delay_ms=0)
     return verdict
+
+
+def excuse(job: Job, verdict: Verdict, *, backoff: Backoff) -> Verdict:
+    """The same where the failure was the node's fault: the job is tried again, and it costs no retry."""
+    assert job.attempt is not None
+    cause = Reason.PAUSED_BY_USER if job.attempt.hold else Reason.RETRYING
+    delay_ms = 0 if job.attempt.hold else backoff.after(job.attempt.number)
+    return replace(verdict, cause=cause, counts=False, delay_ms=delay_ms)
 
 
 def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:

@@ -6,7 +6,7 @@ compares places; what a form leaves out decides only whether one node of it hold
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ class Room:
     cpu_count: int
     memory_bytes: int
     disk_bytes: int
+    is_suspect: bool = False  # taken last
 
     @property
     def device_count(self) -> int:
@@ -125,8 +126,13 @@ def least_of(level: int) -> int:
     return -(-((4 + (level & 3)) << (level >> 2)) // 8) if level >= 4 else 0
 
 
-def pools_of(devices: Iterable[Device], shared: dict[str, int] | None = None) -> tuple[Pool, ...]:
-    """Devices grouped into classes; by class, then by index on the node.
+def pools_of(
+    devices: Iterable[Device],
+    shared: dict[str, int] | None = None,
+    *,
+    last: Container[str] = (),
+) -> tuple[Pool, ...]:
+    """Devices grouped into classes; by class, then by index on the node, and those of `last` last.
 
     `shared` names thousandths that are free of those devices of which a part is taken.
     """
@@ -134,11 +140,17 @@ def pools_of(devices: Iterable[Device], shared: dict[str, int] | None = None) ->
     groups: dict[DeviceClass, list[Device]] = {}
     for device in devices:
         groups.setdefault(DeviceClass(device.type, device.memory_bytes), []).append(device)
-    return tuple(_pool(one, groups[one], shared=shared) for one in sorted(groups))
+    return tuple(_pool(one, groups[one], shared=shared, last=last) for one in sorted(groups))
 
 
-def _pool(device_class: DeviceClass, devices: list[Device], *, shared: dict[str, int]) -> Pool:
-    devices.sort(key=lambda d: (d.index, d.device_id))
+def _pool(
+    device_class: DeviceClass,
+    devices: list[Device],
+    *,
+    shared: dict[str, int],
+    last: Container[str],
+) -> Pool:
+    devices.sort(key=lambda d: (d.device_id in last, d.index, d.device_id))
     whole = tuple(d.device_id for d in devices if shared.get(d.device_id, WHOLE) == WHOLE)
     parts = [(shared[d.device_id], d.device_id) for d in devices if d.device_id in shared]
     return Pool(device_class, whole, tuple(sorted(parts)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from coordinator.core.health import HealthRules
 from coordinator.core.retry import Backoff
 
 
@@ -31,6 +32,7 @@ class CoreSettings:
     max_usages: int = 20_000  # accounts whose use is noted; beyond it the stalest goes
     max_preemptions_per_day: int = 12  # of one job, by the scheduler
     backoff: Backoff = field(default_factory=Backoff)
+    health: HealthRules = field(default_factory=HealthRules)
 
     def __post_init__(self) -> None:
         if self.replace_after_ms <= self.unreachable_after_ms:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from coordinator.core.contact import is_missing
 from coordinator.core.deadlines import Due
 from coordinator.core.decision import Changed, Event, Heard, Retired
+from coordinator.core.health import due_ms
 from coordinator.core.invariants import ensure
 from coordinator.core.known import (
     Known,
@@ -148,6 +149,7 @@ class ClusterState(Known):
                 self.deadlines.set(Due.SILENCE, event.id, at_ms=0)
                 self.deadlines.set(Due.DRAIN, event.id, at_ms=0)
                 self.deadlines.set(Due.WINDOW, event.id, at_ms=0)
+                self.deadlines.set(Due.HEALTH, event.id, at_ms=0)
                 self.planned.pop(event.id, None)
                 self._note_contact(event.id, event.at_ms)
                 self.total.put(event.id, None)
@@ -418,6 +420,8 @@ class ClusterState(Known):
                 ),
             )
         self._put_window(node)
+        heals_ms = due_ms(node.health, rules=self.settings.health)
+        self.deadlines.set(Due.HEALTH, node.node_id, at_ms=heals_ms)
         drain_ms = node.drain.deadline_ms if node.drain and not node.drain.force else 0
         self.deadlines.set(Due.DRAIN, node.node_id, at_ms=drain_ms)
         if node.unreachable_since_ms:

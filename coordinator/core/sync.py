@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coordinator.core.attempts import follow, forget, is_newest, settle
+from coordinator.core.care import answer, heed
 from coordinator.core.commands import ObservedLease, SyncNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
@@ -44,7 +45,9 @@ def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Re
     refusal = _refusal(turn, command, node=node)
     if refusal is not None:
         return refusal
+    before = node
     node = _take_node(turn, command, node=node)
+    heed(turn, node, before=before)
     unknown = _unknown(turn, command)
     turn.hear(node.node_id, command.incarnation, sequence=command.sequence, unknown=unknown)
     observed: dict[str, ObservedLease] = {}
@@ -56,6 +59,7 @@ def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Re
                 turn, lease, one=observed.get(lease.lease_id), command=command, settings=settings
             )
     settle(turn)
+    answer(turn, turn.state.nodes[command.node_id], canary=command.canary)
     return Reply(node=turn.state.nodes[command.node_id])
 
 

@@ -7,7 +7,8 @@ nothing else is in this file. docs/states.md is drawn from them.
   asked for, a new checkpoint) changes the record and keeps the status.
 - A lease's state is observed, so it may skip what happened between two reports, but never goes back:
   a report that would take it back is late and changes nothing.
-- A node is described by two independent facts, contact and duty; each has a table.
+- A node is described by two independent facts, contact and duty; each has a table. How far it and each
+  of its devices is trusted is a third: a cause may take a grade to one of several states, by its points.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from coordinator.core.health import HealthState
 from coordinator.core.invariants import InvariantViolation
 from coordinator.core.reasons import Reason
 from coordinator.core.records import FINAL, JobStatus, LeaseState, Node
@@ -98,6 +100,21 @@ DUTY: Mapping[tuple[Duty, Reason], Duty] = {
     (Duty.DRAINING, _R.NODE_ENABLED): Duty.ENABLED,
 }
 
+_H = HealthState
+HEALTH: Mapping[tuple[HealthState, Reason], tuple[HealthState, ...]] = {
+    **{(x, _R.FAULT_SEEN): (x, _H.SUSPECT, _H.QUARANTINED) for x in (_H.HEALTHY, _H.SUSPECT)},
+    **{(x, _R.FAULT_SEEN): (x, _H.QUARANTINED) for x in (_H.PROBATION, _H.QUARANTINED)},
+    **{(x, _R.JOB_FAILED_THERE): (x, _H.SUSPECT, _H.QUARANTINED) for x in (_H.HEALTHY, _H.SUSPECT)},
+    **{(x, _R.JOB_FAILED_THERE): (x,) for x in (_H.PROBATION, _H.QUARANTINED)},
+    (_H.SUSPECT, _R.HEALTH_RECOVERS): (_H.SUSPECT, _H.HEALTHY),
+    (_H.QUARANTINED, _R.HEALTH_RECOVERS): (_H.QUARANTINED, _H.PROBATION),
+    (_H.PROBATION, _R.CANARY_ANSWERED): (_H.PROBATION, _H.SUSPECT, _H.QUARANTINED),
+    **{(x, _R.CANARY_ANSWERED): (x, _H.QUARANTINED) for x in (_H.HEALTHY, _H.SUSPECT)},
+    **{(x, _R.HEALTH_SET): (x, _H.HEALTHY, _H.PROBATION, _H.QUARANTINED) for x in HealthState},
+}
+"""Of a grade, a device's or the node's: where each cause may take it. Else it stays."""
+CARE = frozenset({*(cause for _, cause in HEALTH), _R.CANARY_ASKED})
+
 
 def next_status(status: JobStatus, cause: Reason) -> JobStatus:
     """The job's next status. Raises InvariantViolation for a move that is not in the table."""
@@ -128,9 +145,17 @@ def check_node(before: Node, after: Node, *, cause: Reason) -> None:
         (CONTACT.get((contact(before), cause), contact(before)), contact(after)),
         (DUTY.get((duty(before), cause), duty(before)), duty(after)),
     ]
-    known = (contact(before), cause) in CONTACT or (duty(before), cause) in DUTY
-    if not known or any(expected is not found for expected, found in moves):
+    known = (contact(before), cause) in CONTACT or (duty(before), cause) in DUTY or cause in CARE
+    lawful = before.health is after.health or _may_become(before, after, cause=cause)
+    if not known or not lawful or any(expected is not found for expected, found in moves):
         raise InvariantViolation(f"no such transition of a node: {before.node_id} by {cause}")
+
+
+def _may_become(before: Node, after: Node, *, cause: Reason) -> bool:
+    """Whether a cause can take the grades of a node from what they were to what they are."""
+    ids = dict.fromkeys(id for node in (before, after) for id, _ in node.health.grades())
+    moves = ((before.health.grade(id).state, after.health.grade(id).state) for id in ids)
+    return cause in CARE and all(new in HEALTH.get((old, cause), (old,)) for old, new in moves)
 
 
 def final_statuses() -> tuple[JobStatus, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from coordinator.core.attempts import reconsider, settle
+from coordinator.core.care import pass_time
 from coordinator.core.claims import fall_due
 from coordinator.core.deadlines import Due
 from coordinator.core.drain import empty, pass_window
@@ -49,6 +50,8 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             empty(turn, node)
         case Due.WINDOW:
             pass_window(turn, state.nodes[id])
+        case Due.HEALTH:
+            pass_time(turn, state.nodes[id])
         case Due.SILENCE:
             # out of contact is all that is known: what runs there is taken to go on
             turn.edit_node(

@@ -189,7 +189,10 @@ class View:
             case Ruling():
                 self.rulings.put(record)
             case Node():
+                before = self.nodes.get(record.node_id)
                 self.nodes[record.node_id] = record
+                if before is not None and before.health.asked != record.health.asked:
+                    self._revise(record.node_id)
             case Entry():
                 self._book(record)
             case Key():

@@ -15,13 +15,16 @@ from random import Random
 from typing import cast
 
 from coordinator.core.commands import ObservedLease, SyncNode
+from coordinator.core.faults import Fault
 from coordinator.core.records import WHOLE, Device, Failure, LeaseState, Offer
-from node_agent.core.leases import Category, Fault, Lease, Rank, State
+from node_agent.core.leases import Category, Lease, Rank, State
+from node_agent.core.leases import Fault as LeaseFault
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
 from node_agent.ranks import SpoolProtocol
 from node_agent.spool import Spool
 from node_agent.spool.pusher import PushCall
 from tests.sim import machine, wire
+from tests.sim.care import Wear
 from tests.sim.changes import SimChanges
 from tests.sim.clock import SECOND, LocalClock, Loop
 from tests.sim.machine import Folder, Key, Machine
@@ -46,7 +49,7 @@ class Held:
     order: Order
     folder: Folder | None = None  # where its ranks are to be, ordered or not
     ordered: bool = False
-    fault: Fault | None = None
+    fault: LeaseFault | None = None
     stop_by_ms: int | None = None
     told_ended: set[int] = field(default_factory=set)  # ranks of whose end the spool was told
     is_ending: bool = False  # it is being found out what it left behind
@@ -86,6 +89,7 @@ class SimNode:
         self.is_gone = False  # switched off, and somebody is about to remove the node
         self.bad_devices: set[int] = set()
         self.device_ids = [f"{node_id}{suffix}-{index}" for index in range(devices[1])]
+        self.wear = Wear(Random(f"{rng.getstate()[1][0]}/wear"), self.device_ids)
         self._kind = devices[0]
         self._loop = loop
         self._rng = rng
@@ -111,6 +115,7 @@ class SimNode:
         self._sent_ms = 0.0
         self._leader_epoch = 0
         self._seen: int | None = None
+        self._canary: tuple[int, tuple[str, ...]] | None = None
         self._told: tuple[ObservedLease, ...] = ()
         self._news: tuple[ObservedLease, ...] = ()
 
@@ -131,6 +136,8 @@ class SimNode:
         self._sequence = self._leader_epoch = 0
         self._seen = self._orders = None
         self._step_due = False
+        self._canary = None
+        self.wear.restart()
         self._changes = SimChanges(self._rng)
         self._spool = self._new_spool()
         self._held = {
@@ -271,10 +278,10 @@ class SimNode:
         plan = self._plan_of(lease.job_id)
         if not set(lease.device_ids) <= set(self.device_ids):
             self._truth.asked.lost.add((lease.job_id, lease.attempt))
-            held.fault = Fault(Category.NODE_LOST, "the node has no such device any more")
+            held.fault = LeaseFault(Category.NODE_LOST, "the node has no such device any more")
         elif lease.attempt <= plan.fails and plan.exit_code is None:
             self._truth.asked.failed.add((lease.job_id, lease.attempt))
-            held.fault = Fault(Category.CONFIG, "it cannot be started")
+            held.fault = LeaseFault(Category.CONFIG, "it cannot be started")
         if held.fault is None and held.stop_by_ms is None:
             held.ordered = True
             for number in folder.ranks:
@@ -386,6 +393,7 @@ class SimNode:
         self._orders = {(order.lease_id, order.epoch): order for order in answer.leases}
         self._step()
         self._save()
+        self._try(answer.canary)
         self._later(NEWS_MS if news else IDLE_MS, self._sync_if(answer.call))
 
     def _save(self) -> None:
@@ -394,6 +402,20 @@ class SimNode:
             held = self._held.get(key)
             if order.save and held is not None and held.ordered and held.folder is not None:
                 self.machine.save(held.folder, order.save)
+
+    def _try(self, canary: tuple[int, tuple[str, ...]] | None) -> None:
+        """Runs the canary that is desired, once; its end is told for as long as it is."""
+        if canary == self._canary:
+            return
+        self._canary, self.wear.done = canary, None
+        if canary is not None:
+            delay_ms = len(self.device_ids) * SECOND
+            self._later(delay_ms, lambda: self._tried(canary))
+
+    def _tried(self, canary: tuple[int, tuple[str, ...]]) -> None:
+        if canary == self._canary:
+            self.wear.run_canary(*canary)
+            self._sync()
 
     def _sync_if_changed(self) -> None:
         if self._told != self._news:
@@ -414,8 +436,13 @@ class SimNode:
             incarnation=f"{self.device_ids[0]}-{self._starts}",
             generation=self._generation,
             sequence=self._sequence,
-            offer=_offer(self._kind, tuple(self.device_ids), frozenset(self.bad_devices)),
+            offer=_offer(
+                self._kind,
+                tuple((id, self.wear.faults(id)) for id in self.device_ids),
+                frozenset(self.bad_devices),
+            ),
             leases=self._told,
+            canary=self.wear.done,
         )
         self._call(self, Call(number, report, self._seen, HOLD_MS))
 
@@ -470,7 +497,7 @@ def _facts(held: Held) -> object:
     return *own, *has, *folder.ranks.values()
 
 
-def _failure(fault: Fault) -> Failure:
+def _failure(fault: LeaseFault) -> Failure:
     return Failure(
         category=fault.category.value,
         message=fault.message,
@@ -481,9 +508,11 @@ def _failure(fault: Fault) -> Failure:
 
 
 @cache
-def _offer(kind: str, device_ids: tuple[str, ...], bad: frozenset[int]) -> Offer:
+def _offer(
+    kind: str, known: tuple[tuple[str, tuple[Fault, ...]], ...], bad: frozenset[int]
+) -> Offer:
     devices = [
-        Device(device_id=device_id, index=index, type=kind, healthy=index not in bad)
-        for index, device_id in enumerate(device_ids)
+        Device(device_id=id, index=index, type=kind, healthy=index not in bad, faults=faults)
+        for index, (id, faults) in enumerate(known)
     ]
     return Offer(devices=tuple(devices), cpu_count=64)

@@ -17,6 +17,7 @@ from typing import Any
 from coordinator.core.commands import Command, Recover, Renew, Tick
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Changed, Effect, Event, Heard, Rejected, Reply
+from coordinator.core.health import SOUND, HealthRules
 from coordinator.core.records import Job, Kind, Lease, Node
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.view import View
@@ -49,6 +50,9 @@ SETTINGS = CoreSettings(
     max_histories=5,
     min_run_ms=10_000,
     max_preemptions_per_day=3,
+    health=HealthRules(
+        half_life_ms=300_000, rest_ms=15_000, most_rest_ms=60_000, window_ms=120_000
+    ),
 )
 
 IN_RECOVERY = "crash in recovery"
@@ -395,7 +399,10 @@ class SimCoordinator:
             Order.of(lease, self.commits, is_known=(lease.lease_id, lease.epoch) in known)
             for lease in self.view.desired_of_node(node_id)
         )
-        return Answer(call.number, self._epoch, self.view.revision(node_id), leases)
+        health = self.view.nodes[node_id].health if node_id in self.view.nodes else SOUND
+        canary = (health.canary, health.asked) if health.asked else None
+        revision = self.view.revision(node_id)
+        return Answer(call.number, self._epoch, revision, leases, canary=canary)
 
     # streams
 

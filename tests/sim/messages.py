@@ -61,3 +61,4 @@ class Answer:
     revision: int
     leases: tuple[Order, ...]
     superseded: bool = False
+    canary: tuple[int, tuple[str, ...]] | None = None  # its number, and on which devices

@@ -20,11 +20,13 @@ from coordinator.core.commands import (
     RemoveNode,
     ResumeJob,
     RetryJob,
+    SetHealth,
     StartRollingDrain,
     SubmitJob,
     UpdateJob,
 )
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.health import HealthState
 from coordinator.core.reasons import Reason
 from coordinator.core.records import ROOT, OnTimeout, Order, Queue, RollingDrain
 from coordinator.core.requests import no_job
@@ -275,6 +277,13 @@ class People:
     def enable(self, node_id: str) -> None:
         """An operator lets a node take jobs again."""
         self._wish("enable", EnableNode(caller=self._caller("enable"), node_id=node_id), node_id)
+
+    def trust(self, node_id: str, state: HealthState, device_id: str = "") -> None:
+        """An operator says how far a node, or one of its devices, is trusted."""
+        command = SetHealth(
+            caller=self._caller("health"), node_id=node_id, device_id=device_id, state=state
+        )
+        self._wish("health", command, node_id)
 
     def remove(self, node_id: str) -> Wish:
         """An operator removes a node that is switched off."""

@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from coordinator.core.health import HealthState
 from coordinator.core.records import Job, JobStatus, Lease
 from tests.sim.agent import SimNode
 from tests.sim.clock import DAY, MINUTE, SECOND
@@ -241,6 +242,31 @@ class Storm:
             for index in range(len(self._world.nodes)):
                 back_ms = at_ms + rng.randint(10, 120) * SECOND
                 self._world.loop.after(back_ms, partial(self._give_back, index))
+
+    def wears(self, rng: Random) -> None:
+        """Devices go bad, and operators say what they think of it."""
+        for _ in range(rng.choice((0, 0, 1, 3, 8))):
+            at_ms = rng.randint(0, self._world.swarm.storm_ms)
+            self._world.loop.after(at_ms, partial(self._wear, rng.randrange(1 << 16)))
+        for _ in range(rng.choice((0, 0, 0, 1, 3))):
+            at_ms = rng.randint(0, self._world.swarm.storm_ms)
+            self._world.loop.after(at_ms, partial(self._trust, Random(rng.random())))
+
+    def _wear(self, number: int) -> None:
+        node = self._world.nodes[number % len(self._world.nodes)]
+        if not self.is_over:
+            self._fault("bad device", node)
+            node.wear.see()
+
+    def _trust(self, rng: Random) -> None:
+        node = rng.choice(self._world.nodes)
+        if not self.is_over:
+            self._fault("health set", node)
+            state = rng.choice(
+                (HealthState.HEALTHY, HealthState.PROBATION, HealthState.QUARANTINED)
+            )
+            device_id = rng.choice(("", *node.device_ids))
+            self._world.people.trust(node.node_id, state, device_id)
 
     def _roll(self, rng: Random) -> None:
         if not self.is_over:

@@ -12,6 +12,7 @@ from coordinator.core.decision import (
     Rejected,
     Reply,
 )
+from coordinator.core.health import CLEAN
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     ROOT,
@@ -219,6 +220,7 @@ def _show_node(node: Node, now_ms: int) -> str:
     words.append(f"devices={len(node.offer.devices)}" + (f" bad={bad}" if bad else ""))
     if node.fenced_at_ms:
         words.append("given-up")
+    words += _show_health(node, now_ms)
     if node.drain is not None and node.drain.force:
         words.append("force")
     if node.drain is not None and node.drain.move:
@@ -229,3 +231,24 @@ def _show_node(node: Node, now_ms: int) -> str:
         until = f"{(node.window.until_ms - now_ms) / 1000:g}s" if node.window.until_ms else ""
         words.append(f"out={(node.window.from_ms - now_ms) / 1000:g}s..{until}")
     return " ".join(words)
+
+
+def _show_health(node: Node, now_ms: int) -> list[str]:
+    """What is held of the node, and of its devices by their number."""
+    words = []
+    for id, grade in node.health.grades():
+        if grade == CLEAN:
+            continue
+        rest = f" for {(grade.until_ms - now_ms) / 1000:g}s" if grade.until_ms else ""
+        what = f"{grade.state}{rest} {grade.points / 1000:g}p"
+        why = f" {grade.notes[-1].code}" if grade.notes else ""
+        words.append(f"<{id.rsplit('-', 1)[-1] or 'node'}: {what}{why}>")
+    if node.health.asked:
+        words.append(
+            f"canary={node.health.canary} on {devices_of(node.node_id, node.health.asked)}"
+        )
+    if node.health.witnesses:
+        weight = sum(witness.weight for witness in node.health.witnesses)
+        paid = sum(witness.counted for witness in node.health.witnesses)
+        words.append(f"failures={len(node.health.witnesses)} weight={weight} paid={paid}")
+    return words

@@ -14,12 +14,14 @@ from tempfile import TemporaryDirectory
 
 from structlog.testing import capture_logs
 
+from coordinator.core.health import SOUND, HealthState
 from coordinator.core.placement import place
 from coordinator.core.records import JobStatus, Lease
 from tests.sim import checkers
 from tests.sim.accounts import LedgerIsExact
 from tests.sim.agent import SimNode
 from tests.sim.audience import Audience
+from tests.sim.care import OutTakesNothing
 from tests.sim.claims import NobodyDelaysAClaim
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
@@ -155,6 +157,7 @@ class World:
             self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
         self.storm.moves(self._rng("moves"))
         self.storm.rolls(self._rng("rolls"))
+        self.storm.wears(self._rng("wear"))
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
             self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))
@@ -283,6 +286,7 @@ class World:
             checkers.LegalMoves(),
             checkers.CancelIsFinal(),
             checkers.DrainedStaysEmpty(),
+            OutTakesNothing(),
             checkers.FreedByEvidence(),
             DoubtedTakesNothing(),
             SilenceIsLong(),
@@ -353,6 +357,7 @@ class World:
         for node in self.nodes:
             node.thaw()
             node.bad_devices.clear()
+            node.wear.mend()
             node.machine.power = not node.is_gone
             node.set_clock_right()
             node.start_agent()
@@ -366,6 +371,8 @@ class World:
             node.start_agent()  # of two with one name, the one that stays
         for known in self.coordinator.nodes():
             self.people.enable(known.node_id)
+            if known.health != SOUND:
+                self.people.trust(known.node_id, HealthState.HEALTHY)
         total = self.coordinator.store.reload(SETTINGS).state.total
         for job in self.coordinator.jobs():
             # one that was accepted before any node was known may fit none of them

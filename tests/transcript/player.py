@@ -4,7 +4,9 @@ A scenario is text. A line that begins with `> ` is a command; the indented line
 core must answer and do, all of it. `# ` begins a comment. Commands:
 
     node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [bad=0,3]   what the node will offer from now on
-    sync NODE [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…     flags: done ran ckpt model
+    faults NODE DEVICE:CODE[xN],… [bad=0,3]    what its agent has seen of devices since it started
+    sync NODE [canary=N[:DEVICE,…]] [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…
+                                                                    flags: done ran ckpt model
                                                                     cp=STEP,… saved=N retired=STEP,…
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
@@ -12,6 +14,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     [by=SECONDS] …
     join NODE SECRET    the node's credential is told
     drain NODE [force|move] [deadline=SECONDS] [at=SECONDS] [until=SECONDS] [check]
+    health NODE[/DEVICE] HEALTHY|PROBATION|QUARANTINED [why=TEXT] [check]
     cancel JOB | enable NODE | remove NODE | key KEY
     roll DRAIN [labels=K:V,…] [out=N] [back] [force|move] [deadline=SECONDS] [check] | noroll DRAIN
     queue NAME [order=ORDER] [preempts] [aging=PERMILLE] [below=QUEUE] [weight=N] [guaranteed=N] [most=N]
@@ -41,6 +44,7 @@ from dataclasses import dataclass, replace
 from coordinator.core.commands import (
     Command,
     JoinNode,
+    ObservedCanary,
     ObservedLease,
     Recover,
     Renew,
@@ -50,6 +54,7 @@ from coordinator.core.commands import (
 )
 from coordinator.core.core import Core
 from coordinator.core.decision import Decision, Heard
+from coordinator.core.faults import Fault
 from coordinator.core.records import (
     Checkpoint,
     Demand,
@@ -98,6 +103,9 @@ class Player:
         match verb:
             case "node":
                 self.agents[names[0]] = Agent(_offer(names[0], names[1], options))
+            case "faults":
+                agent = self.agents[names[0]]
+                agent.offer = _with_faults(agent.offer, names[1:], options)
             case "join":
                 digest = hashlib.sha256(names[1].encode()).hexdigest()
                 self._do(JoinNode(node_id=names[0], sha256=digest))
@@ -157,6 +165,7 @@ class Player:
         agent = self.agents[node_id]
         generation = int(options.pop("gen", agent.generation))
         incarnation = options.pop("inc", agent.incarnation)
+        canary = options.pop("canary", "")
         restarted = generation > agent.generation
         sequence = int(options.pop("seq", 1 if restarted else agent.sequence + 1))
         if generation >= agent.generation and incarnation:
@@ -171,6 +180,7 @@ class Player:
             sequence=sequence,
             offer=agent.offer,
             leases=tuple(self._observed(key, said) for key, said in options.items()),
+            canary=_canary(node_id, canary) if canary else None,
         )
 
     def _retry(self, names: list[str], options: dict[str, str]) -> RetryJob:
@@ -248,3 +258,27 @@ def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
         memory_bytes=int(options.get("memory", 1000)) * GB,
         disk_bytes=1000 * GB,
     )
+
+
+def _with_faults(offer: Offer, told: list[str], options: dict[str, str]) -> Offer:
+    found: dict[str, list[Fault]] = {}
+    for one in ",".join(told).split(","):
+        index, _, what = one.partition(":")
+        code, _, count = what.partition("x")
+        found.setdefault(index, []).append(Fault(code, int(count or 1), f"{code} was seen"))
+    bad = options.get("bad", "").split(",")
+    devices = tuple(
+        replace(
+            device,
+            healthy=str(device.index) not in bad,
+            faults=tuple(found.get(str(device.index), ())),
+        )
+        for device in offer.devices
+    )
+    return replace(offer, devices=devices)
+
+
+def _canary(node_id: str, said: str) -> ObservedCanary:
+    number, _, devices = said.partition(":")
+    failed = ((f"{node_id}-{index}", "it fails") for index in devices.split(",") if index)
+    return ObservedCanary(number=int(number), failed=tuple(failed))

@@ -22,11 +22,13 @@ from coordinator.core.commands import (
     RemoveQueue,
     Renew,
     ResumeJob,
+    SetHealth,
     StartRollingDrain,
     SubmitJob,
     SubmitJobs,
     UpdateJob,
 )
+from coordinator.core.health import HealthState
 from coordinator.core.records import (
     ROOT,
     WHOLE,
@@ -97,6 +99,18 @@ def caller(options: dict[str, str], line: str) -> Caller:
         user_id=options.get("user", "ada"),
         request_id=options.get("req", ""),
         digest=line,
+    )
+
+
+def _health(words: Words) -> SetHealth:
+    node_id, _, device = words.name.partition("/")
+    return SetHealth(
+        caller=words.caller,
+        node_id=node_id,
+        device_id=f"{node_id}-{device}" if device else "",
+        state=HealthState(words.names[1]),
+        reason=words.options.get("why", ""),
+        validate_only=words.check,
     )
 
 
@@ -265,6 +279,7 @@ _COMMANDS: dict[str, Callable[[Words], Command]] = {
     "resume": _resume,
     "preempt": lambda words: PreemptJob(caller=words.caller, job_id=words.name),
     "drain": _drain,
+    "health": _health,
     "enable": lambda words: EnableNode(caller=words.caller, node_id=words.name),
     "roll": _roll,
     "noroll": lambda words: CancelRollingDrain(caller=words.caller, drain_id=words.name),
