@@ -207,7 +207,8 @@ class Known:
         for share in kept.values():  # nobody else gets anything of a device that is set aside
             free.update(dict.fromkeys(share.device_ids, 0))
         out, suspects = health.out_devices(), health.suspect_devices()
-        usable = [d for d in node.offer.devices if anyway or (d.healthy and d.device_id not in out)]
+        usable = [d for d in node.offer.devices if d.healthy or anyway]
+        usable = [d for d in usable if d.device_id not in out or anyway]
         devices = [d for d in usable if free.get(d.device_id, WHOLE)]
         if not devices or any(lease.exclusive for lease in holding):
             return None

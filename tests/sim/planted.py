@@ -105,6 +105,13 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("tests.sim.machine", "if folder.lease.fence_after_ms:", "if False:"),
     ),
     "a bad device is given away": (Edit("coordinator.core.known", "if d.healthy or anyway]", "]"),),
+    "what is out for its health is given away": (
+        Edit("coordinator.core.known", "(is_away or health.node.is_out)", "is_away"),
+        Edit("coordinator.core.attempts", "not node.health.bars(spot.device_ids)", "True"),
+    ),
+    "who failed on what is out pays for it": (
+        Edit("coordinator.core.attempts", "if blame.excused:", "if False:"),
+    ),
     "losing a node costs a retry": (
         Edit(
             "coordinator.core.retry",
