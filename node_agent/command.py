@@ -40,8 +40,15 @@ def refuse(field: str, message: str) -> Refused:
     return Refused(Fault(Category.CONFIG, f"{field}: {message}"))
 
 
-def command(framework: job_pb2.Framework, *, python: str = sys.executable) -> tuple[str, ...]:
+def command(
+    framework: job_pb2.Framework,
+    *,
+    python: str = sys.executable,
+    script: Path | None = None,
+) -> tuple[str, ...]:
     """The program and its arguments, the program as an absolute path; `python` runs scripts.
+
+    `script` is where the script lies that was brought here for the job.
 
     Raises:
         Refused: the framework has no script, the script cannot be run, or `args` has open quotes.
@@ -50,7 +57,7 @@ def command(framework: job_pb2.Framework, *, python: str = sys.executable) -> tu
         name = job_pb2.Framework.Type.Name(framework.type)
         raise refuse(SCRIPT, f"framework {name} needs a script on this node, and none is given")
     return (
-        *_what(framework.custom_script_path, python),
+        *(_program(script, python) if script else _what(framework.custom_script_path, python)),
         *arguments(framework.config.get("args", "")),
     )
 

@@ -24,6 +24,7 @@ from node_agent import meeting, sharing
 from node_agent.command import local_path, refuse
 from node_agent.files import file_name
 from node_agent.ranks import CPU_TYPE, EVENTS, DetectedDevice
+from node_agent.supplies import NOTHING, Supplies, uri_of
 from node_agent.uploads.places import is_remote, restored_path, resumed_from
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
@@ -103,6 +104,7 @@ def lease_environment(
     agent_environ: Mapping[str, str] | None,
     folder: Path,
     address: str = meeting.LOOPBACK,
+    supplies: Supplies = NOTHING,
 ) -> dict[str, str]:
     """The variables that all ranks of a lease share; `folder` is its own, `address` the node's.
 
@@ -129,8 +131,17 @@ def lease_environment(
         "MIND_CHECKPOINT_DIR": str(places.checkpoints),
         "MIND_OUTPUT_DIR": str(places.output),
     }
-    for number, path in enumerate(data_paths(spec.job.data_config)):
+    for number, path in enumerate(data_paths(spec.job.data_config, supplies)):
         shared[f"MIND_DATA_{number}_PATH"] = str(path)
+    for number, mount in enumerate(spec.job.data_config.storage_mounts):
+        name = f"data_config.storage_mounts[{number}].source_uri"
+        there = mount.mount_path if agent_environ is None else ""
+        where = there or str(supplies.path(name, mount.source_uri))
+        shared[f"STORAGE_MOUNT_{number}_PATH"] = where
+    if supplies.code:
+        shared["MIND_SOURCE_DIR"] = str(supplies.code)
+        known = shared.get("PYTHONPATH", "")
+        shared["PYTHONPATH"] = f"{supplies.code}:{known}" if known else str(supplies.code)
     if resume := resume_path(spec, folder):
         shared["MIND_RESUME_FROM"] = str(resume)
     return shared
@@ -147,10 +158,10 @@ def resume_path(spec: agent_pb2.LeaseSpec, folder: Path) -> Path | None:
     return local_path("training_config.resume_from_checkpoint", given) if given else None
 
 
-def data_paths(config: job_pb2.DataConfig) -> list[Path]:
-    """Where each source of data is; Refused where one is not of this machine."""
+def data_paths(config: job_pb2.DataConfig, supplies: Supplies = NOTHING) -> list[Path]:
+    """Where each source of data is; Refused where one is neither of this machine nor was brought here."""
     return [
-        local_path(f"data_config.sources[{n}].path", source.path)
+        supplies.path(f"data_config.sources[{n}].path", uri_of(source))
         for n, source in enumerate(config.sources)
     ]
 

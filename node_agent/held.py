@@ -25,6 +25,7 @@ from node_agent.ranks import LeaseFindings, SpoolProtocol
 from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.sharing import thousandths_of
+from node_agent.supplies import NOTHING, Supplier, Supplies
 from node_agent.transfers import Transfers
 from node_agent.uploads.mover import MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
@@ -49,21 +50,35 @@ class Tools:
     spool: SpoolProtocol
     storage_dir: Path
     mover: MoverProtocol
-    prepare: Callable[[tuple[agent_pb2.DesiredLease, Path]], Awaitable[Sequence[RankOrder]]]
+    prepare: Callable[[Granted], Awaitable[Sequence[RankOrder]]]
     holds_anything: Callable[[Path], Awaitable[bool]]
     flush: Callable[[Path], Awaitable[None]]
     remove: Callable[[Path], Awaitable[None]]
     changed: Callable[[str], None]
+    supplier: Supplier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A grant whose ranks may be ordered: its folder, and what was brought here for it."""
+
+    grant: agent_pb2.DesiredLease
+    path: Path
+    supplies: Supplies = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One lease as it is to be reported; `state` is ENDED only when all else is final."""
+    """One lease as it is to be reported; `state` is ENDED only when all else is final.
+
+    `prepared`: bytes of what is being brought here that are there, and of all of it.
+    """
 
     lease: Lease
     state: State
     findings: LeaseFindings
     output_uri: str
+    prepared: tuple[int, int] = (0, 0)
 
 
 class HeldLease:
@@ -90,6 +105,8 @@ class HeldLease:
         self._ranks = dict(ranks)
         self._fault = fault
         self._ordered = False  # whether the runtime knows the ranks
+        self._supplying: asyncio.Future[Supplies] | None = None
+        self._prepared = (0, 0)
         self._told_ended: set[int] = set()  # ranks of whose end the spool was told
         self._stop_by_ms: int | None = None
         self._fence_after_ms: int | None = grant.fence_after_ms  # None: not known
@@ -102,7 +119,8 @@ class HeldLease:
         self.observed = self._observe()
 
     def _observe(self) -> Lease:
-        ranks = tuple(map(Rank, sorted(self._ranks)))
+        state = State.PREPARING if self._supplying else State.ACCEPTED
+        ranks = tuple(Rank(rank, state) for rank in sorted(self._ranks))
         if self._ordered and not self._farewell:
             observe = self._tools.runtime.observe
             ranks = tuple(observe(path) for _, path in sorted(self._ranks.items()))
@@ -129,7 +147,9 @@ class HeldLease:
             state = State.RUNNING if self._stop_by_ms is None else State.STOPPING
             if self._seen and self._seen.state is state:
                 lease = self._seen.lease  # that its ranks have ended is told with the rest
-        self._seen = Seen(lease, state, self._findings(), self._output_uri or "")
+        self._seen = Seen(
+            lease, state, self._findings(), self._output_uri or "", prepared=self._prepared
+        )
         return self._seen
 
     def follow(self) -> None:
@@ -146,11 +166,17 @@ class HeldLease:
             self._is_looking = True
             self._tools.tasks.create_task(self._look_for_model(lease))
 
-    async def start(self) -> None:
-        """Checks the grant, makes its folders, and gives its ranks to the runtime."""
+    async def start(self, tokens: Mapping[str, str] | None = None) -> None:
+        """Checks the grant, makes its folders, and gives its ranks to the runtime.
+
+        What it names elsewhere is brought here before, with the submitter's own `tokens` by scheme.
+        """
         ordered: Sequence[RankOrder] = ()
         try:
-            ordered = await self._tools.prepare((self.grant, self._path))
+            supplies = await self._supplied(tokens or {})
+            if self._stop_by_ms is None:
+                granted = Granted(self.grant, self._path, supplies)
+                ordered = await self._tools.prepare(granted)
         except Refused as refusal:
             self._fault = refusal.fault
         except OSError as error:
@@ -171,6 +197,8 @@ class HeldLease:
         runtime = self._tools.runtime
         await asyncio.gather(*(runtime.adopt(path, rank) for rank, path in self._ranks.items()))
         self._ordered = True
+        if self._tools.supplier is not None:
+            await self._tools.supplier.adopt(self.grant, self._path)
         self._fence_after_ms = None  # an earlier agent may have told something else
         if self._is_watched:
             for rank in self._ranks:
@@ -211,6 +239,8 @@ class HeldLease:
         if self._ordered:
             for path in self._ranks.values():
                 self._tools.runtime.stop(path, grace_ms)
+        elif self._supplying is not None:
+            self._supplying.cancel()
         self.observed = self._observe()
 
     def leave(self) -> None:
@@ -225,6 +255,8 @@ class HeldLease:
         if self._ordered:
             for path in self._ranks.values():
                 self._tools.runtime.forget(path)
+        if self._tools.supplier is not None:
+            await self._tools.supplier.release(self.grant)
         try:
             await self._tools.remove(self._path)
         except OSError as error:
@@ -239,6 +271,27 @@ class HeldLease:
         if not self._is_watched:
             return LeaseFindings()
         return self._tools.spool.findings(self.grant.lease_id)
+
+    async def _supplied(self, tokens: Mapping[str, str]) -> Supplies:
+        """What is brought here for it; nothing more where it is stopped meanwhile. Refused."""
+        supplier = self._tools.supplier
+        if supplier is None or not supplier.needs(self.grant.spec):
+            return NOTHING
+        getting = supplier.get(self.grant, tokens, self._growing)
+        self._supplying = asyncio.ensure_future(getting)
+        self._tools.changed(self.grant.lease_id)
+        try:
+            return await self._supplying
+        except asyncio.CancelledError:
+            if self._stop_by_ms is None:
+                raise  # the agent ends
+            return NOTHING
+        finally:
+            self._supplying = None
+
+    def _growing(self, done_bytes: int, total_bytes: int) -> None:
+        self._prepared = done_bytes, total_bytes
+        self._tools.changed(self.grant.lease_id)
 
     def _order(self, ordered: Sequence[RankOrder]) -> None:
         for order in ordered:

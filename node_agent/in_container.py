@@ -7,7 +7,7 @@ admin shows to all. What a job names by a path has to be in one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from node_agent import environment
@@ -16,6 +16,7 @@ from node_agent.environment import Folders
 from node_agent.ranks import CPU_TYPE, DetectedDevice
 from node_agent.runtime.protocol import Container, Mount
 from node_agent.runtime.rules import ContainerRules
+from node_agent.supplies import NOTHING, Supplies
 from node_agent.uploads.places import is_remote, resumed_from
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
@@ -45,10 +46,11 @@ def check(spec: agent_pb2.LeaseSpec, rules: ContainerRules | None) -> ContainerR
     return rules
 
 
-def command(framework: job_pb2.Framework) -> tuple[str, ...]:
+def command(framework: job_pb2.Framework, script: Path | None = None) -> tuple[str, ...]:
     """The words that run in the image; none where the image's own program is meant.
 
-    A name without a slash is a program of the image's PATH.
+    A name without a slash is a program of the image's PATH. `script` is where the script lies that was
+    brought here for the job.
 
     Raises:
         Refused: the script's path cannot be one of a container, or `args` has open quotes.
@@ -61,7 +63,7 @@ def command(framework: job_pb2.Framework) -> tuple[str, ...]:
         return ()
     if given.startswith(MODULE):
         return (PYTHON, "-u", "-m", module_name(given), *args)
-    path = given.removeprefix("file://")
+    path = str(script) if script else given.removeprefix("file://")
     if "\0" in path or "://" in path:
         raise refuse(SCRIPT, "it has to be a path in the container")
     if not path.startswith("/") and ("/" in path or path.endswith(".py")):
@@ -77,6 +79,7 @@ def container_of(
     rules: ContainerRules,
     storage_dir: Path,
     devices: Sequence[DetectedDevice],
+    supplies: Supplies = NOTHING,
 ) -> Container:
     """What every rank's container of a lease is, whose own folder is `folder`; `config.json` of each
     rank is not in it yet.
@@ -88,7 +91,10 @@ def container_of(
     needs = spec.job.resource_config
     return Container(
         image=needs.image,
-        mounts=tuple(_mounts(spec, places, folder=folder, rules=rules, storage_dir=storage_dir)),
+        mounts=(
+            *_mounts(spec, places, folder=folder, rules=rules, storage_dir=storage_dir),
+            *_supplied(spec, supplies, rules=rules),
+        ),
         gpus=tuple(one.device_id for one in devices if one.type != CPU_TYPE and not one.simulated),
         shm_bytes=round(needs.shm_gb * GB),
         together=f"{grant.lease_id}.{grant.epoch}" if spec.local_world_size > 1 else "",
@@ -129,16 +135,24 @@ def _mounts(
             mounts.append(Mount(path, writable=True))
         elif not _is_shown(path, rules, to_write=True):
             raise refuse(field, f"containers of this node cannot write there: {path}")
-    for number, path in enumerate(environment.data_paths(spec.job.data_config)):
-        if not _is_shown(path, rules):
-            field = f"data_config.sources[{number}].path"
-            raise refuse(field, f"containers of this node do not see it: {path}")
     resume = environment.resume_path(spec, folder)
     if is_remote(resumed_from(spec)) and resume is not None:
         return [*mounts, Mount(resume)]
     if resume is None or resume.is_relative_to(places.checkpoints) or _is_shown(resume, rules):
         return mounts
     return [*mounts, Mount(_checkpoints_of_lineage(resume, spec, storage_dir=storage_dir))]
+
+
+def _supplied(
+    spec: agent_pb2.LeaseSpec, supplies: Supplies, *, rules: ContainerRules
+) -> Iterator[Mount]:
+    """What was brought here, by itself: of what the cache holds a container sees its own alone."""
+    brought = {*supplies.fetched.values()} | ({supplies.code} if supplies.code else set())
+    yield from (Mount(path) for path in sorted(brought))
+    for number, path in enumerate(environment.data_paths(spec.job.data_config, supplies)):
+        if path not in brought and not _is_shown(path, rules):
+            field = f"data_config.sources[{number}].path"
+            raise refuse(field, f"containers of this node do not see it: {path}")
 
 
 def _checkpoints_of_lineage(resume: Path, spec: agent_pb2.LeaseSpec, *, storage_dir: Path) -> Path:

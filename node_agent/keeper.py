@@ -16,13 +16,14 @@ from node_agent import files, orders
 from node_agent.core.leases import Category, Desired, Fault, State
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
 from node_agent.groups import Groups
-from node_agent.held import HeldLease, Tools
+from node_agent.held import Granted, HeldLease, Tools
 from node_agent.ranks import DetectedDevice, SpoolProtocol
 from node_agent.report import report
 from node_agent.runtime.proc import now_at_ms
 from node_agent.runtime.protocol import RankOrder, Runtime
 from node_agent.runtime.rules import Rules
 from node_agent.sharing import thousandths_of
+from node_agent.supplies import Supplier
 from node_agent.uploads.mover import MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 
@@ -42,11 +43,12 @@ class Keeper:
         rules: Rules,
         mover: MoverProtocol,
         address: str,
+        supplier: Supplier | None = None,
     ) -> None:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute.
 
         `rules` are the admin's, of what ranks run as; `mover` brings models away and checkpoints here;
-        `address` is the node's.
+        `address` is the node's. Without a supplier everything that a job names has to be on the node.
         """
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
@@ -66,6 +68,7 @@ class Keeper:
             flush=Groups(tasks, files.sync),
             remove=Groups(tasks, self._remove),
             changed=self._changed,
+            supplier=supplier,
         )
         self._held: dict[str, dict[int, HeldLease]] = {}
         self._desired: dict[str, list[agent_pb2.DesiredLease]] | None = None
@@ -125,16 +128,16 @@ class Keeper:
                     held.fence(max(0, want.fence_after_ms))
                     held.save(want.save)
 
-    def _prepare(self, start: tuple[agent_pb2.DesiredLease, Path]) -> Sequence[RankOrder]:
-        grant, path = start
+    def _prepare(self, granted: Granted) -> Sequence[RankOrder]:
         return orders.prepare(
-            grant,
-            path,
+            granted.grant,
+            granted.path,
             storage_dir=self._storage_dir,
             devices=self._devices,
             rules=self._rules,
             agent_environ=os.environ,
             address=self._address,
+            supplies=granted.supplies,
         )
 
     def _remove(self, folder: Path) -> None:
@@ -203,9 +206,11 @@ class Keeper:
                 self._tools.tasks.create_task(self._forget(held))
 
     def _start(self, grant: agent_pb2.DesiredLease) -> None:
+        tokens = dict(grant.spec.tokens)  # they are for memory alone, and the grant is written down
+        grant.spec.ClearField("tokens")
         ranks = orders.rank_folders(grant, orders.lease_folder(self._leases_dir, grant))
         if ranks:
-            self._tools.tasks.create_task(self._hold(grant, ranks=ranks).start())
+            self._tools.tasks.create_task(self._hold(grant, ranks=ranks).start(tokens))
         else:
             fault = Fault(Category.CONFIG, "the lease names no ranks of this node")
             self._hold(grant, fault=fault)

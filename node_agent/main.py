@@ -15,12 +15,15 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from node_agent.cache.cache import Cache
 from node_agent.credential import Credential
 from node_agent.files import replace_file, sync
+from node_agent.holdings import Holdings
 from node_agent.keeper import Keeper
 from node_agent.offer import offer
 from node_agent.runtime import cgroups, orphans
@@ -31,6 +34,7 @@ from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
 from node_agent.settings import Settings
 from node_agent.sharing import sharing_labels
 from node_agent.spool import Spool
+from node_agent.supplies import Supplier
 from node_agent.telemetry import TelemetryReporter, open_probe
 from node_agent.telemetry.probe import Probe
 from node_agent.uploads.mover import Mover
@@ -105,6 +109,12 @@ async def _serve(
             node_id=settings.node_id,
             data_dir=data_dir,
         )
+        cache = await _cache(settings, stack)
+        holdings = Holdings(
+            cache,
+            lambda request: stub.ReportCache(request, metadata=credential.metadata),
+            node_id=settings.node_id,
+        )
         keeper = Keeper(
             tasks=tasks,
             data_dir=data_dir,
@@ -115,26 +125,36 @@ async def _serve(
             rules=rules,
             mover=mover,
             address=settings.address,
+            supplier=Supplier(cache, rules),
         )
         await keeper.adopt()
+        offered = partial(_offer, settings, telemetry, holdings=holdings, data_dir=data_dir)
         session = Session(
             stub,
             keeper,
             node_id=settings.node_id,
             incarnation=uuid.uuid4().hex,
             generation=generation,
-            offer=_offer(settings, telemetry, data_dir=data_dir),
+            offer=offered(),
             hold_ms=settings.hold_ms,
             credential=credential,
             on_contact=contact.note,
         )
-        telemetry.on_change = lambda: session.offer(_offer(settings, telemetry, data_dir=data_dir))
+        telemetry.on_change = holdings.on_change = lambda: session.offer(offered())
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
-        working = [tasks.create_task(part.run()) for part in (spool, telemetry)]
+        working = [tasks.create_task(part.run()) for part in (spool, telemetry, holdings)]
         code = await _until_told(session, keeper)
         for work in working:
             work.cancel()
         return code
+
+
+async def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:
+    """The data cache of this node, until the stack is left. OSError."""
+    cache = Cache(settings.cache, budget_bytes=settings.cache_bytes(), rules=settings.fetch_rules)
+    stack.callback(cache.close)
+    await cache.open()
+    return cache
 
 
 def _containers(rules: ContainerRules | None, mark: str) -> ContainersProtocol | None:
@@ -146,12 +166,20 @@ def _containers(rules: ContainerRules | None, mark: str) -> ContainersProtocol |
     return Containers(rules, mark=mark)
 
 
-def _offer(settings: Settings, telemetry: TelemetryReporter, *, data_dir: Path) -> NodeOffer:
+def _offer(
+    settings: Settings, telemetry: TelemetryReporter, *, holdings: Holdings, data_dir: Path
+) -> NodeOffer:
     devices = telemetry.devices()
     labels = {**sharing_labels(devices, os.environ), **settings.labels}
     if settings.container_engine:
         labels = {CONTAINERS_LABEL: "yes", **labels}
-    return offer(devices, address=settings.address, labels=labels, data_dir=data_dir)
+    return offer(
+        devices,
+        address=settings.address,
+        labels=labels,
+        data_dir=data_dir,
+        holds=holdings.keys,
+    )
 
 
 async def _until_told(session: Session, keeper: Keeper) -> int:

@@ -21,8 +21,12 @@ def offer(
     address: str,
     labels: Mapping[str, str],
     data_dir: Path,
+    holds: Sequence[str] = (),
 ) -> agent_pb2.NodeOffer:
-    """The offer of this machine; disk is that of `data_dir`, which exists."""
+    """The offer of this machine; disk is that of `data_dir`, which exists.
+
+    `holds` are hashes of what is at hand.
+    """
     return agent_pb2.NodeOffer(
         address=address,
         labels=labels,
@@ -32,6 +36,7 @@ def offer(
         memory_bytes=psutil.virtual_memory().total,
         disk_bytes=shutil.disk_usage(data_dir).total,
         agent_version=_version(),
+        holds=holds,
     )
 
 

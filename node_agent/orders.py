@@ -6,6 +6,7 @@ folder `rank-<r>` for each local rank. `lease.pb` comes last, so that where it i
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from node_agent.files import file_name
 from node_agent.ranks import DetectedDevice, ProvenCheckpoint, RankFiles, Remote
 from node_agent.runtime.protocol import Container, Limits, Mount, RankOrder
 from node_agent.runtime.rules import Rules
+from node_agent.supplies import NOTHING, PINS_FILE, Supplies
 from node_agent.uploads import places
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
@@ -57,6 +59,7 @@ def prepare(
     rules: Rules,
     agent_environ: Mapping[str, str],
     address: str,
+    supplies: Supplies = NOTHING,
 ) -> list[RankOrder]:
     """Checks a grant, makes its folders, and returns one order per local rank. Blocks briefly.
 
@@ -76,12 +79,15 @@ def prepare(
         rules=rules,
         agent_environ=agent_environ,
         address=address,
+        supplies=supplies,
     )
     ranks = rank_folders(grant, folder)
     configs = environment.configs_json(spec.job)
     for path in ranks.values():
         path.mkdir(parents=True, exist_ok=True)
         (path / environment.CONFIG_FILE).write_bytes(configs)
+    if supplies.objects:
+        (folder / PINS_FILE).write_text(json.dumps(supplies.objects))
     (folder / LEASE_FILE).write_bytes(grant.SerializeToString())
     return [
         RankOrder(
@@ -119,6 +125,7 @@ def _plan(
     rules: Rules,
     agent_environ: Mapping[str, str],
     address: str,
+    supplies: Supplies,
 ) -> _Plan:
     """Checks a grant, and makes the folders of its results."""
     spec = grant.spec
@@ -126,10 +133,11 @@ def _plan(
     framework = spec.job.training_config.framework
     results = environment.folders(spec, storage_dir)
     own = environment.folders_of_node(spec, storage_dir)
+    script = supplies.script(framework)
     argv = (
-        in_container.command(framework)
+        in_container.command(framework, script)
         if in_image
-        else command(framework, python=rules.processes.python)
+        else command(framework, python=rules.processes.python, script=script)
     )
     shared = environment.lease_environment(
         spec,
@@ -138,11 +146,18 @@ def _plan(
         agent_environ=None if in_image else agent_environ,
         folder=folder,
         address=address,
+        supplies=supplies,
     )
     if in_image:
         allowed = in_container.check(spec, rules.containers)
         container = in_container.container_of(
-            grant, results, folder=folder, rules=allowed, storage_dir=storage_dir, devices=devices
+            grant,
+            results,
+            folder=folder,
+            rules=allowed,
+            storage_dir=storage_dir,
+            devices=devices,
+            supplies=supplies,
         )
         results.make_for(allowed.owner, own)
         base = in_container.own_environment(container, results)

@@ -29,6 +29,8 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         saved=findings.saved,
         retired=findings.retired,
         output_model_uri=seen.output_uri if ended else "",
+        prepared_bytes=seen.prepared[0] if seen.state is State.PREPARING else 0,
+        preparing_bytes=seen.prepared[1] if seen.state is State.PREPARING else 0,
     )
 
 

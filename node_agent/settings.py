@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import sys
 from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from node_agent.data_settings import DataSettings
 from node_agent.runtime.rules import ContainerRules, ProcessRules, Rules
 from scaimind.service.settings import check_server
-from scaimind.service.tls_settings import ClientTlsSettings
 
 NOBODY = 65534
 GB = 1_000_000_000
@@ -30,7 +31,7 @@ def _default_user() -> str:
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() else f"{NOBODY}:{NOBODY}"
 
 
-class Settings(ClientTlsSettings):
+class Settings(DataSettings):
     """Everything that an agent can be told."""
 
     coordinator: str = Field(
@@ -175,6 +176,17 @@ class Settings(ClientTlsSettings):
     def storage(self) -> Path:
         """The storage folder, absolute."""
         return Path(os.path.abspath(self.storage_dir or self.data_dir / "storage"))
+
+    @property
+    def cache(self) -> Path:
+        """The folder of the data cache, absolute."""
+        return Path(os.path.abspath(self.cache_dir or self.data_dir / "cache"))
+
+    def cache_bytes(self) -> int:
+        """What the data cache may hold. OSError where its disk cannot be looked at."""
+        if self.cache_gb is not None:
+            return round(self.cache_gb * GB)
+        return shutil.disk_usage(self.data_dir).total // 10
 
     @property
     def rules(self) -> Rules:

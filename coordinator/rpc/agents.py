@@ -24,6 +24,7 @@ from coordinator.core.records import (
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
+from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.intake import Intake
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -51,6 +52,7 @@ class AgentMethods:
         intake: Intake,
         telemetry: Telemetry,
         clock: Clock,
+        fetching: Fetching,
     ) -> None:
         self._driver = driver
         self._view = driver.view
@@ -58,6 +60,7 @@ class AgentMethods:
         self._intake = intake
         self._telemetry = telemetry
         self._clock = clock
+        self._fetching = fetching
         self._held: dict[str, Watch] = {}
         self._told: dict[str, dict[bytes, ObservedLease]] = {}  # what each node's agent told last
 
@@ -72,6 +75,8 @@ class AgentMethods:
             before.wake()  # a newer call answers the older one, which its agent may have given up
         try:
             reply = await self._driver.submit(command)
+            if not reply.superseded and not reply.stale:
+                self._fetching.prepared(node_id, request.leases)
             if reply.superseded:
                 log.warning("agent_superseded", node_id=node_id, incarnation=request.incarnation)
                 return api.SyncResponse(superseded=True, leader_epoch=self._view.epoch)
@@ -97,12 +102,19 @@ class AgentMethods:
             async for response in responses:
                 yield response
 
+    async def ReportCache(
+        self, request: api.ReportCacheRequest, call: Call
+    ) -> api.ReportCacheResponse:
+        """Keeps what the cache of a known node holds."""
+        self._check_known(request.node_id)
+        self._fetching.hold(request)
+        return api.ReportCacheResponse()
+
     async def ReportTelemetry(
         self, request: api.ReportTelemetryRequest, call: Call
     ) -> api.ReportTelemetryResponse:
         """Keeps the newest telemetry of a known node."""
-        if request.node_id not in self._view.nodes:
-            raise Refusal(Reason.NODE_NOT_FOUND, f"there is no node {request.node_id}")
+        self._check_known(request.node_id)
         sample = Sample(
             at_ms=self._clock.now_ms(),
             host=request.host.SerializeToString(),
@@ -110,6 +122,10 @@ class AgentMethods:
         )
         self._telemetry.put(request.node_id, sample)
         return api.ReportTelemetryResponse()
+
+    def _check_known(self, node_id: str) -> None:
+        if node_id not in self._view.nodes:
+            raise Refusal(Reason.NODE_NOT_FOUND, f"there is no node {node_id}")
 
     def _leases_of(self, request: api.SyncRequest) -> tuple[ObservedLease, ...]:
         """The leases that are told; those that were told so before are not read again."""
@@ -160,6 +176,7 @@ class AgentMethods:
         spec.lineage_id = job.lineage_id
         spec.tenant_id = job.tenant_id
         spec.attempt = lease.attempt
+        spec.tokens.update(self._fetching.tokens(job.job_id))
         spec.device_ids.extend(lease.device_ids)
         if lease.thousandths < WHOLE:
             spec.device_thousandths = lease.thousandths

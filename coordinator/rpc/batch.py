@@ -10,6 +10,7 @@ from coordinator.rpc.admit import Jobs, submit_command
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.errors import cleaned
+from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.jobs import JobMethods, caller_of, new_job_id, note_replay
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
@@ -19,7 +20,10 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 class BatchMethods:
     """BatchSubmitJobs."""
 
-    def __init__(self, driver: Driver, *, documents: Documents, jobs: JobMethods) -> None:
+    def __init__(
+        self, driver: Driver, *, documents: Documents, jobs: JobMethods, fetching: Fetching
+    ) -> None:
+        self._fetching = fetching
         self._driver = driver
         self._documents = documents
         self._jobs = jobs
@@ -57,6 +61,7 @@ class BatchMethods:
             command = submit_command(request, caller=caller, job_id=new_job_id(), judge=alike.judge)
         except Refusal as refusal:
             return refusal
+        self._fetching.keep(command.job_id, call.tokens)
         if command.policy.depends_on:
             command = await self._jobs.with_dependencies(command)
         return command

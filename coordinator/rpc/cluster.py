@@ -12,6 +12,7 @@ from coordinator.rpc import convert
 from coordinator.rpc.alarms import alarms
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import WaitOf
+from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.jobs import caller_of, note_replay
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
@@ -51,12 +52,14 @@ class ClusterMethods:
         tokens: PageTokens,
         clock: Clock,
         wait_s: WaitOf,
+        fetching: Fetching,
     ) -> None:
         self._driver = driver
         self._view = driver.view
         self._wait_s = wait_s
         self._store = store
         self._telemetry = telemetry
+        self._fetching = fetching
         self._tokens = tokens
         self._clock = clock
 
@@ -204,6 +207,7 @@ class ClusterMethods:
             heard_ms=self._view.heard_ms.get(node.node_id, 0),
             shown=lambda job_id: self._shown(job_id, call),
         )
+        message.cache.CopyFrom(self._fetching.cache(node.node_id))
         sample = self._telemetry.newest(node.node_id)
         if sample is not None:
             message.host.ParseFromString(sample.host)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from coordinator.core.records import WAITING, Job
+from coordinator.core.records import WAITING, Job, JobStatus
 from coordinator.core.times import Spent
 from coordinator.rpc import convert
 from coordinator.rpc.usage import job_usage
@@ -33,6 +33,15 @@ SpentOf = Callable[[Job], Spent]
 def booked(job: Job) -> Spent:
     """Where nobody knows of leases that have not ended."""
     return job.spent
+
+
+ProgressOf = Callable[[Job], float | None]
+"""How much of what a job names is on its nodes, 0 to 100; None where that is not known."""
+
+
+def unknown_progress(_: Job) -> float | None:
+    """Where nobody tells."""
+    return None
 
 
 def unknown_wait(_: Job) -> float | None:
@@ -60,9 +69,11 @@ class Documents:
         wait_s: WaitOf = unknown_wait,
         *,
         spent: SpentOf = booked,
+        prepared: ProgressOf = unknown_progress,
     ) -> None:
         self._store = store
         self._spent = spent
+        self._prepared = prepared
         self._streams = streams
         self._wait_s = wait_s
         self._cache: OrderedDict[str, _Document] = OrderedDict()
@@ -94,6 +105,8 @@ class Documents:
             wait_s = self._wait_s(job) if job.status in WAITING else None
             if wait_s is not None:
                 message.estimated_wait_seconds = wait_s
+            if job.status is JobStatus.PREPARING:
+                message.progress = self._prepared(job) or message.progress
             message.usage.CopyFrom(job_usage(job, self._spent(job)))
         return messages
 

@@ -21,6 +21,7 @@ from coordinator.rpc import convert
 from coordinator.rpc.admit import submit_command
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
+from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
@@ -114,7 +115,9 @@ class JobMethods:
         documents: Documents,
         reader: JobReader,
         tokens: PageTokens,
+        fetching: Fetching,
     ) -> None:
+        self._fetching = fetching
         self._driver = driver
         self._store = store
         self._streams = streams
@@ -125,6 +128,7 @@ class JobMethods:
     async def SubmitJob(self, request: api.SubmitJobRequest, call: Call) -> api.SubmitJobResponse:
         """Accepts a job; durable when answered."""
         command = submit_command(request, caller=caller_of(call, request), job_id=new_job_id())
+        self._fetching.keep(command.job_id, call.tokens)  # its agents may ask at once
         reply = await self._accept(command)
         note_replay(call, reply)
         job = reply.job

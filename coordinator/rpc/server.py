@@ -23,6 +23,7 @@ from coordinator.rpc.drain_plans import Plans
 from coordinator.rpc.drains import DrainMethods
 from coordinator.rpc.evaluations import EvaluationMethods
 from coordinator.rpc.explain import ExplainMethods
+from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.follow import FollowMethods
 from coordinator.rpc.gate import Gate
 from coordinator.rpc.identity import Authenticator
@@ -150,7 +151,8 @@ class Server:
         )
         wait_s = parts.forecaster.wait_s
         usage = UsageMethods(driver.view, store, clock=clock, tokens=PageTokens(parts.page_secret))
-        documents = Documents(store, streams, wait_s, spent=usage.spent)
+        fetching = Fetching(clock)
+        documents = Documents(store, streams, wait_s, spent=usage.spent, prepared=fetching.progress)
 
         async def stored(job_id: str) -> Job | None:
             return await store.job(job_id)
@@ -160,11 +162,25 @@ class Server:
 
         gate = Gate(parts.leadership, driver.view)
 
-        jobs = JobMethods(driver, store, streams, documents=documents, reader=reader, tokens=tokens)
+        jobs = JobMethods(
+            driver,
+            store,
+            streams,
+            documents=documents,
+            reader=reader,
+            tokens=tokens,
+            fetching=fetching,
+        )
         public = (
             jobs,
             ClusterMethods(
-                driver, store, telemetry=telemetry, tokens=tokens, clock=clock, wait_s=wait_s
+                driver,
+                store,
+                telemetry=telemetry,
+                tokens=tokens,
+                clock=clock,
+                wait_s=wait_s,
+                fetching=fetching,
             ),
             DrainMethods(driver, parts.forecaster, reader, clock=clock),
             RollingMethods(driver, Plans(parts.forecaster, reader, clock)),
@@ -175,8 +191,8 @@ class Server:
             ChangeMethods(driver, store, documents=documents, reader=reader),
             LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver.view, streams, reader),
-            DataMethods(driver.view, parts.checker),
-            BatchMethods(driver, documents=documents, jobs=jobs),
+            DataMethods(driver.view, parts.checker, fetching),
+            BatchMethods(driver, documents=documents, jobs=jobs, fetching=fetching),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
         )
         keys = (KeyMethods(driver, authenticator, clock, secret=parts.api_secret),)
@@ -187,16 +203,14 @@ class Server:
                 intake=Intake(streams, Ranks(driver.view, stored).are_known),
                 telemetry=telemetry,
                 clock=clock,
+                fetching=fetching,
             ),
         )
-        for service, servicers in zip(SERVICES, (public, keys, agents), strict=True):
-            self._server.add_generic_rpc_handlers(
-                (
-                    handlers(
-                        service,
-                        servicers,
-                        authenticator=authenticator,
-                        gate=gate,
-                    ),
-                )
-            )
+        self._add((public, keys, agents), authenticator, gate)
+
+    def _add(
+        self, servicers: Sequence[Sequence[object]], authenticator: Authenticator, gate: Gate
+    ) -> None:
+        for service, several in zip(SERVICES, servicers, strict=True):
+            handler = handlers(service, several, authenticator=authenticator, gate=gate)
+            self._server.add_generic_rpc_handlers((handler,))

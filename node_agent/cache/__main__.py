@@ -6,6 +6,7 @@ It ends with whoever started it: then nobody is left who would take what it fetc
 from __future__ import annotations
 
 import os
+import queue
 import re
 import resource
 import sys
@@ -34,8 +35,10 @@ def main() -> int:
     """Looks, and fetches where it is told to; answers the exit status."""
     _limit()
     order = msgspec.json.decode(sys.stdin.buffer.readline(LINE_BYTES_MAX), type=Order)
+    told: queue.SimpleQueue[Go] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(told,), daemon=True).start()
     try:
-        found = _fetched(order)
+        found: Told = _fetched(order, told)
     except (Unreachable, BadBundle, BadName) as fault:
         found = Failed(str(fault))
     except TooMuch:
@@ -44,50 +47,51 @@ def main() -> int:
         found = Failed("there is too much of it to be listed")
     except OSError as error:
         found = Failed(f"the node's data cache: {error.strerror or 'nothing answers there'}")
-    if found is not None:
-        _tell(found)
+    _tell(found)
     return 0
 
 
-def _fetched(order: Order) -> Told | None:
+def _fetched(order: Order, told: queue.SimpleQueue[Go]) -> Fetched:
     named = _NAMED.search(order.uri)
     source = source_of(order)
     sizes = [one.size_bytes for one in source.files]
     total = 0 if None in sizes else sum(one or 0 for one in sizes)
     key = key_of(order.uri, source, bundle=order.bundle)
     _tell(Looked(key, total))
-    line = sys.stdin.buffer.readline(LINE_BYTES_MAX)
-    if not line:
-        return None
-    go = msgspec.json.decode(line, type=Go)
-    threading.Thread(target=_end_with_the_agent, daemon=True).start()
+    go = told.get()
     folder = Path(order.partials, key)
     fetch = Fetch(source, folder, most_bytes=go.most_bytes, grown=_Teller().grown)
-    found: Fetched = fetch.run(bundle=order.bundle, sha256=named[1] if named else "")
-    return found
+    return fetch.run(bundle=order.bundle, sha256=named[1] if named else "")
 
 
 class _Teller:
-    """Tells of growth now and then."""
+    """Tells of growth now and then, also of the last before nothing comes any more."""
 
     def __init__(self) -> None:
-        self._next_s = 0.0
+        self._done_bytes = 0
+        threading.Thread(target=self._run, daemon=True).start()
 
     def grown(self, done_bytes: int) -> None:
-        if time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + TELL_S
-            _tell(Grown(done_bytes))
+        self._done_bytes = done_bytes
+
+    def _run(self) -> None:
+        told_bytes = 0
+        while True:
+            time.sleep(TELL_S)
+            if told_bytes != self._done_bytes:
+                told_bytes = self._done_bytes
+                _tell(Grown(told_bytes))
 
 
-def _end_with_the_agent() -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+def _listen(told: queue.SimpleQueue[Go]) -> None:
+    """Passes on what the agent says, and ends the process with it, or where it wants no more."""
+    while line := sys.stdin.buffer.readline(LINE_BYTES_MAX):
+        told.put(msgspec.json.decode(line, type=Go))
     os._exit(1)
 
 
 def _tell(told: Told) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
-    sys.stdout.buffer.flush()
+    os.write(sys.stdout.fileno(), msgspec.json.encode(told) + b"\n")  # whole, from any thread
 
 
 def _limit() -> None:

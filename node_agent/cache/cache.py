@@ -75,6 +75,7 @@ class Cache:
         """Touches nothing yet; `folder` is absolute."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when what `entries` says may have changed."""
+        self.budget_bytes = budget_bytes
         self._rules = rules
         self._shelf = Shelf(folder, budget_bytes=budget_bytes)
         self._disk = ThreadPoolExecutor(1, "cache")

@@ -14,6 +14,7 @@ from node_agent.cache.terms import Failed, Go, Order, Told
 
 _LINE_BYTES_MAX = 64 * 1024
 _OWN = "MIND_"
+END_S = 10.0
 
 
 class CannotFetch(Exception):
@@ -74,6 +75,11 @@ async def fetching(order: Order) -> AsyncIterator[Fetcher]:
         await fetcher.write(order)
         yield fetcher
     finally:
-        with suppress(ProcessLookupError):
+        assert process.stdin is not None
+        process.stdin.close()  # it ends by itself; a signal could reach another, or race its end
+        try:
+            async with asyncio.timeout(END_S):
+                await process.wait()
+        except TimeoutError:
             process.kill()
-        await process.wait()
+            await process.wait()

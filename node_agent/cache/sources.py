@@ -116,8 +116,8 @@ class WebFile:
             begin = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
             if begin != str(offset):
                 raise Unreachable("it answers with another part than the one that was asked for")
-            return offset, answer
-        return 0, answer
+            return offset, _Coming(answer)  # type: ignore[return-value]
+        return 0, _Coming(answer)  # type: ignore[return-value]
 
     def check(self) -> None:
         """Each answer was held to the mark of the first."""
@@ -133,6 +133,21 @@ class WebFile:
             except (OSError, HTTPException, ValueError):
                 connection.close()  # the next address may answer
         raise ConnectionError("nothing answers there")
+
+
+class _Coming:
+    """The content of an answer, given on as it comes."""
+
+    def __init__(self, answer: HTTPResponse) -> None:
+        self._answer = answer
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes."""
+        return self._answer.read1(size)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._answer.close()
 
 
 def _judged(answer: HTTPResponse) -> HTTPResponse:

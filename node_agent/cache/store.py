@@ -58,7 +58,7 @@ class User:
 class Entry:
     """One object as it is listed."""
 
-    uri: str
+    uris: tuple[str, ...]  # that have led to it
     digest: str
     size_bytes: int
     used_at_ms: int
@@ -182,7 +182,7 @@ class Shelf:
         """All objects, the most recently used first."""
         return [
             Entry(
-                uri=next((ref.uri for ref in held.refs.values()), ""),
+                uris=tuple(dict.fromkeys(ref.uri for ref in held.refs.values())),
                 digest=held.meta.digest,
                 size_bytes=held.meta.size_bytes,
                 used_at_ms=held.used_at_ms,

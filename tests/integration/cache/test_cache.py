@@ -83,8 +83,8 @@ async def test_a_file_is_fetched_once_and_found_again_also_by_the_next_agent(hou
         later = await house.open()
         assert await house.get(later, f"{uri}?secret=1#x", "b") == path
         entries = await later.entries()
-        assert [(one.uri, one.size_bytes, one.pinned_by) for one in entries] == [
-            (uri, len(LINES), ("job-b",))
+        assert [(one.uris, one.size_bytes, one.pinned_by) for one in entries] == [
+            ((uri,), len(LINES), ("job-b",))
         ]
         assert entries[0].digest == f"sha256:{hashlib.sha256(LINES).hexdigest()}"
         assert server.ranges == ["", "", ""]  # each asks what is there now
@@ -316,7 +316,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def _names(entries: list[Entry]) -> list[str]:
-    return [one.uri.rpartition("/")[2] for one in entries]
+    return [one.uris[0].rpartition("/")[2] for one in entries]
 
 
 def _partial_bytes(house: House) -> int:

@@ -52,6 +52,7 @@ async def test_an_agent_speaks_for_no_other_node(house: House, agent: FakeAgent)
     for name, request in (
         ("Sync", other.request()),
         ("ReportTelemetry", agent_api.ReportTelemetryRequest(node_id="n2")),
+        ("ReportCache", agent_api.ReportCacheRequest(node_id="n2")),
     ):
         fault = await agent.caller.refused(name, request)
         assert fault.code is CODE.PERMISSION_DENIED, name

@@ -109,6 +109,13 @@ class Coordinator(agent_grpc.AgentServiceServicer):
             if self.acknowledges:
                 yield agent_pb2.PushResponse(batch_id=batch.batch_id, acknowledged=batch.end)
 
+    async def ReportCache(
+        self,
+        request: agent_pb2.ReportCacheRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> agent_pb2.ReportCacheResponse:
+        return agent_pb2.ReportCacheResponse()
+
     async def ReportTelemetry(
         self,
         request: agent_pb2.ReportTelemetryRequest,

@@ -90,6 +90,13 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
                 unknown_job=unknown,
             )
 
+    async def ReportCache(
+        self,
+        request: pb.ReportCacheRequest,
+        context: aio.ServicerContext[pb.ReportCacheRequest, pb.ReportCacheResponse],
+    ) -> pb.ReportCacheResponse:
+        return pb.ReportCacheResponse()
+
     async def ReportTelemetry(
         self,
         request: pb.ReportTelemetryRequest,
