@@ -62,6 +62,7 @@ def _error(fault: Fault) -> job_pb2.JobError:
         exit_code=fault.exit_code,
         first_failing_rank=fault.rank,
         signal=fault.signal,
+        last_lines=fault.lines,
     )
 
 

@@ -28,7 +28,14 @@ from coordinator.core.records import (
     LeaseState,
     StopCause,
 )
-from coordinator.core.retry import NODE_LOST, Backoff, ended_well, excuse, judge
+from coordinator.core.retry import (
+    NODE_LOST,
+    Backoff,
+    ended_well,
+    excuse,
+    first_failure,
+    judge,
+)
 from coordinator.core.tables import next_status
 from coordinator.core.turn import Turn
 
@@ -117,7 +124,7 @@ def follow(turn: Turn, job_id: str, *, checkpointing: bool | None, backoff: Back
     leases = turn.state.attempt_leases(job)
     if job.attempt.stop is None:
         job = _walk(turn, job, leases=leases, checkpointing=checkpointing)
-        failure = next((lease.failure for lease in leases if lease.failure), None)
+        failure = first_failure(leases)
         if failure is not None:
             lost = failure.category == NODE_LOST
             cause = StopCause.NODE_LOST if lost else StopCause.RANK_FAILED

@@ -87,6 +87,8 @@ class Policy:
 
     max_retries: int = 0
     retry_on_exit_codes: tuple[int, ...] = ()
+    retry_on: tuple[str, ...] = ()  # categories that cost no retry
+    fail_on: tuple[str, ...] = ()  # categories after which it is not tried again
     preemptible: bool = True
     requeue_on_preemption: bool = True
     start_after_ms: int = 0
@@ -152,6 +154,8 @@ class Failure:
     exit_code: int | None = None
     signal: int | None = None
     rank: int | None = None
+    lines: tuple[str, ...] = ()  # the last that the rank printed, oldest first
+    node_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

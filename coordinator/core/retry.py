@@ -5,12 +5,14 @@ The order of the checks is the meaning:
 2. The job ran into its time limit: FAILED.
 3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt:
    QUEUED again. None of these costs a retry.
-4. The exit code is one of retry_on_exit_codes: QUEUED again, which costs no retry.
-5. It failed where nothing is placed any more, for the node or a device it held is out (care.py): QUEUED
+4. Its kind of failure is one of fail_on: FAILED.
+5. The exit code is one of retry_on_exit_codes, or the kind one of retry_on or a device's own: QUEUED
+   again, which costs no retry.
+6. It failed where nothing is placed any more, for the node or a device it held is out (care.py): QUEUED
    again, which costs no retry either.
-6. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
+7. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
    not tried again; `max_retries` 3 is 3 retries, so 4 attempts.
-7. Else FAILED.
+8. Else FAILED.
 
 Where a user wishes that it be held, it is PAUSED wherever it would be QUEUED again or PREEMPTED.
 Whatever failed waits before it is tried again, twice as long each time, so a crash loop does not spin.
@@ -22,10 +24,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Failure, Job, Lease, StopCause
+from coordinator.core.records import Failure, Job, Lease, Policy, StopCause
 
 NOT_RETRYABLE = frozenset({"CONFIG"})
 NODE_LOST = "NODE_LOST"
+NETWORK = "NETWORK"
+GPU_HARDWARE = "GPU_HARDWARE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,13 @@ def judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
 
 
 def excuse(job: Job, verdict: Verdict, *, backoff: Backoff) -> Verdict:
-    """The same where the failure was the node's fault: the job is tried again, and it costs no retry."""
+    """The same where the failure was the node's fault: the job is tried again, and it costs no retry.
+
+    Kinds of failures that the job names in fail_on are not tried again even so.
+    """
     assert job.attempt is not None
+    if verdict.failure is not None and verdict.failure.category in job.policy.fail_on:
+        return verdict
     cause = Reason.PAUSED_BY_USER if job.attempt.hold else Reason.RETRYING
     delay_ms = 0 if job.attempt.hold else backoff.after(job.attempt.number)
     return replace(verdict, cause=cause, counts=False, delay_ms=delay_ms)
@@ -105,10 +114,32 @@ def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     if lost is not None:
         # what never ran may never run: that must not spin either
         return Verdict(Reason.NODE_LOST, lost, delay_ms=0 if attempt.started_at_ms else wait_ms)
+    if failure is not None and failure.category == NETWORK:
+        failure = first_failure(leases) or failure  # by now all have told what they saw
     if failure is None:
         failure = Failure(category="USER_CODE", message="it was stopped before it was done")
-    if failure.exit_code is not None and failure.exit_code in job.policy.retry_on_exit_codes:
+    if failure.category in job.policy.fail_on:
+        return Verdict(Reason.RANK_FAILED, failure, counts=True)
+    if _is_free(job.policy, failure):
         return Verdict(Reason.RETRYING, failure, delay_ms=wait_ms)
     if failure.category in NOT_RETRYABLE or job.failures_count >= job.policy.max_retries:
         return Verdict(Reason.RANK_FAILED, failure, counts=True)
     return Verdict(Reason.RETRYING, failure, counts=True, delay_ms=wait_ms)
+
+
+def first_failure(leases: Sequence[Lease]) -> Failure | None:
+    """Why an attempt fails; None while it does not.
+
+    Ranks of several nodes see the end of another one as a fault of the network, and may tell it
+    first: it is only named where there is nothing else.
+    """
+    found = [lease.failure for lease in leases if lease.failure]
+    own = next((failure for failure in found if failure.category != NETWORK), None)
+    return own or next(iter(found), None)
+
+
+def _is_free(policy: Policy, failure: Failure) -> bool:
+    """Whether trying again costs no retry: it is not of the job's own making, or its user says so."""
+    if failure.exit_code is not None and failure.exit_code in policy.retry_on_exit_codes:
+        return True
+    return failure.category == GPU_HARDWARE or failure.category in policy.retry_on

@@ -166,7 +166,7 @@ def _observe(
         changed = one.checkpointing != (job.status is JobStatus.CHECKPOINTING)
         return lease.node_rank == 0 and (changed or has_saved)
     ended = one.state is LeaseState.ENDED
-    failure = one.failure
+    failure = one.failure and replace(one.failure, node_id=lease.node_id)
     if failure is None and one.stopped and not one.done and lease.action is LeaseAction.RUN:
         # a leader whose last writes a store has lost may have asked for it; nobody does now
         failure = Failure(category=NODE_LOST, message=f"node {lease.node_id} stopped it unasked")
@@ -176,7 +176,7 @@ def _observe(
         Reason.LEASE_ENDED if ended else Reason.LEASE_OBSERVED,
         state=one.state,
         done=one.done,
-        failure=failure if ended else one.failure,
+        failure=failure if ended or one.failure else None,
         output_model_uri=one.output_model_uri,
         started_at_ms=one.started_at_ms if started else 0,
         ended_at_ms=(one.ended_at_ms or turn.now_ms) if ended else 0,

@@ -6,7 +6,7 @@ What depends on the cluster's state (does it ever fit, do its dependencies exist
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -237,6 +237,10 @@ def _fraction_fault(resources: job_pb2.ResourceConfig) -> str | None:
 
 def _schedule_faults(request: SubmitJobRequest) -> list[Violation]:
     faults: list[Violation] = []
+    both = {*request.scheduling_config.retry_on} & {*request.scheduling_config.fail_on}
+    if both:
+        name = job_pb2.JobError.Category.Name(min(both))
+        faults.append(("scheduling_config.retry_on", f"{name} is in fail_on too"))
     for name in ("start_after", "deadline"):
         time: Timestamp = getattr(request.scheduling_config, name)
         if not (0 <= time.seconds <= YEAR_9999_S and 0 <= time.nanos < 1_000_000_000):
@@ -272,6 +276,8 @@ def _policy(request: SubmitJobRequest) -> Policy:
     return Policy(
         max_retries=request.training_config.max_retries,
         retry_on_exit_codes=tuple(sorted(scheduling.retry_on_exit_codes)),
+        retry_on=_names(scheduling.retry_on),
+        fail_on=_names(scheduling.fail_on),
         preemptible=scheduling.preemptible if scheduling.HasField("preemptible") else True,
         requeue_on_preemption=(
             scheduling.requeue_on_preemption
@@ -286,6 +292,10 @@ def _policy(request: SubmitJobRequest) -> Policy:
         grace_ms=grace_s * 1000,
         on_unreachable=OnUnreachable.REPLACE if replace else OnUnreachable.KEEP,
     )
+
+
+def _names(categories: Iterable[job_pb2.JobError.Category.ValueType]) -> tuple[str, ...]:
+    return tuple(sorted(job_pb2.JobError.Category.Name(one) for one in categories))
 
 
 def _ms(scheduling: job_pb2.SchedulingConfig, name: str) -> int:

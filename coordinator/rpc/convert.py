@@ -20,6 +20,7 @@ from coordinator.core.records import (
     Lease,
     Node,
 )
+from coordinator.rpc.advice import advice_on
 from coordinator.runtime.view import node_status
 from coordinator.streams.protocol import Latest, Point
 from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
@@ -27,6 +28,8 @@ from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
 DEFAULT_PRIORITY = 5
 DEFAULT_QUEUE = "default"
+LINES = 10  # that a failure keeps
+LINE_CHARACTERS = 300
 YEAR_9999_S = 253_402_300_799
 CONFIGS = (
     "training_config",
@@ -182,13 +185,18 @@ def checkpoint_record(message: job_pb2.Checkpoint) -> Checkpoint:
 def failure_message(failure: Failure) -> job_pb2.JobError:
     """What went wrong in an attempt."""
     names = job_pb2.JobError.Category
-    category = failure.category if failure.category in names.keys() else "CATEGORY_UNSPECIFIED"  # noqa: SIM118
+    category = names.CATEGORY_UNSPECIFIED
+    if failure.category in names.keys():  # noqa: SIM118
+        category = names.Value(failure.category)
     return job_pb2.JobError(
-        category=names.Value(category),
+        category=category,
         message=failure.message,
         exit_code=failure.exit_code,
         signal=failure.signal,
         first_failing_rank=failure.rank,
+        last_lines=failure.lines,
+        node_id=failure.node_id,
+        advice=advice_on(category),
     )
 
 
@@ -202,6 +210,7 @@ def failure_record(message: job_pb2.JobError) -> Failure:
         exit_code=message.exit_code if message.HasField("exit_code") else None,
         signal=message.signal if message.HasField("signal") else None,
         rank=message.first_failing_rank if message.HasField("first_failing_rank") else None,
+        lines=tuple(line[:LINE_CHARACTERS] for line in message.last_lines[-LINES:]),
     )
 
 

@@ -7,8 +7,11 @@ desires. States only ever move forward. All times are integer milliseconds since
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from node_agent.core.causes import Category as Category
+from node_agent.core.causes import category_of
 
 
 class State(IntEnum):
@@ -21,29 +24,19 @@ class State(IntEnum):
     ENDED = 5
 
 
-class Category(StrEnum):
-    """Kinds of faults that an agent finds; the names are those of the protocol."""
-
-    USER_CODE = "USER_CODE"
-    CONFIG = "CONFIG"
-    HOST_OOM = "HOST_OOM"
-    IMAGE = "IMAGE"
-    STORAGE = "STORAGE"
-    NODE_LOST = "NODE_LOST"
-
-
 WHOLE = 1000  # thousandths of a device
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What went wrong, for the user. A rank's exit code or signal where it had one."""
+    """What went wrong, for the user. A rank's exit code or signal where it had one, and its last lines."""
 
     category: Category
     message: str
     rank: int | None = None
     exit_code: int | None = None
     signal: int | None = None
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ class Rank:
     """One local rank as observed. `stopped`: it was asked to stop before it ended.
 
     `fault` is what kept it from running, or took its supervisor away; an ordinary bad exit has
-    none. `last_line` is the last line of its stderr, for the message.
+    none. `last_lines` are those of its stderr, oldest first.
     """
 
     rank: int
@@ -62,7 +55,7 @@ class Rank:
     ended_at_ms: int | None = None
     stopped: bool = False
     fault: Fault | None = None
-    last_line: str = ""
+    last_lines: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -137,25 +130,30 @@ class Desired:
 
 
 def first_fault(ranks: Sequence[Rank]) -> Fault | None:
-    """The fault of the rank that failed first; the others mostly failed because of it."""
-    failed = [rank for rank in ranks if rank.failed]
-    if not failed:
+    """The fault of the rank that failed first; the others mostly failed because of it.
+
+    What a peer's end looks like to those that wait for it may be seen before that end itself: a
+    fault of the network is only named where there is no other.
+    """
+    found = [fault for rank in _by_end(ranks) if (fault := _fault(rank)) is not None]
+    first = next((fault for fault in found if fault.category is not Category.NETWORK), None)
+    return first or next(iter(found), None)
+
+
+def _by_end(ranks: Sequence[Rank]) -> list[Rank]:
+    return sorted(ranks, key=lambda rank: (rank.ended_at_ms or 0, rank.rank))
+
+
+def _fault(rank: Rank) -> Fault | None:
+    if not rank.failed:
         return None
-    first = min(failed, key=lambda rank: (rank.ended_at_ms or 0, rank.rank))
-    if first.fault is not None:
-        return Fault(
-            first.fault.category,
-            first.fault.message,
-            rank=first.rank,
-            exit_code=first.exit_code,
-            signal=first.signal,
-        )
-    return Fault(
-        Category.USER_CODE,
-        _message(first),
-        rank=first.rank,
-        exit_code=first.exit_code,
-        signal=first.signal,
+    known = rank.fault or Fault(category_of(rank.last_lines), _message(rank))
+    return replace(
+        known,
+        rank=rank.rank,
+        exit_code=rank.exit_code,
+        signal=rank.signal,
+        lines=rank.last_lines,
     )
 
 
@@ -190,4 +188,4 @@ def _message(rank: Rank) -> str:
             text += f", {_CODES[code]}"
         elif code - 128 in _SIGNALS:
             text += f", which in a shell means signal {code - 128} ({_SIGNALS[code - 128]})"
-    return f"{text}: {rank.last_line}" if rank.last_line else text
+    return f"{text}: {rank.last_lines[-1]}" if rank.last_lines else text

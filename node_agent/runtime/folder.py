@@ -16,9 +16,11 @@ STARTED = "started.json"
 EXIT = "exit.json"
 
 RETRY_S = 1.0  # between tries to write the exit down on a full disk
-STDERR_TAIL_BYTES = 4096
-STDERR_TAIL_CHARACTERS = 300
-RESERVE_BYTES = 4096  # size of started.json and exit.json, padded with spaces
+STDERR_TAIL_BYTES = 8192
+LINES = 10
+LINE_CHARACTERS = 300
+LINES_BYTES = 7000  # of all of them, as they stand in exit.json
+RESERVE_BYTES = 8192  # size of started.json and exit.json, padded with spaces
 
 
 class RankFolder:
@@ -86,17 +88,25 @@ class RankFolder:
         with suppress(OSError):  # removed already, or a disk that fails; it was told either way
             os.fsync(self._open(EXIT, os.O_RDONLY))
 
-    def last_line(self) -> str:
-        """The last line of stderr, as far as it is still there; for messages."""
+    def last_lines(self) -> list[str]:
+        """The last lines of stderr, oldest first, as far as they are still there; for messages."""
         try:
             fd = self._open("stderr", os.O_RDONLY)
             size = os.fstat(fd).st_size
             tail = os.pread(fd, STDERR_TAIL_BYTES, max(0, size - STDERR_TAIL_BYTES))
             os.close(fd)
         except OSError:
-            return ""
-        lines = tail.replace(b"\0", b"").decode("utf-8", "replace").strip().splitlines()
-        return lines[-1].strip()[:STDERR_TAIL_CHARACTERS] if lines else ""
+            return []
+        lines: list[str] = []
+        room_bytes = LINES_BYTES
+        for line in reversed(tail.replace(b"\0", b"").decode("utf-8", "replace").splitlines()):
+            text = line.rstrip()[:LINE_CHARACTERS]
+            room_bytes -= len(json.dumps(text)) + 2
+            if room_bytes < 0 or len(lines) == LINES:
+                break
+            if text:
+                lines.append(text)
+        return lines[::-1]
 
     def _publish(self, name: str, content: dict[str, Any]) -> None:
         self._fill(name, json.dumps(content).encode())

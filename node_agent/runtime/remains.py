@@ -15,7 +15,7 @@ from typing import Any
 from node_agent.core.leases import Category, Fault
 from node_agent.runtime import orphans
 from node_agent.runtime.container_body import GATE
-from node_agent.runtime.folder import CONTROL, EXIT, STARTED
+from node_agent.runtime.folder import CONTROL, EXIT, LINE_CHARACTERS, LINES, STARTED
 from node_agent.runtime.proc import now_at_ms
 
 MAX_FILE_BYTES = 64 * 1024
@@ -73,7 +73,7 @@ def exit_of(path: Path) -> dict[str, Any] | None:
         "signal": _number(content["signal"]),
         "ended_at_ms": _number(content["ended_at_ms"]),
         "stopped": content.get("stopped") is True,
-        "last_line": str(content.get("last_line", "")),
+        "last_lines": _lines(content),
         "fault": fault,
     }
 
@@ -120,6 +120,16 @@ def _write_exit(path: Path, content: dict[str, Any]) -> None:
         draft = path / f"{EXIT}.lost"
         draft.write_text(json.dumps(content))
         draft.rename(path / EXIT)
+
+
+def _lines(content: dict[str, Any]) -> tuple[str, ...]:
+    """The last lines; a supervisor that was started by an older agent has written one."""
+    lines = content.get("last_lines", [content.get("last_line", "")])
+    if not isinstance(lines, list):
+        return ()
+    return tuple(
+        line[:LINE_CHARACTERS] for line in lines[-LINES:] if isinstance(line, str) and line
+    )
 
 
 def _number(value: object) -> int | None:

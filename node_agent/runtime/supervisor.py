@@ -176,8 +176,8 @@ class Supervisor:
         return is_left
 
     def _first_ended(self, ended: dict[str, Any]) -> None:
-        last_line = "" if ended["exit_code"] == 0 else self._folder.last_line()
-        self._ended = {**ended, "stopped": self._stopped, "last_line": last_line}
+        lines = [] if ended["exit_code"] == 0 else self._folder.last_lines()
+        self._ended = {**ended, "stopped": self._stopped, "last_lines": lines}
         if self._stopped:
             self._ended.pop("error", None)  # however it went: it was asked to end
         if self._fenced:  # whatever its exit code: it was not finished

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from scaimind.cli import failure
 from scaimind.cli.printer import Rows
 from scaimind.cli.text import ago, duration, number, optional_seconds, size
 
@@ -72,6 +73,7 @@ def job(job: "job_pb2.Job") -> Rows:
         *_checkpoints(job),
         ("model", job.output_model_uri),
         ("error", _error(job)),
+        *failure.rows(job),
         *_usage(job.usage),
         ("owner", f"{job.tenant_id}/{job.user_id}"),
         ("created", ago(job.created_at)),

@@ -30,7 +30,7 @@ async def test_the_exit_code_is_kept(bench: Bench, code: int) -> None:
     rank = await bench.ended(bench.start("/bin/sh", "-c", f"echo why >&2; exit {code}"))
     assert rank.exit_code == code
     assert rank.failed
-    assert rank.last_line == "why"
+    assert rank.last_lines == ("why",)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])

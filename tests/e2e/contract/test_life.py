@@ -229,6 +229,8 @@ def test_failures_use_up_the_retries_and_named_exit_codes_do_not(told: Any) -> N
         assert one.record["attempts_count"] == 2
     failed = failing.reaches("FAILED")
     assert failed["error"]["exit_code"] == 7
+    assert failed["error"]["node_id"] in failed["attempt"]["node_ids"]
+    assert "read its last lines" in failed["error"]["advice"]
     assert (failed["error"]["category"], failed["error"]["first_failing_rank"]) == ("USER_CODE", 0)
 
 

@@ -155,13 +155,17 @@ async def test_the_first_failing_rank_is_named_and_its_gang_is_stopped(
     coordinator: Coordinator, agent: Agent, script: Script
 ) -> None:
     await agent.start()
-    program = script('[ "$RANK" = 2 ] || exec sleep 600; echo "no such data" >&2; exit 7')
-    await coordinator.desire(lease(program, ranks=4))
+    program = script('[ "$RANK" = 2 ] || exec sleep 600; echo "$OOM" >&2; exit 7')
+    out_of_memory = "torch.OutOfMemoryError: CUDA out of memory."
+    grant = lease(program, ranks=4)
+    grant.spec.job.training_config.environment["OOM"] = f"at line 5\n{out_of_memory}"
+    await coordinator.desire(grant)
     ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
-    assert ended.error.category == job_pb2.JobError.USER_CODE
+    assert ended.error.category == job_pb2.JobError.GPU_OOM
     assert ended.error.first_failing_rank == 2
     assert ended.error.exit_code == 7
-    assert ended.error.message == "rank 2 exited with code 7: no such data"
+    assert ended.error.message == f"rank 2 exited with code 7: {out_of_memory}"
+    assert list(ended.error.last_lines) == ["at line 5", out_of_memory]
     assert [rank.signal for rank in ended.ranks] == [15, 15, 0, 15]
 
 

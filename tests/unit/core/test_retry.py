@@ -117,3 +117,49 @@ def test_what_cannot_be_started_is_not_tried_again() -> None:
 )
 def test_the_wait_doubles_up_to_a_minute(attempt: int, wait_ms: int) -> None:
     assert BACKOFF.after(attempt) == wait_ms
+
+
+def by_rules(
+    category: str,
+    *,
+    retries: int = 0,
+    retry_on: tuple[str, ...] = (),
+    fail_on: tuple[str, ...] = (),
+) -> Verdict:
+    assert JOB.attempt is not None
+    failure = Failure(category=category, message="it failed", exit_code=1)
+    job = replace(
+        JOB,
+        policy=Policy(max_retries=retries, retry_on=retry_on, fail_on=fail_on),
+        attempt=replace(JOB.attempt, stop=StopCause.RANK_FAILED),
+        failure=failure,
+    )
+    return judge(job, [replace(LEASE, failure=failure)], backoff=BACKOFF)
+
+
+def test_a_kind_of_failure_that_the_job_names_costs_no_retry() -> None:
+    verdict = by_rules("NETWORK", retry_on=("NETWORK",))
+    assert (verdict.cause, verdict.counts) == (Reason.RETRYING, False)
+    assert by_rules("STORAGE", retry_on=("NETWORK",)).cause is Reason.RANK_FAILED
+
+
+def test_a_device_that_failed_costs_no_retry_unless_the_job_says_otherwise() -> None:
+    verdict = by_rules("GPU_HARDWARE")
+    assert (verdict.cause, verdict.counts) == (Reason.RETRYING, False)
+    verdict = by_rules("GPU_HARDWARE", fail_on=("GPU_HARDWARE",))
+    assert verdict.cause is Reason.RANK_FAILED
+
+
+def test_a_kind_after_which_the_job_is_not_tried_again_ends_it_whatever_is_left() -> None:
+    assert by_rules("GPU_OOM", retries=5, fail_on=("GPU_OOM",)).cause is Reason.RANK_FAILED
+    assert by_rules("USER_CODE", retries=5, fail_on=("GPU_OOM",)).cause is Reason.RETRYING
+
+
+def test_the_end_of_a_peer_explains_what_looked_like_the_network() -> None:
+    assert JOB.attempt is not None
+    network = Failure(category="NETWORK", message="the peer is gone", exit_code=1, rank=1)
+    memory = Failure(category="GPU_OOM", message="out of memory", exit_code=1, rank=0)
+    job = replace(JOB, attempt=replace(JOB.attempt, stop=StopCause.RANK_FAILED), failure=network)
+    leases = [replace(LEASE, failure=network), replace(LEASE, node_rank=1, failure=memory)]
+    assert judge(job, leases, backoff=BACKOFF).failure == memory
+    assert judge(job, leases[:1], backoff=BACKOFF).failure == network

@@ -196,6 +196,8 @@ def test_what_was_set_reaches_the_core_in_its_units() -> None:
         scheduling.checkpoint_grace_seconds = 0
         scheduling.on_unreachable = job_pb2.SchedulingConfig.REPLACE
         scheduling.retry_on_exit_codes.extend([9, 3])
+        scheduling.retry_on.extend([job_pb2.JobError.STORAGE, job_pb2.JobError.NETWORK])
+        scheduling.fail_on.append(job_pb2.JobError.GPU_OOM)
         scheduling.start_after.FromMilliseconds(1_500)
         scheduling.expected_duration_seconds = 7
         scheduling.queue_name = "night"
@@ -208,6 +210,7 @@ def test_what_was_set_reaches_the_core_in_its_units() -> None:
     assert (demand.memory_bytes, demand.disk_bytes) == (1_500_000_000, 2_000_000_000)
     assert demand.node_selector == (("zone", "x"),)
     assert (policy.max_retries, policy.retry_on_exit_codes) == (2, (3, 9))
+    assert (policy.retry_on, policy.fail_on) == (("NETWORK", "STORAGE"), ("GPU_OOM",))
     assert (policy.preemptible, policy.requeue_on_preemption) == (False, False)
     assert (policy.grace_ms, policy.on_unreachable) == (0, OnUnreachable.REPLACE)
     assert (policy.start_after_ms, policy.max_runtime_ms) == (1_500, 60_000)

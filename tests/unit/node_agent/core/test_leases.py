@@ -40,12 +40,27 @@ def test_the_rank_that_failed_first_is_named() -> None:
     ranks = [
         Rank(0, E, signal=15, ended_at_ms=30, stopped=True),
         Rank(1, E, exit_code=1, ended_at_ms=20),
-        Rank(2, E, exit_code=9, ended_at_ms=10, last_line="boom"),
+        Rank(2, E, exit_code=9, ended_at_ms=10, last_lines=("so", "boom")),
     ]
     fault = first_fault(ranks)
     assert fault == Fault(
-        Category.USER_CODE, "rank 2 exited with code 9: boom", rank=2, exit_code=9
+        Category.USER_CODE,
+        "rank 2 exited with code 9: boom",
+        rank=2,
+        exit_code=9,
+        lines=("so", "boom"),
     )
+
+
+def test_a_fault_of_the_network_is_what_a_peers_end_looks_like() -> None:
+    lost = Rank(0, E, exit_code=1, ended_at_ms=10, last_lines=("ncclRemoteError: gone",))
+    memory = Rank(1, E, exit_code=1, ended_at_ms=20, last_lines=("CUDA out of memory",))
+    fault = first_fault([lost, memory])
+    assert fault is not None
+    assert (fault.category, fault.rank) == (Category.GPU_OOM, 1)
+    fault = first_fault([lost, Rank(1, E, exit_code=0, ended_at_ms=20)])
+    assert fault is not None
+    assert (fault.category, fault.rank) == (Category.NETWORK, 0)
 
 
 def test_a_rank_that_was_asked_to_stop_has_not_failed() -> None:

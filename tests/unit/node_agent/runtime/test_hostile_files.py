@@ -21,7 +21,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 FIELDS = st.sampled_from(
-    ["exit_code", "signal", "ended_at_ms", "stopped", "last_line", "error", "started_at_ms"]
+    ["exit_code", "signal", "ended_at_ms", "stopped", "last_lines", "error", "started_at_ms"]
 )
 DOCUMENTS = st.dictionaries(FIELDS, JSON).map(json.dumps) | st.text(max_size=20)
 
@@ -59,7 +59,7 @@ def test_any_exit_and_start_files_give_an_ended_rank(
     (folder / "started.json").write_text(started, encoding="utf-8", errors="replace")
     rank = asyncio.run(_adopt(folder))
     assert rank.state is State.ENDED
-    assert isinstance(rank.last_line, str)
+    assert all(isinstance(line, str) for line in rank.last_lines)
     assert rank.exit_code is None or isinstance(rank.exit_code, int)
 
 
