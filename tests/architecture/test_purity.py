@@ -22,6 +22,7 @@ PURE = {
     "itertools",
     "math",
     "operator",
+    "re",
     "typing",
 }
 WORLDLY_CALLS = {"now", "today", "utcnow", "time", "monotonic", "print", "open", "input", "sleep"}
