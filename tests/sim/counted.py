@@ -42,6 +42,7 @@ FAULTS = {
     "drain with a deadline": "F21",
     "drain that moves": "F21",
     "rolling drain": "F21",
+    "maintenance": "F21",
     "enable": "F21",
     "pause": "F22",
     "resume": "F22",
@@ -98,6 +99,7 @@ CHECKS = {
     "RoomForOne": ("I21", "devices that are set aside go to nobody else"),
     "LedgerIsExact": ("", "what a lease was used for adds up to what was leased, class by class"),
     "NobodyDelaysAClaim": ("I21", "who is lent claimed devices is over in time, or made to be"),
+    "NobodyOutlivesAWindow": ("I10", "who is put on a node that is to be out later does not mind"),
     "ChangedAsAsked": ("", "priorities, queues and limits change as somebody asked"),
     "invariants": ("", "all that must hold inside of the core's state"),
 }

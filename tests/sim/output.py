@@ -54,6 +54,9 @@ class Output:
         rng = self._rng
         name = rng.choice((STDOUT, STDOUT, STDOUT, STDERR, EVENTS if rank.is_main else STDOUT))
         printed = self._printed(rank, name)
+        grant = (rank.lease_id, rank.epoch)
+        printed.is_mixed = printed.is_mixed or printed.writer not in (None, grant)
+        printed.writer = grant
         count = rng.randint(1, 5)
         if name == EVENTS:
             first = printed.lines + 1

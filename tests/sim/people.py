@@ -252,6 +252,21 @@ class People:
         )
         self._wish("drain", command, node_id)
 
+    def maintain(
+        self, node_id: str, *, from_ms: int, until_ms: int, force: bool = False, move: bool = False
+    ) -> None:
+        """An operator has a node be out later, for a while. Times are the coordinator's."""
+        self._truth.asked.emptied[node_id] = self._loop.now_ms
+        command = DrainNode(
+            caller=self._caller("maintain"),
+            node_id=node_id,
+            force=force,
+            move=move,
+            from_ms=from_ms,
+            until_ms=until_ms,
+        )
+        self._wish("maintain", command, node_id)
+
     def roll(self, rng: Random, node_ids: Iterable[str]) -> None:
         """An operator has nodes drained a few at a time."""
         self._rolls += 1

@@ -6,20 +6,8 @@ Each one is a line of source that is changed while it is imported. What survives
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import ModuleType
-from typing import NamedTuple
 
-
-class Edit(NamedTuple):
-    """One changed line."""
-
-    module: str
-    old: str
-    new: str
-
+from tests.sim.planting import Edit, Planter
 
 BUGS: dict[str, tuple[Edit, ...]] = {
     "devices are free once a stop is asked for": (
@@ -48,6 +36,9 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "whoever fits is lent what is claimed": (
         Edit("coordinator.core.claims", "if over_ms > lender.claim.from_ms:", "if False:"),
+    ),
+    "who is not over in time is put where a node is to be out": (
+        Edit("coordinator.core.claims", "if x >= turn.now_ms + left_ms", "if x > 0"),
     ),
     "who was lent something keeps it": (
         Edit(
@@ -506,6 +497,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
 }
 
 FOUND_BY = {
+    "who is not over in time is put where a node is to be out": 17,
     "a supervisor keeps no deadline": 579,
     "a lifted limit keeps jobs back as before": 136,
     "what landed though its append failed is not shown": 182,
@@ -553,40 +545,8 @@ NOT_YET = {
 """Bugs that cannot be planted into what there is, or that seeds take too long to find, and why."""
 
 
-class _Planter(MetaPathFinder):
-    """Finds the modules to change, and changes them."""
-
-    def __init__(self, edits: Sequence[Edit]) -> None:
-        self._edits = edits
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        mine = [e for e in self._edits if fullname == e.module]
-        spec = PathFinder.find_spec(fullname, path) if mine else None
-        if spec is not None and spec.origin is not None:
-            spec.loader = _Changed(fullname, spec.origin, mine)
-        return spec
-
-
-class _Changed(SourceFileLoader):
-    """Loads a module with some lines changed."""
-
-    def __init__(self, fullname: str, path: str, edits: Sequence[Edit]) -> None:
-        super().__init__(fullname, path)
-        self._edits = edits
-
-    def get_code(self, fullname: str) -> object:  # type: ignore[override]
-        text = self.get_data(self.path).decode()
-        for edit in self._edits:
-            if text.count(edit.old) != 1:
-                raise LookupError(f"{edit.module}: not found once: {edit.old}")
-            text = text.replace(edit.old, edit.new)
-        return compile(text, self.path, "exec", dont_inherit=True)
-
-
 def plant(name: str) -> None:
     """Plants a bug; nothing of the core may have been imported yet."""
     if any(edit.module in sys.modules for edit in BUGS[name]):
         raise RuntimeError("what is to be changed was imported before the bug was planted")
-    sys.meta_path.insert(0, _Planter(BUGS[name]))
+    sys.meta_path.insert(0, Planter(BUGS[name]))

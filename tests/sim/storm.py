@@ -268,6 +268,32 @@ class Storm:
             device_id = rng.choice(("", *node.device_ids))
             self._world.people.trust(node.node_id, state, device_id)
 
+    def maintenance(self, rng: Random) -> None:
+        """Nodes are planned to be out for a while; of some the plan is given up."""
+        for _ in range(rng.choice((0, 0, 0, 1, 2, 3))):
+            index = rng.randrange(len(self._world.nodes))
+            at_ms = rng.randint(0, self._world.swarm.storm_ms)
+            self._world.loop.after(at_ms, partial(self._plan, rng, index))
+            if rng.random() < 0.3:
+                back_ms = at_ms + rng.choice((10, 60, 150)) * SECOND
+                self._world.loop.after(back_ms, partial(self._give_back, index))
+
+    def _plan(self, rng: Random, index: int) -> None:
+        if self.is_over:
+            return
+        node = self._world.nodes[index]
+        self._fault("maintenance", node)
+        from_ms = self._world.coordinator.clock.now_ms() + rng.choice((0, 20, 60)) * SECOND
+        lasts_ms = rng.choice((30, 90)) * SECOND
+        how = rng.choice(("waits", "move", "force"))
+        self._world.people.maintain(
+            node.node_id,
+            from_ms=from_ms,
+            until_ms=from_ms + lasts_ms if rng.random() < 0.8 else 0,
+            force=how == "force",
+            move=how == "move",
+        )
+
     def _roll(self, rng: Random) -> None:
         if not self.is_over:
             self._fault("rolling drain")

@@ -35,6 +35,7 @@ class Printed:
     lines: int = 0  # begun
     grants: dict[Grant, None] = field(default_factory=dict)  # under which it was printed
     is_cut: bool = False  # a fault has taken some of the end for good
+    writer: Grant | None = None  # the last to print
     is_mixed: bool = False  # ranks of two grants, or of two machines, have printed it
 
 

@@ -43,6 +43,7 @@ from tests.sim.swarm import PLENTY, Swarm, draw
 from tests.sim.tasks import Burial
 from tests.sim.truth import Checker, SimFailure, Truth
 from tests.sim.turns import RoomForOne
+from tests.sim.windows import NobodyOutlivesAWindow
 from tests.sim.wire import Wire
 from tests.sim.wishes import ChangedAsAsked, HeldUntilResumed, OneChildPerRequest
 
@@ -158,6 +159,8 @@ class World:
         self.storm.moves(self._rng("moves"))
         self.storm.rolls(self._rng("rolls"))
         self.storm.wears(self._rng("wear"))
+
+        self.storm.maintenance(self._rng("maintenance"))
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
             self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))
@@ -295,6 +298,7 @@ class World:
             RoomForOne(),
             FewOut(),
             NobodyDelaysAClaim(),
+            NobodyOutlivesAWindow(),
             LimitsHold(),
             LedgerIsExact(),
             ChangedAsAsked(self.truth),
@@ -363,6 +367,7 @@ class World:
             node.start_agent()
         self.people.withdraw("queue")
         self.people.withdraw("roll")
+        self.people.withdraw("maintain")
         self.loop.run(self.loop.now_ms + 90 * SECOND)
         self.people.lift_limits()
         self.people.stop_rolling()
