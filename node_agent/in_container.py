@@ -13,6 +13,7 @@ from pathlib import Path
 from node_agent import environment
 from node_agent.command import ARGS, MODULE, SCRIPT, arguments, module_name, refuse
 from node_agent.environment import Folders
+from node_agent.mounts import storage_mounts
 from node_agent.ranks import CPU_TYPE, DetectedDevice
 from node_agent.runtime.protocol import Container, Mount
 from node_agent.runtime.rules import ContainerRules
@@ -94,6 +95,7 @@ def container_of(
         mounts=(
             *_mounts(spec, places, folder=folder, rules=rules, storage_dir=storage_dir),
             *_supplied(spec, supplies, rules=rules),
+            *storage_mounts(spec, supplies, rules=rules, own=(storage_dir, folder)),
         ),
         gpus=tuple(one.device_id for one in devices if one.type != CPU_TYPE and not one.simulated),
         shm_bytes=round(needs.shm_gb * GB),

@@ -5,6 +5,7 @@ What depends on the cluster's state (does it ever fit, do its dependencies exist
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ ROUNDING = 1e-6  # of what is written in decimals
 _Training = job_pb2.TrainingConfig
 _Framework = job_pb2.Framework
 WITH_CREDENTIAL = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@")
+WITH_SCHEME = re.compile(r"(?!(?:file|module)://)[A-Za-z][A-Za-z0-9+.-]*://", re.IGNORECASE)
 UNSUPPORTED = {
     _Framework.MEGATRON: frozenset(
         {_Training.LORA, _Training.QLORA, _Training.DPO, _Training.RLHF}
@@ -91,6 +93,7 @@ def judge(request: SubmitJobRequest) -> Judged:
     faults = [
         *_training_faults(request),
         *_uri_faults(request),
+        *_supply_faults(request),
         *_resource_faults(request),
         *_schedule_faults(request),
     ]
@@ -176,14 +179,39 @@ def _uri_faults(request: SubmitJobRequest) -> list[Violation]:
     training, output = request.training_config, request.output_config
     places = [
         ("training_config.framework.custom_script_path", training.framework.custom_script_path),
+        ("training_config.framework.source_uri", training.framework.source_uri),
         ("training_config.resume_from_checkpoint", training.resume_from_checkpoint),
         ("output_config.output_uri", output.output_uri),
         ("output_config.checkpoint_uri", output.checkpoint_uri),
     ]
     sources = enumerate(request.data_config.sources)
     places += [(f"data_config.sources[{n}].path", source.path) for n, source in sources]
+    mounts = enumerate(request.data_config.storage_mounts)
+    places += [(f"data_config.storage_mounts[{n}].source_uri", one.source_uri) for n, one in mounts]
     text = "must not hold a user or password: a job's record is kept, and shown to its tenant"
     return [(field, text) for field, uri in places if WITH_CREDENTIAL.match(uri)]
+
+
+def _supply_faults(request: SubmitJobRequest) -> list[Violation]:
+    """What is wrong with the job's code and its mounts, whatever node it comes to."""
+    faults: list[Violation] = []
+    framework = request.training_config.framework
+    script = framework.custom_script_path
+    if framework.source_uri and (script.startswith("/") or WITH_SCHEME.match(script)):
+        text = "with source_uri it is a path in there, or module://NAME"
+        faults.append(("training_config.framework.custom_script_path", text))
+    for number, mount in enumerate(request.data_config.storage_mounts):
+        field = f"data_config.storage_mounts[{number}]"
+        path = mount.mount_path
+        if path and (not path.startswith("/") or posixpath.normpath(path) != path or path == "/"):
+            faults.append((f"{field}.mount_path", "must be a whole path, from / on"))
+        if not mount.read_only and WITH_SCHEME.match(mount.source_uri):
+            faults.append(
+                (f"{field}.read_only", "must be true: what is fetched is not written back")
+            )
+        if "\0" in mount.source_uri + path:
+            faults.append((field, "must not contain NUL"))
+    return faults
 
 
 def _resource_faults(request: SubmitJobRequest) -> list[Violation]:

@@ -40,7 +40,7 @@ from node_agent.runtime import podman, wire
 from node_agent.runtime.body import TOO_LARGE
 from node_agent.runtime.container_body import GATE
 from node_agent.runtime.images import Images
-from node_agent.runtime.protocol import CannotStart, Container, RankOrder
+from node_agent.runtime.protocol import CannotStart, Container, Mount, RankOrder
 from node_agent.runtime.rules import ContainerRules
 
 LABEL = "mind.node"
@@ -266,13 +266,14 @@ class Containers:
 
     def _host_config(self, order: RankOrder, container: Container) -> dict[str, Any]:
         rules = self._rules
-        mounts: dict[str, bool] = {str(path): writable for path, writable in rules.mounts.items()}
-        mounts |= {str(order.path / name): True for name in (GATE, *_OPEN_FILES)}
-        mounts |= {str(mount.path): mount.writable for mount in container.mounts}
+        mounts = {path: Mount(path, writable) for path, writable in rules.mounts.items()}
+        files = [order.path / name for name in (GATE, *_OPEN_FILES)]
+        mounts |= {path: Mount(path, writable=True) for path in files}
+        mounts |= {mount.target or mount.path: mount for mount in container.mounts}
         config: dict[str, Any] = {
             "Mounts": [
-                EngineMount(path, path, type="bind", read_only=not writable)
-                for path, writable in mounts.items()
+                EngineMount(str(target), str(one.path), type="bind", read_only=not one.writable)
+                for target, one in mounts.items()
             ],
             "NetworkMode": rules.network,
             "IpcMode": "private",

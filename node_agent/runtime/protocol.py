@@ -35,10 +35,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder or file of the node that a container sees under the same path."""
+    """A folder or file of the node that a container sees: under the same path, or as `target`."""
 
     path: Path
     writable: bool = False
+    target: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

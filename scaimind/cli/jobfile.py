@@ -118,11 +118,14 @@ def assign(body: dict[str, Any], assignment: str) -> None:
 def settle_paths(body: dict[str, Any], folder: Path) -> None:
     """Makes the script's and the data's paths absolute where they are meant to be local."""
     framework = _inner(_inner(body, "training_config"), "framework")
-    _settle(framework, "custom_script_path", folder)
-    sources = _inner(body, "data_config").get("sources")
-    for source in sources if isinstance(sources, list) else ():
-        if isinstance(source, dict):
-            _settle(source, "path", folder)
+    if not framework.get("source_uri"):  # else it is a path in there
+        _settle(framework, "custom_script_path", folder)
+    _settle(framework, "source_uri", folder)
+    for several, name in (("sources", "path"), ("storage_mounts", "source_uri")):
+        found = _inner(body, "data_config").get(several)
+        for one in found if isinstance(found, list) else ():
+            if isinstance(one, dict):
+                _settle(one, name, folder)
 
 
 def _inner(body: dict[str, Any], name: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ TRAIN = f"""
     import scaimind
 
     print("data:", Path(os.environ["MIND_DATA_0_PATH"]).read_text().strip())
+    print("mounted:", Path(os.environ["STORAGE_MOUNT_0_PATH"], "data").read_text().strip())
     with scaimind.init() as run:
         for step in run.track(5):
             run.log({{"loss": 2.0 - step / 5}}, step=step)
@@ -45,12 +46,18 @@ def test_a_job_in_a_container_runs_from_a_submit_over_rest_to_completed_with_its
 ) -> None:
     program = jobs.script(shown, "train", TRAIN)
     given = body(shown, program, environment={"PYTHONPATH": str(ROOT)})
+    mount = {"source_uri": str(shown), "mount_path": "/mnt/shown", "read_only": True}
+    given["data_config"]["storage_mounts"] = [mount]
     answer = cluster.rest.post("/jobs", json=given)
     assert answer.status_code == 201, answer.text
     job_id = answer.json()["data"]["job_id"]
     events = list(SseReader(cluster.rest, f"/jobs/{job_id}/logs", {"tail": -1}).events())
     assert events[-1].data["status"] == "COMPLETED", [event.data for event in events]
-    assert [event.data["message"] for event in events[:-1]] == ["data: of the node", "done"]
+    assert [event.data["message"] for event in events[:-1]] == [
+        "data: of the node",
+        "mounted: of the node",
+        "done",
+    ]
     job = cluster.client.get_job(job_id)
     assert job.progress == 100
     (checkpoint,) = job.checkpoints

@@ -149,3 +149,21 @@ def test_placeholders_stand_for_the_folder_and_for_pythons_source(tmp_path: Path
 @pytest.mark.parametrize("body", [{}, {"training_config": 3}, {"data_config": {"sources": [1]}}])
 def test_a_body_of_another_shape_is_left_to_the_schema(body: dict[str, Any]) -> None:
     jobfile.settle_paths(body, Path("/"))
+
+
+def test_mounts_and_code_beside_the_job_file_are_made_absolute_and_a_script_in_there_is_not(
+    tmp_path: Path,
+) -> None:
+    for name in ("code.zip", "words", "train.py"):
+        (tmp_path / name).touch()
+    body: dict[str, Any] = {
+        "training_config": {
+            "framework": {"custom_script_path": "train.py", "source_uri": "code.zip"}
+        },
+        "data_config": {"storage_mounts": [{"source_uri": "words"}, {"source_uri": "s3://b/x"}]},
+    }
+    jobfile.settle_paths(body, tmp_path)
+    framework = {"custom_script_path": "train.py", "source_uri": str(tmp_path / "code.zip")}
+    assert body["training_config"]["framework"] == framework
+    mounts = body["data_config"]["storage_mounts"]
+    assert [one["source_uri"] for one in mounts] == [str(tmp_path / "words"), "s3://b/x"]

@@ -16,6 +16,7 @@ from node_agent.runtime.cgroups import _limits_1, _limits_2
 from node_agent.runtime.protocol import Container
 from node_agent.runtime.rules import ContainerRules
 from node_agent.settings import Settings
+from node_agent.supplies import NOTHING, Supplies
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
@@ -35,17 +36,25 @@ def grant(**more: Any) -> agent_pb2.DesiredLease:
     return agent_pb2.DesiredLease(lease_id="l", epoch=3, spec=spec)
 
 
-def container(given: agent_pb2.DesiredLease, *devices: DetectedDevice) -> Container:
+def container(
+    given: agent_pb2.DesiredLease, *devices: DetectedDevice, supplies: Supplies = NOTHING
+) -> Container:
     places = folders(given.spec, STORAGE)
     folder = Path("/leases/l")
     return in_container.container_of(
-        given, places, folder=folder, rules=RULES, storage_dir=STORAGE, devices=devices
+        given,
+        places,
+        folder=folder,
+        rules=RULES,
+        storage_dir=STORAGE,
+        devices=devices,
+        supplies=supplies,
     )
 
 
-def refused(given: agent_pb2.DesiredLease) -> str:
+def refused(given: agent_pb2.DesiredLease, supplies: Supplies = NOTHING) -> str:
     with pytest.raises(Refused) as caught:
-        container(given)
+        container(given, supplies=supplies)
     return str(caught.value).partition(":")[0]
 
 
@@ -148,3 +157,55 @@ def test_settings_that_would_open_the_machine_are_refused(words: tuple[str, str]
     with pytest.raises(SystemExit) as ended:
         Settings.load("node_agent", words)
     assert ended.value.code == 2
+
+
+def test_what_was_fetched_for_a_job_is_seen_by_its_containers_alone_and_where_it_wants_it() -> None:
+    given = grant()
+    given.spec.job.data_config.sources.add(path="s3://b/x.jsonl")
+    given.spec.job.data_config.storage_mounts.add(
+        source_uri="https://h/v.txt", mount_path="/mnt/v.txt", read_only=True
+    )
+    data, vocabulary, code = Path("/cache/1/x.jsonl"), Path("/cache/2/v.txt"), Path("/cache/3")
+    supplies = Supplies({"s3://b/x.jsonl": data, "https://h/v.txt": vocabulary}, code)
+    found = container(given, supplies=supplies).mounts
+    assert {(one.path, one.target) for one in found if not one.writable} == {
+        (data, None),
+        (code, None),
+        (vocabulary, None),
+        (vocabulary, Path("/mnt/v.txt")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "read_only", "field"),
+    [
+        ("/etc", "/mnt", True, "source_uri"),
+        ("/data", "/mnt", False, "read_only"),
+        ("/shared/of/others", "/mnt", True, "mount_path"),
+        ("/data", "/proc/x", True, "mount_path"),
+        ("/data", "/storage/jobs", True, "mount_path"),
+        ("/data", "/leases", True, "mount_path"),
+        ("/data", "/mnt/../x", True, "mount_path"),
+        ("https://h/v", "/mnt", False, "read_only"),
+    ],
+)
+def test_no_mount_leads_out_of_what_is_shown_or_over_what_containers_need(
+    source: str, target: str, read_only: bool, field: str
+) -> None:
+    given = grant()
+    given.spec.job.data_config.storage_mounts.add(
+        source_uri=source, mount_path=target, read_only=read_only
+    )
+    supplies = Supplies({"https://h/v": Path("/cache/v")})
+    assert refused(given, supplies) == f"data_config.storage_mounts[0].{field}"
+
+
+def test_a_folder_that_the_admin_shows_is_mounted_where_the_job_wants_it() -> None:
+    given = grant()
+    mounts = given.spec.job.data_config.storage_mounts
+    mounts.add(source_uri="/data/set", mount_path="/mnt/set", read_only=True)
+    mounts.add(source_uri="/shared", mount_path="/mnt/out")
+    mounts.add(source_uri="/shared/of/me")
+    found = {one.target: one for one in container(given).mounts if one.target}
+    assert set(found) == {Path("/mnt/set"), Path("/mnt/out")}
+    assert (found[Path("/mnt/out")].writable, found[Path("/mnt/set")].writable) == (True, False)

@@ -38,6 +38,39 @@ def resources(**fields: Any) -> Change:
     return lambda request: request.resource_config.MergeFrom(job_pb2.ResourceConfig(**fields))
 
 
+def mount(**fields: Any) -> Change:
+    return lambda request: request.data_config.storage_mounts.add(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"source_uri": "s3://b/x"}, "read_only"),
+        ({"source_uri": "/x", "mount_path": "x"}, "mount_path"),
+        ({"source_uri": "/x", "mount_path": "/a/../b"}, "mount_path"),
+        ({"source_uri": "/x", "mount_path": "/"}, "mount_path"),
+        ({"source_uri": "https://u:p@h/x", "read_only": True}, "source_uri"),
+    ],
+)
+def test_a_mount_is_read_only_where_it_is_fetched_and_whole_where_it_is_seen(
+    fields: dict[str, Any], field: str
+) -> None:
+    refusal = refusal_of(lambda: command(mount(**fields)))
+    assert [one for one, _ in refusal.violations] == [f"data_config.storage_mounts[0].{field}"]
+
+
+@pytest.mark.parametrize("path", ["/train.py", "s3://b/train.py"])
+def test_with_its_own_code_a_job_names_its_script_in_there(path: str) -> None:
+    def change(request: SubmitJobRequest) -> None:
+        request.training_config.framework.source_uri = "https://h/code.zip"
+        request.training_config.framework.custom_script_path = path
+
+    refusal = refusal_of(lambda: command(change))
+    assert [one for one, _ in refusal.violations] == [
+        "training_config.framework.custom_script_path"
+    ]
+
+
 def ranks(world_size: int, **fields: Any) -> Change:
     def change(request: SubmitJobRequest) -> None:
         request.training_config.framework.distributed.world_size = world_size
