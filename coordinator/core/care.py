@@ -105,7 +105,7 @@ def testify(turn: Turn, job: Job, *, leases: Sequence[Lease], counts: bool) -> B
     if counts or witness.weight:
         if failing.failure.category == HARDWARE:
             for device_id in failing.device_ids:
-                seen = _Seen(device_id, severity_of(HARDWARE), HARDWARE, failing.failure.message)
+                seen = _Seen(device_id, severity_of(HARDWARE), HARDWARE, "a job failed for it")
                 health = _after(turn, health, seen=seen)
         health = _blamed(turn, witnessed(health, witness))
     excused = _is_out(health, failing.device_ids)
@@ -171,7 +171,7 @@ def _said(turn: Turn, health: Health, *, command: SetHealth) -> Health:
     if command.state is HealthState.HEALTHY and not command.device_id:
         ids = [NODE, *(id for id, _ in health.devices)]
     why = f": {command.reason}" if command.reason else ""
-    text = f"{command.caller.user_id} said {command.state}{why}"
+    text = f"an admin said {command.state}{why}"
     note = Note(code="SET_BY_ADMIN", text=text, at_ms=turn.now_ms)
     found: dict[str, Grade | None] = {
         id: said(grade, command.state, note=note, rules=rules)

@@ -125,9 +125,9 @@ class Health:
         yield NODE, self.node
         yield from self.devices
 
-    def out_devices(self) -> Container[str]:
+    def out_devices(self) -> frozenset[str]:
         """Devices that take nothing new."""
-        return {id for id, grade in self.devices if grade.is_out}
+        return frozenset(id for id, grade in self.devices if grade.is_out)
 
     def bars(self, device_ids: Iterable[str]) -> bool:
         """Whether nothing new may be placed on one of these devices of the node."""

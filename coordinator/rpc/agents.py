@@ -26,6 +26,7 @@ from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.intake import Intake
+from coordinator.rpc.nodes import canary_of, faults_of, put_canary
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
@@ -144,6 +145,8 @@ class AgentMethods:
         response = api.SyncResponse(
             revision=self._view.revision(node_id), leader_epoch=self._view.epoch
         )
+        if node_id in self._view.nodes:
+            put_canary(response, self._view.nodes[node_id].health)
         known = {(lease.lease_id, lease.epoch) for lease in request.leases}
         specs: list[tuple[api.LeaseSpec, str]] = []
         for lease in self._view.desired_of_node(node_id):
@@ -228,6 +231,7 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
                     memory_bytes=one.memory_bytes,
                     simulated=one.simulated,
                     healthy=one.healthy,
+                    faults=faults_of(one),
                 )
                 for one in offer.devices
             ),
@@ -240,6 +244,7 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
             agent_version=offer.agent_version,
         ),
         leases=leases,
+        canary=canary_of(request),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from coordinator.core.commands import EnableNode, RemoveNode
+from coordinator.core.commands import EnableNode, RemoveNode, SetHealth
+from coordinator.core.health import HealthState
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WAITING, WHOLE, Node
 from coordinator.rpc import convert
@@ -14,6 +15,7 @@ from coordinator.rpc.border import Call
 from coordinator.rpc.documents import WaitOf
 from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.jobs import caller_of, note_replay
+from coordinator.rpc.nodes import node_message
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -73,7 +75,8 @@ class ClusterMethods:
         for node in self._view.nodes.values():
             status = self._status(node)
             statuses[status] += 1
-            free_nodes += self._count_devices(node, types, usable=status == "READY")
+            usable = status == "READY" and not node.health.node.is_out
+            free_nodes += self._count_devices(node, types, usable=usable)
         jobs = await self._store.count_jobs(call.identity.tenant_id)
         return api.GetClusterResponse(
             total_nodes=len(self._view.nodes),
@@ -146,6 +149,21 @@ class ClusterMethods:
         assert reply.node is not None
         return self._message(reply.node, call)
 
+    async def SetNodeHealth(self, request: api.SetNodeHealthRequest, call: Call) -> node_pb2.Node:
+        """Takes an admin's word on how far a node or a device is trusted."""
+        command = SetHealth(
+            caller=caller_of(call, request),
+            node_id=request.node_id,
+            device_id=request.device_id,
+            state=HealthState(node_pb2.NodeHealth.State.Name(request.state)),
+            reason=request.reason,
+            validate_only=request.validate_only,
+        )
+        reply = await self._driver.submit(command)
+        note_replay(call, reply)
+        assert reply.node is not None
+        return self._message(reply.node, call)
+
     async def RemoveNode(
         self, request: api.RemoveNodeRequest, call: Call
     ) -> api.RemoveNodeResponse:
@@ -201,7 +219,7 @@ class ClusterMethods:
         return view
 
     def _message(self, node: Node, call: Call) -> node_pb2.Node:
-        message = convert.node_message(
+        message = node_message(
             node,
             self._view.desired_of_node(node.node_id),
             heard_ms=self._view.heard_ms.get(node.node_id, 0),
@@ -233,11 +251,12 @@ class ClusterMethods:
     def _count_devices(self, node: Node, types: dict[str, _Type], *, usable: bool) -> bool:
         """Adds a node's devices to those of their types; whether it takes jobs and holds none."""
         leases = self._view.desired_of_node(node.node_id)
-        held = {device_id for lease in leases for device_id in lease.device_ids}
+        out = {device_id for lease in leases for device_id in lease.device_ids}
+        out.update(node.health.out_devices())
         for device in node.offer.devices:
             one = types.setdefault(device.type, _Type())
             one.total += 1
             one.simulated = one.simulated or device.simulated
-            if usable and device.healthy and device.device_id not in held:
+            if usable and device.healthy and device.device_id not in out:
                 one.free += 1
         return usable and not leases

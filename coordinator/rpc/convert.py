@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.reasons import TABLE, Reason
@@ -17,13 +15,10 @@ from coordinator.core.records import (
     Job,
     JobStatus,
     Key,
-    Lease,
-    Node,
 )
 from coordinator.rpc.advice import advice_on
-from coordinator.runtime.view import node_status
 from coordinator.streams.protocol import Latest, Point
-from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
+from scaimind.v1 import job_pb2, key_service_pb2, options_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
 DEFAULT_PRIORITY = 5
@@ -224,74 +219,6 @@ def point_message(point: Point) -> job_pb2.MetricPoint:
         attempt=point.attempt,
         progress=point.progress,
     )
-
-
-def node_message(
-    node: Node, leases: list[Lease], *, heard_ms: int, shown: Callable[[str], bool]
-) -> node_pb2.Node:
-    """A node with its devices. `shown` tells of a job id whether the caller may see it."""
-    holders: dict[str, list[Lease]] = {}
-    for lease in sorted(leases, key=lambda lease: lease.job_id):
-        for device_id in lease.device_ids:
-            holders.setdefault(device_id, []).append(lease)
-    offer, drain, window = node.offer, node.drain, node.window
-    status = node_status(node, busy=bool(leases))
-    code, text = "", ""
-    if status == "UNREACHABLE":
-        code, text = "NODE_UNREACHABLE", "out of contact; its jobs are taken to go on"
-    elif drain is not None:
-        code, text = "DRAIN_REQUESTED", drain.reason
-    healthy = all(device.healthy for device in offer.devices)
-    return node_pb2.Node(
-        node_id=node.node_id,
-        status=node_pb2.Node.Status.Value(status),
-        status_reason=node_pb2.NodeReason(code=code, message=text),
-        address=offer.address,
-        labels=dict(offer.labels),
-        simulated=offer.simulated,
-        devices=[
-            node_pb2.Device(
-                device_id=device.device_id,
-                index=device.index,
-                type=device.type,
-                model=device.model,
-                memory_bytes=device.memory_bytes,
-                simulated=device.simulated,
-                healthy=device.healthy,
-                job_id=_holder(holders.get(device.device_id, ()), shown),
-                free_fraction=_left(holders.get(device.device_id, ())) / WHOLE,
-            )
-            for device in offer.devices
-        ],
-        device_count=len(offer.devices),
-        free_device_count=sum(1 for one in offer.devices if one.device_id not in holders),
-        cpu_count=offer.cpu_count,
-        memory_bytes=offer.memory_bytes,
-        disk_bytes=offer.disk_bytes,
-        running_job_ids=sorted({one.job_id for one in leases if shown(one.job_id)}),
-        drain_requested=drain is not None,
-        drain_deadline=timestamp(drain.deadline_ms) if drain else None,
-        maintenance_starts_at=timestamp(window.from_ms) if window else None,
-        maintenance_ends_at=timestamp(window.until_ms) if window else None,
-        last_seen_at=timestamp(heard_ms),
-        joined_at=timestamp(node.joined_at_ms),
-        agent_version=offer.agent_version,
-        health=node_pb2.NodeHealth(
-            state=node_pb2.NodeHealth.HEALTHY if healthy else node_pb2.NodeHealth.SUSPECT,
-            reasons=[
-                f"device {one.device_id} is unhealthy" for one in offer.devices if not one.healthy
-            ],
-        ),
-    )
-
-
-def _holder(leases: Sequence[Lease], shown: Callable[[str], bool]) -> str:
-    return next((lease.job_id for lease in leases if shown(lease.job_id)), "")
-
-
-def _left(leases: Sequence[Lease]) -> int:
-    """Thousandths of a device that is in those leases."""
-    return max(0, WHOLE - sum(lease.thousandths for lease in leases))
 
 
 def key_message(key: Key) -> key_service_pb2.ApiKey:

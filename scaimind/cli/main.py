@@ -6,7 +6,19 @@ from collections.abc import Sequence
 
 import typer
 
-from scaimind.cli import cluster, data, drains, exits, jobs, keys, simulate, submit, usage, watch
+from scaimind.cli import (
+    cluster,
+    data,
+    drains,
+    exits,
+    health,
+    jobs,
+    keys,
+    simulate,
+    submit,
+    usage,
+    watch,
+)
 from scaimind.cli.session import (
     ApiKey,
     Output,
@@ -58,7 +70,7 @@ def build() -> typer.Typer:
         session.form = output or session.form
 
     verb.add(app)
-    for room in (submit, jobs, watch, cluster, drains, simulate, usage, data, keys):
+    for room in (submit, jobs, watch, cluster, drains, health, simulate, usage, data, keys):
         room.add(app)
     return app
 

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 import grpc
 
 from scaimind.channel import open_blocking
-from scaimind.client import calls, drain_calls, usage_calls
+from scaimind.client import calls, drain_calls, health_calls, usage_calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
 from scaimind.client.errors import from_call
@@ -142,6 +142,7 @@ class Client(_Connection):
     cancel_rolling_drain = _unary(drain_calls.cancel_rolling_drain)
     simulate = _unary(drain_calls.simulate)
     enable = _unary(calls.enable)
+    set_node_health = _unary(health_calls.set_node_health)
     remove_node = _unary(calls.remove_node)
     queue = _unary(calls.queue)
     set_queue = _unary(calls.set_queue)

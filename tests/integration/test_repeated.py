@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from gateway.app import create_app
 from gateway.upstream import Upstream
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
-from scaimind.v1 import job_pb2, options_pb2
+from scaimind.v1 import job_pb2, node_pb2, options_pb2
 from scaimind.v1 import key_service_pb2 as keys
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.both import MODULE
@@ -152,6 +152,11 @@ async def a_drain(world: World) -> Message:
     return api.DrainNodeRequest(node_id=world.spare.pop())
 
 
+async def a_word_on_health(world: World) -> Message:
+    states = node_pb2.NodeHealth.QUARANTINED, node_pb2.NodeHealth.PROBATION
+    return api.SetNodeHealthRequest(node_id="n8", state=states[next(NUMBERS) % 2])
+
+
 async def an_enable(world: World) -> Message:
     node_id = world.spare.pop()
     await world.admin.call("DrainNode", api.DrainNodeRequest(node_id=node_id))
@@ -210,6 +215,7 @@ ROWS: dict[str, Row] = {
     ),
     "SubmitEvaluation": Row(an_evaluation, {"model_uri": "file:///other"}),
     "DrainNode": Row(a_drain, {"reason": "other"}),
+    "SetNodeHealth": Row(a_word_on_health, {"reason": "other"}),
     "EnableNode": Row(an_enable, {"node_id": "n1"}),
     "StartRollingDrain": Row(a_rolling_drain, {"max_unavailable": 2}),
     "CancelRollingDrain": Row(a_rolling_drain_to_cancel, {"drain_id": "other"}),

@@ -449,6 +449,8 @@ EVERY_VERB = [
     ["simulate", "-f", "changes"],
     ["cancel-drain", "x"],
     ["enable", "x"],
+    ["health", "x"],
+    ["health", "x", "PROBATION"],
     ["remove", "x"],
     ["evaluate", "x", "--benchmark", "b"],
     ["evaluations"],

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from coordinator.rpc.server import SERVICES
-from scaimind.v1 import job_pb2, options_pb2
+from scaimind.v1 import job_pb2, node_pb2, options_pb2
 from scaimind.v1 import key_service_pb2 as keys
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.house import a_submit
@@ -217,6 +217,11 @@ ROWS: dict[str, Row] = {
         api.SimulateRequest(
             changes=[api.SimulatedChange(drain=api.DrainNodeRequest(node_id=NODE))]
         ),
+    ],
+    "SetNodeHealth": lambda of: [
+        api.SetNodeHealthRequest(
+            node_id=NODE, state=node_pb2.NodeHealth.QUARANTINED, validate_only=True
+        )
     ],
     "EnableNode": lambda of: [api.EnableNodeRequest(node_id=NODE)],
     "RemoveNode": lambda of: [api.RemoveNodeRequest(node_id=NODE)],

@@ -62,6 +62,7 @@ NOBODYS = {
     "Simulate",
     "EnableNode",
     "RemoveNode",
+    "SetNodeHealth",
     "SetQueue",
     "RemoveQueue",
 }

@@ -67,7 +67,7 @@ async def test_over_rest_a_route_takes_the_permission_that_it_names_and_no_other
 
 
 async def test_what_all_tenants_share_is_changed_by_operators_alone(two: Two) -> None:
-    assert {"SetQueue", "RemoveQueue", "Simulate"} == OPERATORS
+    assert {"SetNodeHealth", "SetQueue", "RemoveQueue", "Simulate"} == OPERATORS
     boss = await two.world.house.caller("local", "CLUSTER_ADMIN")
     for name in sorted(OPERATORS, reverse=True):  # it is set, then removed
         assert "of tenant local" in await over_grpc(two.other, name, ROWS[name](NOWHERE)[0])
