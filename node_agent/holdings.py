@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -13,24 +12,30 @@ from grpc import RpcError
 from node_agent.cache.cache import Cache
 from node_agent.cache.store import Entry
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.service.reach.keys import image_key, key_of
 from scaimind.v1 import mind_coordinator_pb2 as api
 
 ENTRIES_MAX = 500
 PINS_MAX = 64
 HOLDS_MAX = 256
+IMAGES_MAX = 64
 REPEAT_S = 60.0
 LEAST_S = 1.0  # between two reports
 TIMEOUT_S = 10.0
 
 Report = Callable[[agent_pb2.ReportCacheRequest], Awaitable[object]]
+Images = Callable[[], Awaitable[Sequence[str]]]
 log = structlog.get_logger()
 
 
 class Holdings:
     """Tells what the cache holds whenever that has changed, and now and then."""
 
-    def __init__(self, cache: Cache, report: Report, *, node_id: str) -> None:
-        """Tells nothing yet."""
+    def __init__(
+        self, cache: Cache, report: Report, *, node_id: str, images: Images | None = None
+    ) -> None:
+        """Tells nothing yet; `images` tells the names of the images that the node has."""
+        self._images = images
         self.on_change: Callable[[], None] = lambda: None
         """Called when `keys` has changed."""
         self.keys: tuple[str, ...] = ()
@@ -54,7 +59,10 @@ class Holdings:
 
     async def _tell(self, entries: Sequence[Entry]) -> None:
         # By name: that something was used again is no news to placement.
-        keys = tuple(sorted({key_of(uri) for one in entries for uri in one.uris}))[:HOLDS_MAX]
+        images = await self._images() if self._images else ()
+        found = [*map(image_key, images[:IMAGES_MAX])]
+        found += [key_of(uri) for one in entries for uri in one.uris]
+        keys = tuple(sorted(set(found[:HOLDS_MAX])))
         if keys != self.keys:
             self.keys = keys
             self.on_change()
@@ -70,11 +78,6 @@ class Holdings:
                 await self._report(request)
         except (RpcError, TimeoutError, OSError) as error:
             log.debug("cache_not_reported", reason=type(error).__name__)
-
-
-def key_of(uri: str) -> str:
-    """The hash by which placement compares a URI without its query, or an image."""
-    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def _held(entry: Entry) -> agent_pb2.HeldData:

@@ -84,12 +84,9 @@ async def _serve(
         contact = Contact(str(data_dir / "contact"))
         mark = orphans.node_mark(settings.node_id, settings.coordinator, settings.token())
         rules = settings.rules
+        containers = _containers(rules.containers, mark)
         runtime = ProcessRuntime(
-            tasks,
-            contact,
-            mark=mark,
-            rules=rules.processes,
-            containers=_containers(rules.containers, mark),
+            tasks, contact, mark=mark, rules=rules.processes, containers=containers
         )
         stack.push_async_callback(runtime.close)
         await runtime.open()  # before gRPC has any threads
@@ -112,8 +109,9 @@ async def _serve(
         cache = await _cache(settings, stack)
         holdings = Holdings(
             cache,
-            lambda request: stub.ReportCache(request, metadata=credential.metadata),
+            lambda told: stub.ReportCache(told, metadata=credential.metadata),
             node_id=settings.node_id,
+            images=containers.image_names if containers else None,
         )
         keeper = Keeper(
             tasks=tasks,

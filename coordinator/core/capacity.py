@@ -79,6 +79,12 @@ class Bucket:
             del self.nodes[exact]
             del self.exacts[bisect_left(self.exacts, exact)]
 
+    def holds(self, exact: Exact, node_id: str) -> bool:
+        """Whether a node that is exactly so is here."""
+        found = self.nodes.get(exact, [])
+        at = bisect_left(found, node_id)
+        return at < len(found) and found[at] == node_id
+
     def node_ids(self) -> Iterator[str]:
         """All of them, tightest first, then by id."""
         for exact in self.exacts:
@@ -176,6 +182,18 @@ class Capacity:
         """Lets searches go by these, which follow from the basis."""
         self.fragments = fragments
         self.searched_by = basis
+
+    def where(self, node_id: str, device_class: DeviceClass) -> tuple[Form, Exact] | None:
+        """As what a node's devices of a class are filed; None where it has none."""
+        room = self.rooms.get(node_id)
+        if room is None:
+            return None
+        looks = [(pool.device_class, look_of(pool)) for pool in room.pools]
+        for number, (one, look) in enumerate(looks):
+            if one == device_class:
+                others = (*looks[:number], *looks[number + 1 :])
+                return form_of(room, look, others=others), exact_of(room, room.pools[number])
+        return None
 
     def shelf(self, device_class: DeviceClass, selector: Pairs) -> Shelf:
         """Where to look for a class: under the rarest of the labels asked for, or under none."""

@@ -70,6 +70,7 @@ def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
         queue_name=parent.queue_name,
         priority=parent.priority,
         demand=turn.state.queue.same(demand),
+        wants=parent.wants,
         policy=replace(policy, depends_on=(), start_after_ms=0, deadline_ms=0),
         status=JobStatus.QUEUED,
         reason=Reason.WAITING_FOR_CAPACITY.value,

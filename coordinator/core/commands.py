@@ -49,6 +49,7 @@ class SubmitJob:
     queue_name: str = "default"
     validate_only: bool = False
     parent_job_id: str = ""  # whose model it evaluates; a lineage of its own all the same
+    wants: tuple[str, ...] = ()  # hashes of the data and the image that it names
     # (job id, status) of those of policy.depends_on that the store knows as this tenant's history
     finished_dependencies: Pairs = ()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from coordinator.core.capacity import Capacity
 from coordinator.core.health import Grade
 from coordinator.core.known import is_doubted
+from coordinator.core.near import count_of
 from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.queues import kept_back
@@ -78,7 +79,7 @@ def _explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
         text = f"{rivals} {what} before it in line could use the same devices"
         blockers.append(Blocker(Reason.JOBS_AHEAD, text))
     return Explanation(
-        blockers=tuple(blockers), position=ahead + 1, verdicts=tuple(_verdicts(state, job.demand))
+        blockers=tuple(blockers), position=ahead + 1, verdicts=tuple(_verdicts(state, job))
     )
 
 
@@ -277,13 +278,26 @@ def _ahead(state: ClusterState, job: Job) -> tuple[int, int]:
     return ahead, rivals
 
 
-def _verdicts(state: ClusterState, demand: Demand) -> list[Verdict]:
-    """What each node says to its share of the gang; those that fit first, at most MOST_VERDICTS."""
+def _verdicts(state: ClusterState, job: Job) -> list[Verdict]:
+    """What each node says to its share of the gang; those that fit first, at most MOST_VERDICTS.
+
+    Of those that fit, who holds the most of what the job names comes first, and says so.
+    """
+    demand, wants = job.demand, job.wants
     ranks = rank_count(demand)
     share = ranks // demand.node_count if demand.node_count else 1
     found = [_verdict(state, node, demand=demand, ranks=share) for node in state.nodes.values()]
-    found.sort(key=lambda one: (one.reason is not None, one.node_id))
-    return found[:MOST_VERDICTS]
+    counts = {one: count_of(wants, state.nodes[one].offer.holds) for one in state.near.of(wants)}
+    found.sort(key=lambda one: (one.reason is not None, -counts.get(one.node_id, 0), one.node_id))
+    return [_told(one, counts.get(one.node_id, 0), of=len(wants)) for one in found[:MOST_VERDICTS]]
+
+
+def _told(verdict: Verdict, count: int, *, of: int) -> Verdict:
+    """The verdict of a node with how much it holds of what the job names."""
+    if not count:
+        return verdict
+    text = f"it holds {count} of the {of} data sets and images that the job names"
+    return replace(verdict, message=f"{verdict.message}; {text}" if verdict.message else text)
 
 
 def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> Verdict:

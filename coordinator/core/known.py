@@ -15,6 +15,7 @@ from coordinator.core.decision import Heard
 from coordinator.core.doubt import Doubt
 from coordinator.core.ends import Ends
 from coordinator.core.estimate import Asked, Estimates
+from coordinator.core.near import Near
 from coordinator.core.placement import NodeShare, node_share
 from coordinator.core.queue import Waiting
 from coordinator.core.records import (
@@ -74,6 +75,7 @@ class Known:
         self.doubt = Doubt()
         self.deadlines = Deadlines()
         self.rolls = Rolls()
+        self.near = Near()
         self.rulings: dict[str, Ruling] = {}  # oldest first
         self.settings = settings
         self.shares = Shares(self.queues, half_life_ms=settings.usage_half_life_ms)

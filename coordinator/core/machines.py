@@ -37,6 +37,7 @@ class Offer:
     memory_bytes: int = 0
     disk_bytes: int = 0
     agent_version: str = ""
+    holds: tuple[str, ...] = ()  # hashes of the data and images that are there, sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 All devices at once or nothing; one device type for the whole gang; a rank's devices on one node. With
 `node_count` an equal share on each of so many nodes, without it as few nodes as fit. A share of a device
 is taken of one device. Among nodes that fit one is taken that gets least fragmented by it (`fragments.py`);
-of those that are equal in that the tightest, and then the one with the lower id. How full a node is counts
+of those that are equal in that one that holds more of what the job names (`near.py`), then the tightest, and
+then the one with the lower id. How full a node is counts
 by its devices: where CPU, memory or disk run out first, a gang still finds room wherever there is room,
 but perhaps on more nodes than the fewest.
 """
@@ -11,7 +12,7 @@ but perhaps on more nodes than the fewest.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -95,20 +96,33 @@ def need_of(demand: Demand, ranks: int) -> Need:
     )
 
 
-def place(capacity: Capacity, demand: Demand, *, avoid: str = "") -> Placement | None:
+@dataclass(frozen=True, slots=True)
+class _Taste:
+    """Which nodes are not taken, and which before others that are as good, the best first."""
+
+    avoid: Container[str] = ()
+    near: tuple[str, ...] = ()
+
+
+def place(
+    capacity: Capacity, demand: Demand, *, avoid: str = "", near: tuple[str, ...] = ()
+) -> Placement | None:
     """Finds room for the whole gang; None where there is none.
 
-    `avoid` names a node that is taken only when nothing else fits; so are suspects, before it.
+    `avoid` names a node that is taken only when nothing else fits; so are suspects, before it. `near`
+    are nodes that are taken before others that get no less fragmented, the best first.
     """
     if not capacity.may_hold(demand):
         return None
     avoided = (avoid,) if avoid else ()
     if capacity.suspects:
-        found = _place(capacity, demand, avoid={*avoided, *capacity.suspects})
+        found = _place(capacity, demand, taste=_Taste({*avoided, *capacity.suspects}, near))
         if found is not None:
             return found
-    found = _place(capacity, demand, avoid=avoided)
-    return _place(capacity, demand, avoid=()) if found is None and avoid else found
+    found = _place(capacity, demand, taste=_Taste(avoided, near))
+    if found is None and avoid:
+        return _place(capacity, demand, taste=_Taste((), near))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +138,11 @@ class _Found:
         return len(self.spots), self.level, self.amount, self.spots[0].device_type
 
 
-def _place(capacity: Capacity, demand: Demand, *, avoid: Container[str]) -> Placement | None:
+def _place(capacity: Capacity, demand: Demand, *, taste: _Taste) -> Placement | None:
     candidates = [
         found
         for _, classes in capacity.classes_for(demand)
-        if (found := _place_type(capacity, demand, classes=classes, avoid=avoid)) is not None
+        if (found := _place_type(capacity, demand, classes=classes, taste=taste)) is not None
     ]
     # several types fit only where the job accepts several
     best = min(candidates, key=_Found.order, default=None)
@@ -136,19 +150,19 @@ def _place(capacity: Capacity, demand: Demand, *, avoid: Container[str]) -> Plac
 
 
 def _place_type(
-    capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], avoid: Container[str]
+    capacity: Capacity, demand: Demand, *, classes: list[DeviceClass], taste: _Taste
 ) -> _Found | None:
     ranks = rank_count(demand)
     if demand.node_count and ranks % demand.node_count:
         return None
     anywhere = None
     if not demand.within:
-        anywhere = _Search(capacity, demand, classes=classes, avoid=avoid).gang(ranks)
+        anywhere = _Search(capacity, demand, classes=classes, taste=taste).gang(ranks)
         if not anywhere or len(anywhere) == 1:
             return _found(anywhere, level=0)
     levels = (demand.within,) if demand.within else TOPOLOGY
     for level, key in enumerate(levels):
-        close = _place_within(capacity, demand, classes=classes, avoid=avoid, key=key)
+        close = _place_within(capacity, demand, classes=classes, taste=taste, key=key)
         if close and (not anywhere or len(close) <= len(anywhere)):
             return _found(close, level=level)
     return _found(anywhere, level=len(levels))
@@ -166,7 +180,7 @@ def _place_within(
     demand: Demand,
     *,
     classes: list[DeviceClass],
-    avoid: Container[str],
+    taste: _Taste,
     key: str,
 ) -> _Chosen | None:
     """On nodes with the same value of a label: the fewest of them, where the fewest devices are."""
@@ -178,7 +192,7 @@ def _place_within(
     for value in values if demand.within else values[:LOOKS]:
         selector = (*demand.node_selector, (key, value))
         close = replace(demand, node_selector=selector)
-        found = _Search(capacity, close, classes=classes, avoid=avoid).gang(rank_count(demand))
+        found = _Search(capacity, close, classes=classes, taste=taste).gang(rank_count(demand))
         if found and (best is None or len(found) < len(best)):
             best = found
             if len(best) == max(1, demand.node_count):
@@ -195,7 +209,7 @@ class _Search:
         demand: Demand,
         *,
         classes: list[DeviceClass],
-        avoid: Container[str],
+        taste: _Taste,
     ) -> None:
         self._capacity = capacity
         self._demand = demand
@@ -203,7 +217,8 @@ class _Search:
         self._shelves: list[tuple[DeviceClass, Shelf]] = [
             (one, capacity.shelf(one, demand.labels)) for one in classes
         ]
-        self._avoid = avoid
+        self._avoid = taste.avoid
+        self._near = taste.near
         self._selective = len(demand.labels) > 1  # a shelf is under one label
 
     def gang(self, ranks: int) -> _Chosen | None:
@@ -245,16 +260,51 @@ class _Search:
         """Adds so many nodes with `ranks` on each, the best ones; whether there were so many."""
         need = need_of(self._demand, ranks)
         for device_class, shelf in self._shelves:
-            for growth, form in self._ranked(device_class, shelf, need=need):
-                for node_id in self._holding(shelf.buckets[form], form, need=need):
-                    if node_id in chosen:
-                        continue
-                    spot = self._take(node_id, device_class, ranks=ranks, part=growth.part)
-                    chosen[node_id] = spot, growth
-                    nodes -= 1
-                    if not nodes:
-                        return True
+            for growth, node_id in self._candidates(device_class, shelf, need=need):
+                if node_id in chosen:
+                    continue
+                spot = self._take(node_id, device_class, ranks=ranks, part=growth.part)
+                chosen[node_id] = spot, growth
+                nodes -= 1
+                if not nodes:
+                    return True
         return False
+
+    def _candidates(
+        self, device_class: DeviceClass, shelf: Shelf, *, need: Need
+    ) -> Iterator[tuple[Growth, str]]:
+        """Nodes that hold the need, best first; some of them may come twice."""
+        ranked: Iterable[tuple[Growth, Form]] = self._ranked(device_class, shelf, need=need)
+        if self._near:
+            ranked = list(ranked)
+            yield from self._nearby(device_class, shelf, need=need, ranked=ranked)
+        for growth, form in ranked:
+            for node_id in self._holding(shelf.buckets[form], form, need=need):
+                yield growth, node_id
+
+    def _nearby(
+        self,
+        device_class: DeviceClass,
+        shelf: Shelf,
+        *,
+        need: Need,
+        ranked: list[tuple[Growth, Form]],
+    ) -> Iterator[tuple[Growth, str]]:
+        """Those that are near and get no more fragmented than the best, which holds the need too."""
+        best = None
+        growths: dict[Form, Growth] = {}
+        for growth, form in ranked:
+            if best is None and any(self._holding(shelf.buckets[form], form, need=need)):
+                best = growth.amount
+            if best is not None and growth.amount == best:
+                growths[form] = growth
+        for node_id in self._near:
+            form_exact = self._capacity.where(node_id, device_class)
+            if form_exact is None or form_exact[0] not in growths or not self._accepts(node_id):
+                continue
+            form, exact = form_exact
+            if _holds(exact, form, need=need) and shelf.buckets[form].holds(exact, node_id):
+                yield growths[form], node_id
 
     def _ranked(
         self, device_class: DeviceClass, shelf: Shelf, *, need: Need

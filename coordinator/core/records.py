@@ -189,6 +189,7 @@ class Job:
     priority: int = 5
     demand: Demand
     policy: Policy
+    wants: tuple[str, ...] = ()  # hashes of the data and the image that it names
     status: JobStatus = JobStatus.PENDING
     reason: str = ""  # a name of reasons.Reason
     message: str = ""

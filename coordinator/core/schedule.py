@@ -58,7 +58,8 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> None:
 def _find(turn: Turn, job: Job) -> Placement | None:
     """Where the job fits, with what it has claimed and with what those behind it have."""
     state, avoid = turn.state, failed_on(job)
-    placement = place(state.free, job.demand, avoid=avoid)
+    near = state.near.of(job.wants) if job.wants else ()
+    placement = place(state.free, job.demand, avoid=avoid, near=near)
     if placement is None and job.claim is not None:
         placement = state.place_without(job, unkept=job.job_id)
     return placement or pass_by(turn, job)

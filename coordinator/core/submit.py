@@ -152,6 +152,7 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         priority=command.priority,
         demand=turn.state.queue.same(command.demand),
         policy=command.policy,
+        wants=command.wants,
         status=status,
         reason=reason.value,
         work_ms=turn.state.first_work_ms(command),

@@ -19,6 +19,7 @@ from coordinator.rpc.bounds import Alike, alike
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
 from coordinator.runtime.refusal import Refusal, Violation
+from scaimind.service.reach.keys import image_key, key_of
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
@@ -48,6 +49,7 @@ IMAGE = re.compile(
 )
 RUNS_CONTAINERS = ("containers", "yes")  # label of nodes whose agent has a container engine
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
+WANTS_MAX = 32
 ROUNDING = 1e-6  # of what is written in decimals
 _Training = job_pb2.TrainingConfig
 _Framework = job_pb2.Framework
@@ -66,6 +68,7 @@ class Judged:
 
     demand: Demand
     policy: Policy
+    wants: tuple[str, ...] = ()
 
 
 class Jobs:
@@ -100,7 +103,8 @@ def judge(request: SubmitJobRequest) -> Judged:
     if faults:
         text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
-    return Judged(_demand(request.resource_config, request.training_config), _policy(request))
+    demand = _demand(request.resource_config, request.training_config)
+    return Judged(demand, _policy(request), _wants(request))
 
 
 def submit_command(
@@ -127,6 +131,7 @@ def submit_command(
         name=request.name,
         demand=judged.demand,
         policy=judged.policy,
+        wants=judged.wants,
         document=document,
         labels=tuple(sorted(request.labels.items())),
         priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
@@ -212,6 +217,23 @@ def _supply_faults(request: SubmitJobRequest) -> list[Violation]:
         if "\0" in mount.source_uri + path:
             faults.append((field, "must not contain NUL"))
     return faults
+
+
+def _wants(request: SubmitJobRequest) -> tuple[str, ...]:
+    """Hashes of what the job names that some nodes may have at hand already."""
+    config, framework = request.data_config, request.training_config.framework
+    uris = [f"{one.type}://{one.path}" if _needs_type(one) else one.path for one in config.sources]
+    uris += [one.source_uri for one in config.storage_mounts]
+    uris += [framework.source_uri, framework.custom_script_path]
+    keys = [key_of(uri) for uri in uris if WITH_SCHEME.match(uri)]
+    if request.resource_config.image:
+        keys.insert(0, image_key(request.resource_config.image))
+    return tuple(sorted(set(keys[:WANTS_MAX])))
+
+
+def _needs_type(source: job_pb2.DataSource) -> bool:
+    """Whether the kind of store beside a path is what makes it a URI."""
+    return "://" not in source.path and source.type.strip().lower() not in ("", "local", "file")
 
 
 def _resource_faults(request: SubmitJobRequest) -> list[Violation]:

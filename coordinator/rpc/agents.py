@@ -242,6 +242,7 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
             memory_bytes=max(offer.memory_bytes, 0),
             disk_bytes=max(offer.disk_bytes, 0),
             agent_version=offer.agent_version,
+            holds=tuple(sorted(set(offer.holds))),
         ),
         leases=leases,
         canary=canary_of(request),

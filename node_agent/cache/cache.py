@@ -19,6 +19,7 @@ import structlog
 from node_agent.cache.fetcher import CannotFetch, Fetcher, fetching
 from node_agent.cache.store import Entry, Held, NoRoom, Shelf, User
 from node_agent.cache.terms import Fetched, Go, Grown, Looked, Order, Rules
+from scaimind.service.reach.keys import plain
 
 AT_ONCE = 8
 GB = 1_000_000_000
@@ -174,8 +175,3 @@ class Cache:
     async def _do(self, work: Callable[[], _T]) -> _T:
         """Does what blocks, one after the other; what was begun is done, also where nobody waits."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
-
-
-def plain(uri: str) -> str:
-    """A URI without its query and fragment: what is shown and logged."""
-    return uri.partition("?")[0].partition("#")[0]

@@ -83,6 +83,10 @@ class Containers:
         self._threads = ThreadPoolExecutor(THREADS, "containers")
         self._images = Images(self._client)
 
+    async def image_names(self) -> list[str]:
+        """Names of the images that are there."""
+        return await self._images.names()
+
     async def fetch(self, name: str, *, on_pull: Callable[[], None]) -> Mapping[str, Any]:
         """Has the image there, and returns what the engine says of it; `on_pull` where it is fetched.
 

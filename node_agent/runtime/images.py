@@ -60,6 +60,15 @@ class Images:
         image: dict[str, Any] = found
         return image
 
+    async def names(self) -> list[str]:
+        """Names of the images that the engine has; none where it does not say."""
+        try:
+            found: list[dict[str, Any]] = await self._in_thread(self._client.images)
+        except (DockerException, requests.RequestException, OSError):
+            return []
+        tags = [name for one in found for name in one.get("RepoTags") or ()]
+        return tags + [name for one in found for name in one.get("RepoDigests") or ()]
+
     def close(self) -> None:
         """Gives up what is being fetched."""
         self._threads.shutdown(wait=False, cancel_futures=True)

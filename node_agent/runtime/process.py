@@ -52,6 +52,9 @@ def _group(parent: str, order: RankOrder) -> dict[str, Any] | None:
 class ContainersProtocol(Protocol):
     """What is needed of `Containers`, whose library an agent without containers need not have."""
 
+    async def image_names(self) -> list[str]:
+        """Names of the images that are there."""
+
     async def fetch(self, name: str, *, on_pull: Callable[[], None]) -> Mapping[str, Any]:
         """Has an image there; calls `on_pull` where that takes long. May be cancelled. CannotStart."""
 

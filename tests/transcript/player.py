@@ -3,7 +3,7 @@
 A scenario is text. A line that begins with `> ` is a command; the indented lines below it are what the
 core must answer and do, all of it. `# ` begins a comment. Commands:
 
-    node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [bad=0,3]   what the node will offer from now on
+    node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [holds=HASH,…] [bad=0,3]   what it will offer
     faults NODE DEVICE:CODE[xN],… [bad=0,3]    what its agent has seen of devices since it started
     sync NODE [canary=N[:DEVICE,…]] [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…
                                                                     flags: done ran ckpt model
@@ -11,7 +11,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
                                                                     [queue=NAME] [expect=SECONDS]
-                                                                    [by=SECONDS] …
+                                                                    [by=SECONDS] [wants=HASH,…] …
     join NODE SECRET    the node's credential is told
     drain NODE [force|move] [deadline=SECONDS] [at=SECONDS] [until=SECONDS] [check]
     health NODE[/DEVICE] HEALTHY|PROBATION|QUARANTINED [why=TEXT] [check]
@@ -254,6 +254,7 @@ def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
             for index in range(int(count))
         ),
         labels=pairs(options.get("labels", "")),
+        holds=tuple(one for one in options.get("holds", "").split(",") if one),
         cpu_count=int(options.get("cpus", 64)),
         memory_bytes=int(options.get("memory", 1000)) * GB,
         disk_bytes=1000 * GB,

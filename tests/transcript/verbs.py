@@ -265,6 +265,7 @@ def _submit(words: Words) -> SubmitJob:
         queue_name=options.get("queue", "default"),
         validate_only=words.check,
         parent_job_id=options.get("parent", ""),
+        wants=tuple(one for one in options.get("wants", "").split(",") if one),
         finished_dependencies=pairs(options.get("history", "")),
     )
 

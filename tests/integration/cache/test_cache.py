@@ -21,7 +21,10 @@ from node_agent.cache.cache import Cache, Wanted
 from node_agent.cache.fetcher import CannotFetch
 from node_agent.cache.store import Entry, User
 from node_agent.cache.terms import Go, Order, Rules
+from node_agent.holdings import Holdings
+from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.service.reach.guard import NOT_ALLOWED
+from scaimind.service.reach.keys import image_key, key_of
 from scaimind.service.reach.stores import NOT_BELOW
 from tests.support.files import BUCKET, Answer, Files, serving
 from tests.support.waiting import until
@@ -313,6 +316,32 @@ async def test_a_bucket_is_fetched_by_file_and_by_folder(
 
 async def eventually(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(until, condition, "the fetches are so far")
+
+
+async def test_what_is_here_is_listed_and_offered_by_its_hash(house: House) -> None:
+    cache = await house.open()
+    told: list[agent_pb2.ReportCacheRequest] = []
+    offered = asyncio.Event()
+
+    async def report(request: agent_pb2.ReportCacheRequest) -> None:
+        told.append(request)
+
+    async def images() -> list[str]:
+        return ["docker.io/library/torch:2"]
+
+    holdings = Holdings(cache, report, node_id="n1", images=images)
+    holdings.on_change = offered.set
+    telling = asyncio.create_task(holdings.run())
+    with one(Answer(LINES)) as (_, uri):
+        await house.get(cache, f"{uri}?signature=1")
+        await eventually(lambda: bool(told and told[-1].entries))
+    telling.cancel()
+    assert set(holdings.keys) == {key_of(uri), image_key("torch:2")}
+    assert offered.is_set()
+    (held,) = told[-1].entries
+    assert (held.entry.uri, list(held.tenants)) == (uri, ["acme"])
+    assert list(held.entry.pinned_by) == ["job-a"]
+    assert (told[-1].entries_count, told[-1].used_bytes) == (1, len(LINES))
 
 
 def _names(entries: list[Entry]) -> list[str]:

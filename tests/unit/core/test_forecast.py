@@ -156,6 +156,20 @@ def test_the_blockers_say_what_is_missing(bench: Bench) -> None:
     }
 
 
+def test_a_node_that_holds_what_the_job_names_comes_first_and_says_so(bench: Bench) -> None:
+    for node_id, holds in (("n1", ()), ("n2", ("corpus",))):
+        bench.node(node_id, 4)
+        bench._offers[node_id] = replace(bench._offers[node_id], holds=holds)
+        bench.report(node_id)
+    for number in range(2):
+        bench.submit(f"full-{number}", 4)
+    bench.submit("next", 4, wants=("corpus", "image"))
+    found = explain(bench.core.state, bench.job("next"), now_ms=bench.now_ms)
+    assert [one.node_id for one in found.verdicts] == ["n2", "n1"]
+    assert "it holds 1 of the 2 data sets and images" in found.verdicts[0].message
+    assert "holds" not in found.verdicts[1].message
+
+
 def test_nodes_that_take_no_jobs_are_named_where_they_would_help(bench: Bench) -> None:
     bench.node("n1", 1)
     bench.submit("first", 1)

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.capacity import Capacity
-from coordinator.core.placement import Placement, misfit, node_share, place, rank_count
+from coordinator.core.near import MOST_HOLDERS, Near
+from coordinator.core.placement import (
+    Placement,
+    misfit,
+    need_of,
+    node_share,
+    place,
+    rank_count,
+)
 from coordinator.core.records import IDLE, Demand
 from coordinator.core.room import DeviceClass, Pool, Room
 
@@ -168,3 +176,57 @@ def test_the_smallest_memory_that_is_enough_is_taken_first() -> None:
     found = place(capacity, Demand(device_count=1, device_memory_bytes=60))
     assert found is not None
     assert found[0].device_ids == ("l0",)
+
+
+@given(ROOMS, DEMANDS, st.permutations([f"n{number}" for number in range(5)]), st.integers(0, 5))
+def test_what_is_near_changes_neither_whether_there_is_room_nor_how_good_it_is(
+    rooms: list[Room], demand: Demand, order: list[str], count: int
+) -> None:
+    capacity = capacity_of(rooms)
+    plain, near = place(capacity, demand), place(capacity, demand, near=tuple(order[:count]))
+    assert (plain is None) == (near is None)
+    if plain is None or near is None:
+        return
+    assert (len(plain), plain[0].device_type) == (len(near), near[0].device_type)
+    if len(plain) == 1:
+        assert _harm(capacity, demand, plain) == _harm(capacity, demand, near)
+
+
+def _harm(capacity: Capacity, demand: Demand, found: Placement) -> int:
+    """How much more fragmented the cluster gets by a job on one node."""
+    need = need_of(demand, rank_count(demand))
+    room = capacity.rooms[found[0].node_id]
+    (pool,) = room.pools
+    filed = capacity.where(found[0].node_id, pool.device_class)
+    assert filed is not None
+    return capacity.fragments.growth(pool.device_class, filed[0], need=need).amount
+
+
+def test_of_nodes_that_suit_equally_the_one_that_holds_the_data_is_taken() -> None:
+    def room(count: int) -> Room:
+        devices = tuple(f"d{index}" for index in range(count))
+        return Room((), (Pool(DeviceClass("H100", 80), devices),), 0, 0, 0)
+
+    capacity = capacity_of([room(4), room(4), room(4)])
+    one, gang = Demand(device_count=4), Demand(device_count=8, node_count=2)
+    assert [s.node_id for s in place(capacity, one) or ()] == ["n0"]
+    assert [s.node_id for s in place(capacity, one, near=("n2", "n1")) or ()] == ["n2"]
+    assert [s.node_id for s in place(capacity, gang, near=("n2",)) or ()] == ["n0", "n2"]
+    assert [s.node_id for s in place(capacity, one, near=("n2",), avoid="n2") or ()] == ["n0"]
+    assert [s.node_id for s in place(capacity, one, near=("gone",)) or ()] == ["n0"]
+
+
+def test_who_holds_most_is_nearest_and_what_all_hold_brings_nobody_nearer() -> None:
+    near = Near()
+    near.put("a", ["x"])
+    near.put("b", ["x", "y", "y"])
+    assert near.of(["x", "y", "z"]) == ("b", "a")
+    near.put("b", ["y"])
+    assert near.of(["x"]) == ("a",)
+    near.put("a", ())
+    near.put("b", ())
+    assert near.of(["x", "y"]) == ()
+    for number in range(MOST_HOLDERS + 1):
+        near.put(f"n{number}", ["common", "rare"] if number == 7 else ["common"])
+    assert near.of(["common"]) == ()
+    assert near.of(["common", "rare"]) == ("n7",)

@@ -11,6 +11,7 @@ from coordinator.core.commands import SubmitJob
 from coordinator.core.records import OnUnreachable
 from coordinator.rpc import admit
 from coordinator.rpc.admit import submit_command
+from scaimind.service.reach.keys import image_key, key_of
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 from tests.unit.rpc.requests import CALLER, a_submit, refusal_of
@@ -256,3 +257,17 @@ def test_the_document_is_the_submit_without_what_belongs_to_the_call() -> None:
     request.request_id, request.validate_only = "again", True
     assert admit.document_of(request) == plain
     assert SubmitJobRequest.FromString(plain) == a_submit()
+
+
+def test_what_nodes_may_hold_of_a_job_is_known_by_hashes_of_uris_without_their_queries() -> None:
+    def change(request: SubmitJobRequest) -> None:
+        request.resource_config.image = "docker.io/library/torch"
+        request.data_config.sources.add(path="s3://b/x.jsonl")
+        request.data_config.sources.add(path="b/y.jsonl", type="s3")
+        request.data_config.sources.add(path="https://h/z?signature=1#sha256=0")
+        request.data_config.sources.add(path="/local")
+
+    uris = ("s3://b/x.jsonl", "s3://b/y.jsonl", "https://h/z")
+    wanted = {image_key("torch:latest"), *map(key_of, uris)}
+    assert set(command(change).wants) == wanted
+    assert command().wants == ()
