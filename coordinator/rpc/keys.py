@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_right
 from dataclasses import replace
 
 from coordinator.core.commands import PutKey
@@ -13,6 +14,7 @@ from coordinator.rpc import convert
 from coordinator.rpc.border import Call
 from coordinator.rpc.identity import NAMES, NUMBERS, Authenticator, Identity
 from coordinator.rpc.jobs import caller_of, note_replay, remembered
+from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.bootstrap import OWN_TENANT, derived_key, digest_of
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -20,17 +22,26 @@ from coordinator.runtime.refusal import Refusal
 from scaimind.v1 import key_service_pb2 as api
 from scaimind.v1 import options_pb2
 
+DEFAULT_PAGE_SIZE = 20
+
 
 class KeyMethods:
     """CreateKey, ListKeys, RevokeKey, ResolveCredential."""
 
     def __init__(
-        self, driver: Driver, authenticator: Authenticator, clock: Clock, *, secret: str
+        self,
+        driver: Driver,
+        authenticator: Authenticator,
+        clock: Clock,
+        *,
+        tokens: PageTokens,
+        secret: str,
     ) -> None:
         """`secret` is the installation's; keys are made of it, so that an answer can be given again."""
         self._driver = driver
         self._authenticator = authenticator
         self._clock = clock
+        self._tokens = tokens
         self._secret = secret
 
     async def CreateKey(self, request: api.CreateKeyRequest, call: Call) -> api.CreateKeyResponse:
@@ -63,15 +74,23 @@ class KeyMethods:
         return self._made(reply, call)
 
     async def ListKeys(self, request: api.ListKeysRequest, call: Call) -> api.ListKeysResponse:
-        """Keys without their secrets, by id."""
+        """A page of keys without their secrets, by id."""
+        question = f"keys {request.tenant_id}"
+        after = self._tokens.read(request.page_token, question=question)
+        size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
         keys = self._driver.view.keys
+        seen = sorted(
+            key_id
+            for key_id, key in keys.items()
+            if request.tenant_id in ("", key.tenant_id) and _sees(call.identity, key)
+        )
+        start = bisect_right(seen, after[1]) if after else 0
+        page = seen[start : start + size]
+        more = (page[-1], page[-1]) if start + size < len(seen) else None
         return api.ListKeysResponse(
-            keys=[
-                convert.key_message(keys[key_id])
-                for key_id in sorted(keys)
-                if request.tenant_id in ("", keys[key_id].tenant_id)
-                and _sees(call.identity, keys[key_id])
-            ]
+            keys=[convert.key_message(keys[key_id]) for key_id in page],
+            next_page_token=self._tokens.make(more, question=question),
+            total_count=len(seen),
         )
 
     async def RevokeKey(self, request: api.RevokeKeyRequest, call: Call) -> api.RevokeKeyResponse:

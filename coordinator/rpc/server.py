@@ -195,7 +195,7 @@ class Server:
             BatchMethods(driver, documents=documents, jobs=jobs, fetching=fetching),
             EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
         )
-        keys = (KeyMethods(driver, authenticator, clock, secret=parts.api_secret),)
+        keys = (KeyMethods(driver, authenticator, clock, tokens=tokens, secret=parts.api_secret),)
         agents = (
             AgentMethods(
                 driver,

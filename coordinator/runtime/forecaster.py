@@ -186,6 +186,8 @@ class Forecaster:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+                # its pipes as well: what it had forked may hold them open for a while
+                process._transport.close()  # type: ignore[attr-defined]
                 if self.pid == process.pid:
                     self.pid = None
 

@@ -44,9 +44,12 @@ def create(
 def list_keys(
     session: Session,
     tenant: Annotated[str, typer.Option(help="Only of this tenant")] = "",
+    page_size: Annotated[int, typer.Option(min=1, max=100, help="Keys a page")] = 100,
+    page_token: Annotated[str, typer.Option(help="Of the page before")] = "",
 ) -> None:
     """Lists keys, without their secrets."""
-    session.show(session.client.list_keys(tenant), tables.keys)
+    page = session.client.keys_page(tenant, page_size=page_size, page_token=page_token)
+    session.show(page, tables.keys)
 
 
 def revoke(

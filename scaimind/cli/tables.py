@@ -477,7 +477,11 @@ def keys(answer: "key_service_pb2.ListKeysResponse") -> Rows:
         for each in answer.keys
     ]
     headers = ("KEY", "TENANT", "USER", "PERMISSIONS", "CREATED", "EXPIRES", "REVOKED")
-    return Rows(headers if cells else (), cells, note="" if cells else "no keys")
+    note = "" if cells else "no keys"
+    if answer.next_page_token:
+        shown = f"{len(cells)} of {answer.total_count}"
+        note = f"{shown}; go on with --page-token {answer.next_page_token}"
+    return Rows(headers if cells else (), cells, note=note)
 
 
 def revoked(answer: "key_service_pb2.RevokeKeyResponse") -> Rows:

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 import grpc.aio
 
 from scaimind.channel import open_aio
-from scaimind.client import calls, drain_calls, health_calls, usage_calls
+from scaimind.client import calls, drain_calls, health_calls, key_calls, usage_calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
 from scaimind.client.errors import from_call
@@ -123,7 +123,7 @@ def _followed(
 class AsyncClient(_Connection):
     """Talks to a coordinator from one event loop; the methods are those of `Client`.
 
-    Calls are awaited; `list_jobs`, `nodes`, `list_queues`, `list_evaluations`, `logs` and
+    Calls are awaited; `list_jobs`, `nodes`, `list_queues`, `list_keys`, `list_evaluations`, `logs` and
     `stream_metrics` are asynchronous iterators. `async with AsyncClient() as client:` closes it.
     """
 
@@ -169,9 +169,10 @@ class AsyncClient(_Connection):
     list_evaluations = _paged(calls.list_evaluations)
     validate_data = _unary(calls.validate_data)
     data_cache = _unary(calls.data_cache)
-    create_key = _unary(calls.create_key)
-    list_keys = _unary(calls.list_keys)
-    revoke_key = _unary(calls.revoke_key)
+    create_key = _unary(key_calls.create_key)
+    keys_page = _unary(key_calls.keys_page)
+    list_keys = _paged(key_calls.list_keys)
+    revoke_key = _unary(key_calls.revoke_key)
 
     async def wait(
         self,

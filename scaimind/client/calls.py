@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from scaimind.client.body import to_message
 from scaimind.client.errors import FieldError, InvalidArgument
-from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2, stream_pb2
+from scaimind.v1 import job_pb2, node_pb2, stream_pb2
 from scaimind.v1 import mind_coordinator_pb2 as pb
 
 A = TypeVar("A", bound=Message)
@@ -79,11 +79,6 @@ class Stream(Generic[I_co]):
 
 def _coordinator(method: str, request: Message, answer: type[A]) -> Call[A]:
     service = pb.DESCRIPTOR.services_by_name["MindCoordinator"]
-    return Call(service.methods_by_name[method], request, answer)
-
-
-def _keys(method: str, request: Message, answer: type[A]) -> Call[A]:
-    service = key_service_pb2.DESCRIPTOR.services_by_name["KeyService"]
     return Call(service.methods_by_name[method], request, answer)
 
 
@@ -521,48 +516,3 @@ def data_cache(node_id: str = "") -> Call[pb.GetDataCacheResponse]:
     """Reads what the nodes' data caches hold; of all nodes by default."""
     request = pb.GetDataCacheRequest(node_id=node_id)
     return _coordinator("GetDataCache", request, pb.GetDataCacheResponse)
-
-
-# Keys
-
-
-def create_key(
-    tenant_id: str,
-    *,
-    permissions: Iterable[str | options_pb2.Permission.ValueType],
-    user_id: str = "",
-    expires_at: datetime | None = None,
-    request_id: str | None = None,
-) -> Call[key_service_pb2.CreateKeyResponse]:
-    """Makes an API key and shows it, this once. `permissions` as VIEW or `scaimind:view`."""
-    request = key_service_pb2.CreateKeyRequest(
-        tenant_id=tenant_id,
-        user_id=user_id,
-        permissions=[_permission(item) for item in permissions],
-        request_id=_id(request_id),
-    )
-    if expires_at is not None:
-        moment = Timestamp()
-        moment.FromDatetime(expires_at)
-        request.expires_at.CopyFrom(moment)
-    answer = key_service_pb2.CreateKeyResponse
-    return _keys("CreateKey", request, answer)
-
-
-def list_keys(tenant_id: str = "") -> Call[key_service_pb2.ListKeysResponse]:
-    """Lists keys without their secrets; of all tenants by default."""
-    request = key_service_pb2.ListKeysRequest(tenant_id=tenant_id)
-    return _keys("ListKeys", request, key_service_pb2.ListKeysResponse)
-
-
-def revoke_key(
-    key_id: str, *, request_id: str | None = None
-) -> Call[key_service_pb2.RevokeKeyResponse]:
-    """Revokes a key at once."""
-    request = key_service_pb2.RevokeKeyRequest(key_id=key_id, request_id=_id(request_id))
-    return _keys("RevokeKey", request, key_service_pb2.RevokeKeyResponse)
-
-
-def _permission(item: str | options_pb2.Permission.ValueType) -> options_pb2.Permission.ValueType:
-    name = item.rpartition(":")[2].upper() if isinstance(item, str) else item
-    return _number(options_pb2.Permission, name, field="permissions")

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self
 import grpc
 
 from scaimind.channel import open_blocking
-from scaimind.client import calls, drain_calls, health_calls, usage_calls
+from scaimind.client import calls, drain_calls, health_calls, key_calls, usage_calls
 from scaimind.client.base import Caller, method
 from scaimind.client.calls import A, Call, I_co, Pages, Stream
 from scaimind.client.errors import from_call
@@ -157,9 +157,10 @@ class Client(_Connection):
     list_evaluations = _paged(calls.list_evaluations)
     validate_data = _unary(calls.validate_data)
     data_cache = _unary(calls.data_cache)
-    create_key = _unary(calls.create_key)
-    list_keys = _unary(calls.list_keys)
-    revoke_key = _unary(calls.revoke_key)
+    create_key = _unary(key_calls.create_key)
+    keys_page = _unary(key_calls.keys_page)
+    list_keys = _paged(key_calls.list_keys)
+    revoke_key = _unary(key_calls.revoke_key)
 
     def wait(
         self,

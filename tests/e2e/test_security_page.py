@@ -55,14 +55,14 @@ def test_the_commands_of_the_page_do_what_it_says(
         told = typed(keys, tmp_path, MIND_GRPC=cluster.grpc, MIND_API_KEY=cluster.key)
         ann, boss = KEY.findall(told)
         with Client(cluster.grpc, boss) as client:
-            assert {key.tenant_id for key in client.list_keys().keys} == {"acme"}
+            assert {key.tenant_id for key in client.list_keys()} == {"acme"}
             client.create_key("acme", permissions=["view"])
             with pytest.raises(PermissionDenied):
                 client.create_key("other", permissions=["view"])
             with pytest.raises(PermissionDenied):
                 client.create_key("acme", permissions=["manage"])
         with Client(cluster.grpc, ann) as client, pytest.raises(PermissionDenied):
-            client.list_keys()
+            client.keys_page()
         with (
             Client(cluster.grpc, ann, tls=Tls(ca=str(tmp_path / "ca.pem")), retry_s=0) as client,
             pytest.raises(Unavailable),

@@ -187,6 +187,6 @@ async def test_the_async_client_does_the_same(coordinator: Scripted) -> None:
         assert (await client.submit(JOB)).job_id == "job_1"
         assert (await client.wait("job_1")).status == job_pb2.Job.COMPLETED
         assert [job.job_id async for job in client.list_jobs()] == ["job_1"]
-        assert (await client.list_keys()).keys[0].key_id == "key_1"
+        assert [key.key_id async for key in client.list_keys()] == ["key_1"]
         with pytest.raises(errors.Unimplemented):
             await client.cluster()

@@ -288,3 +288,23 @@ async def test_an_unknown_node_cannot_send_telemetry(house: House) -> None:
     request = agent_api.ReportTelemetryRequest(node_id="nowhere")
     fault = await agent.caller.refused("ReportTelemetry", request)
     assert (fault.code, fault.reason) == (CODE.NOT_FOUND, "NODE_NOT_FOUND")
+
+
+async def test_keys_come_in_pages_each_once_while_others_are_made(house: House) -> None:
+    keys = key_service_pb2
+    request = keys.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
+    made = {(await house.admin.call("CreateKey", request)).info.key_id for _ in range(5)}
+    seen: list[str] = []
+    page = keys.ListKeysRequest(tenant_id="acme", page_size=2)
+    while True:
+        answer = await house.admin.call("ListKeys", page)
+        seen += [key.key_id for key in answer.keys]
+        await house.admin.call("CreateKey", request)
+        if not answer.next_page_token:
+            break
+        page.page_token = answer.next_page_token
+    assert len(seen) == len(set(seen))
+    assert made <= set(seen)
+    page.tenant_id = "other"
+    page.page_token = answer.next_page_token or "x"
+    assert (await house.admin.refused("ListKeys", page)).code is CODE.INVALID_ARGUMENT

@@ -29,6 +29,7 @@ OF_MACHINES = {
     "free_devices",
     "free_device_count",
     "last_seen_at",
+    "estimated_wait_seconds",  # it comes once somebody waits for long, and counts down
 }
 # Drains: how much is left on the node, of whomever.
 OF_DRAINS = {
