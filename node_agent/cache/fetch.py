@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -21,16 +20,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from node_agent.cache.folders import META, TREE, WHOLE, remove_tree, sync
 from node_agent.cache.names import parts_of
 from node_agent.cache.sources import RemoteFile, Source
 from node_agent.cache.terms import MIB, Fetched, Meta
 from node_agent.cache.unpack import unpack
 from scaimind.service.reach import Unreachable
 
-TREE = "tree"  # what is being fetched, or what an archive holds
 ARCHIVE = "archive"  # a bundle that is being fetched
-WHOLE = "whole"  # what may be taken for whole: META and TREE
-META = "meta.json"
 DONE = "done"  # a line for each file that is there whole
 BOOT = "boot"
 PIECE_BYTES = 1 * MIB
@@ -217,7 +214,7 @@ class Fetch:
         for one in files:
             path = tree.joinpath(*parts_of(one.name))
             path.chmod(0o555 if path.stat().st_mode & 0o100 else 0o444)
-            _sync(path)
+            sync(path)
             times.append((one.name, one.size_bytes, path.stat().st_mtime_ns))
         name = "" if is_folder else files[0].name
         size = sum(one.size_bytes for one in files)
@@ -226,25 +223,16 @@ class Fetch:
         remove_tree(whole)
         whole.mkdir()
         (whole / META).write_bytes(msgspec.json.encode(meta))
-        _sync(whole / META)
+        sync(whole / META)
         tree.rename(whole / TREE)
         for path in (*(whole / TREE).rglob("*"), whole / TREE):
             if path.is_dir():
-                _sync(path)
+                sync(path)
                 path.chmod(0o555)
-        _sync(whole)
+        sync(whole)
         # The same bytes under another name are another object: programs go by the suffix.
         object_id = hashlib.sha256(f"{digest} {name}".encode()).hexdigest()
         return Fetched(object_id=object_id, size_bytes=size)
-
-
-def remove_tree(folder: Path) -> None:
-    """Removes a folder whose folders may not be written to; nothing where there is none."""
-    if not folder.exists():
-        return
-    for path, _, _ in os.walk(folder):
-        os.chmod(path, 0o700)
-    shutil.rmtree(folder)
 
 
 def _read(read: Callable[[int], bytes]) -> bytes:
@@ -257,14 +245,6 @@ def _read(read: Callable[[int], bytes]) -> bytes:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _text(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from node_agent.cache.fetch import META, TREE, WHOLE, remove_tree
+from node_agent.cache.folders import META, TREE, WHOLE, remove_tree, sync
 from node_agent.cache.terms import Meta
 from node_agent.files import replace_file
 
@@ -132,7 +132,7 @@ class Shelf:
             path = self._objects / object_id
             remove_tree(path)
             (fetched / WHOLE).rename(path)
-            _sync(self._objects)
+            sync(self._objects)
             held = _held(path)
             if held is None:
                 raise OSError(5, "what was fetched cannot be read")
@@ -267,11 +267,3 @@ def _size(path: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(folder, name)).st_size
     return total
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
