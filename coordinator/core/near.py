@@ -16,18 +16,18 @@ class Near:
     """The holders of each hash."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[str, ...]] = {}
+        self.held: dict[str, tuple[str, ...]] = {}  # by node
         self._holders: dict[str, dict[str, None]] = {}
 
     def put(self, node_id: str, holds: Sequence[str]) -> None:
         """Sets what a node holds; nothing takes it off."""
-        for key in self._held.pop(node_id, ()):
+        for key in dict.fromkeys(self.held.pop(node_id, ())):
             del self._holders[key][node_id]
             if not self._holders[key]:
                 del self._holders[key]
         if holds:
-            self._held[node_id] = tuple(dict.fromkeys(holds))
-            for key in self._held[node_id]:
+            self.held[node_id] = tuple(holds)
+            for key in holds:
                 self._holders.setdefault(key, {})[node_id] = None
 
     def of(self, wants: Sequence[str]) -> tuple[str, ...]:
