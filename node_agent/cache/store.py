@@ -7,6 +7,7 @@ one. Room is made by dropping what was used least recently and nobody has pinned
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from node_agent.cache.terms import Meta
 from node_agent.files import replace_file
 
 PARTIAL_DAYS = 7
+KEPT_FREE = 0.05  # part of the disk that is left to others
 TENANTS_MAX = 64
 _DAY_S = 86_400
 _T = TypeVar("_T")
@@ -161,14 +163,18 @@ class Shelf:
         Raises:
             NoRoom: it does not fit.
         """
+        begun = [path for path in self.partials.iterdir() if path.name not in busy]
+        begun_bytes = sum(map(_size, begun))
+        disk = shutil.disk_usage(self._folder)
+        left_bytes = max(0, disk.free - int(disk.total * KEPT_FREE))
+        budget = min(self._budget_bytes, self.used_bytes + begun_bytes + left_bytes)
         sizes = {key: held.meta.size_bytes for key, held in self.objects.items()}
         pinned = sum(size for key, size in sizes.items() if key in self._pins)
-        room = max(0, self._budget_bytes - reserved_bytes - pinned)
+        room = max(0, budget - reserved_bytes - pinned)
         if need_bytes > room or not room:
             raise NoRoom(room)
-        most_bytes = self._budget_bytes - reserved_bytes - need_bytes
-        begun = [path for path in self.partials.iterdir() if path.name not in busy]
-        if self.used_bytes + sum(map(_size, begun)) > most_bytes:
+        most_bytes = budget - reserved_bytes - need_bytes
+        if self.used_bytes + begun_bytes > most_bytes:
             for path in begun:
                 remove_tree(path)
         for held in sorted(self.objects.values(), key=lambda one: one.used_at_ms):

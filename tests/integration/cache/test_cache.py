@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
@@ -38,6 +40,14 @@ CANARY = "canary-token-5b2e"
 
 def user(name: str, tenant_id: str = "acme") -> User:
     return User(owner=f"lease-{name}", job_id=f"job-{name}", tenant_id=tenant_id)
+
+
+class Disk(NamedTuple):
+    """What a disk says of itself."""
+
+    total: int
+    used: int
+    free: int
 
 
 class House:
@@ -214,6 +224,22 @@ async def test_the_least_recently_used_goes_and_nothing_that_a_lease_holds(house
         await later.pin(held, owner="lease-c", job_id="job-c")
         with pytest.raises(CannotFetch, match="has room for"):
             await house.get(later, f"{server.url}/d", "d")
+
+
+async def test_a_part_of_the_disk_is_left_to_others(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = Disk(10_000, 9_000, 1_000)
+    cache = await house.open()
+    with serving({"/a": Answer(b"a" * 400), "/b": Answer(b"b" * 400)}) as server:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        await house.get(cache, f"{server.url}/a", "a")
+        usage = Disk(10_000, 9_400, 600)
+        with pytest.raises(CannotFetch, match="has room for"):
+            await house.get(cache, f"{server.url}/b", "b")
+        await cache.release("lease-a")
+        await house.get(cache, f"{server.url}/b", "b")
+        assert _names(await cache.entries()) == ["b"]
 
 
 async def test_a_file_that_was_changed_here_is_not_taken_for_whole(house: House) -> None:
