@@ -213,6 +213,7 @@ def rank_files(
         checkpoint_dir=environment.folders(spec, storage_dir).checkpoints,
         keep_checkpoints=keep or DEFAULT_KEEP_CHECKPOINTS,
         remote=_remote(spec),
+        hang_after_ms=spec.job.scheduling_config.hang_after_seconds * 1000,
     )
 
 

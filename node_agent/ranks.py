@@ -46,6 +46,7 @@ class RankFiles:
     checkpoint_dir: Path
     keep_checkpoints: int
     remote: Remote | None = None
+    hang_after_ms: int = 0  # of silence; 0 is as it is learnt
 
     @property
     def is_main(self) -> bool:
@@ -74,7 +75,8 @@ class LeaseFindings:
     being proven or uploaded any more, so that `done` and `checkpoints` will not change. An ended lease is
     reported as ended only then. `saved`: the number of the ask after which a checkpoint was announced
     and proven; 0 for none. Where `checkpoints` are to be uploaded they are those that were; `retired`
-    are ids of uploaded ones of earlier attempts that are kept no more.
+    are ids of uploaded ones of earlier attempts that are kept no more. `silent_since_ms`: when the training
+    reported progress last, once that is too long ago; 0 before.
     """
 
     done: bool = False
@@ -83,6 +85,7 @@ class LeaseFindings:
     settled: bool = True
     saved: int = 0
     retired: tuple[str, ...] = ()
+    silent_since_ms: int = 0
 
 
 class SpoolProtocol(Protocol):

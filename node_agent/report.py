@@ -28,6 +28,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         checkpointing=findings.checkpointing,
         saved=findings.saved,
         retired=findings.retired,
+        silent_since=_timestamp(findings.silent_since_ms or None),
         output_model_uri=seen.output_uri if ended else "",
         prepared_bytes=seen.prepared[0] if seen.state is State.PREPARING else 0,
         preparing_bytes=seen.prepared[1] if seen.state is State.PREPARING else 0,

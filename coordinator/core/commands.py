@@ -238,6 +238,7 @@ class ObservedLease:
     checkpointing: bool = False
     saved: int = 0  # the highest asked-for save after which a checkpoint was proven
     retired: tuple[str, ...] = ()  # ids of checkpoints of earlier attempts that are kept no more
+    silent_since_ms: int = 0  # it has not come further since then, which is too long; 0 is not
     output_model_uri: str = ""
     started_at_ms: int = 0
     ended_at_ms: int = 0

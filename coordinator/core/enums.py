@@ -72,6 +72,14 @@ class OnUnreachable(StrEnum):
     REPLACE = "REPLACE"
 
 
+class OnHang(StrEnum):
+    """What to do with an attempt that has not come further for too long."""
+
+    REPORT = "REPORT"
+    RESTART = "RESTART"
+    STOP = "STOP"
+
+
 class Order(StrEnum):
     """Whose turn it is among the jobs of a queue that have the same priority, and among its queues."""
 

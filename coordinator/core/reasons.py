@@ -48,6 +48,8 @@ class Reason(StrEnum):
     CHECKPOINT_ENDED = "CHECKPOINT_ENDED"
     CHECKPOINT_ASKED = "CHECKPOINT_ASKED"
     PAUSED_BY_USER = "PAUSED_BY_USER"
+    HANGS = "HANGS"
+    COMES_ON = "COMES_ON"
     PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
     DRAIN_WITHDRAWN = "DRAIN_WITHDRAWN"
@@ -210,6 +212,10 @@ TABLE: dict[Reason, Row] = {
         "", False, "It is to be stopped, and a checkpoint is asked for first."
     ),
     Reason.PAUSED_BY_USER: Row("", False, "A user paused it; it holds no devices."),
+    Reason.HANGS: Row(
+        "", False, "It has reported no progress for much longer than it should take."
+    ),
+    Reason.COMES_ON: Row("", False, "It reports progress again."),
     Reason.PAUSE_WITHDRAWN: Row("", False, "It was resumed before the pause had stopped it."),
     Reason.PAUSE_GIVEN_UP: Row(
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."

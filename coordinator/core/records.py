@@ -18,6 +18,7 @@ from coordinator.core.enums import WAITING as WAITING
 from coordinator.core.enums import JobStatus as JobStatus
 from coordinator.core.enums import LeaseAction as LeaseAction
 from coordinator.core.enums import LeaseState as LeaseState
+from coordinator.core.enums import OnHang as OnHang
 from coordinator.core.enums import OnTimeout as OnTimeout
 from coordinator.core.enums import OnUnreachable as OnUnreachable
 from coordinator.core.enums import Order as Order
@@ -98,6 +99,7 @@ class Policy:
     max_runtime_ms: int = 0  # 0 is no limit
     grace_ms: int = 120_000
     on_unreachable: OnUnreachable = OnUnreachable.KEEP
+    on_hang: OnHang = OnHang.REPORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +145,7 @@ class Attempt:
     times: Times = Times()  # noqa: RUF009 - a tuple
     stopped_by: str = ""  # the job that takes its place, or the node whose fault its stop is
     lent_by: str = ""  # the job of whose claim it was lent devices
+    silent_since_ms: int = 0  # it has not come further since then, which is too long; 0 is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Failure, Job, Lease, Policy, StopCause
+from coordinator.core.records import Failure, Job, Lease, OnHang, Policy, StopCause
 
-NOT_RETRYABLE = frozenset({"CONFIG"})
+HANG = "HANG"
+NOT_RETRYABLE = frozenset({"CONFIG", HANG})
 NODE_LOST = "NODE_LOST"
 NETWORK = "NETWORK"
 GPU_HARDWARE = "GPU_HARDWARE"
@@ -142,4 +143,6 @@ def _is_free(policy: Policy, failure: Failure) -> bool:
     """Whether trying again costs no retry: it is not of the job's own making, or its user says so."""
     if failure.exit_code is not None and failure.exit_code in policy.retry_on_exit_codes:
         return True
+    if failure.category == HANG:
+        return policy.on_hang is OnHang.RESTART  # it had come further, so it does not spin
     return failure.category == GPU_HARDWARE or failure.category in policy.retry_on

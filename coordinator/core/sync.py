@@ -22,6 +22,7 @@ from coordinator.core.attempts import follow, forget, is_newest, settle
 from coordinator.core.care import answer, heed
 from coordinator.core.commands import ObservedLease, SyncNode
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.hang import watch
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Checkpoint,
@@ -58,6 +59,8 @@ def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Re
             _take_lease(
                 turn, lease, one=observed.get(lease.lease_id), command=command, settings=settings
             )
+        if lease.lease_id in observed:
+            watch(turn, lease.lease_id, one=observed[lease.lease_id])
     settle(turn)
     answer(turn, turn.state.nodes[command.node_id], canary=command.canary)
     return Reply(node=turn.state.nodes[command.node_id])

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Demand, OnUnreachable, Policy
+from coordinator.core.records import WHOLE, Demand, OnHang, OnUnreachable, Policy
 from coordinator.rpc.bounds import Alike, alike
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
@@ -50,6 +50,10 @@ IMAGE = re.compile(
 RUNS_CONTAINERS = ("containers", "yes")  # label of nodes whose agent has a container engine
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
 WANTS_MAX = 32
+_ON_HANG = {
+    job_pb2.SchedulingConfig.RESTART: OnHang.RESTART,
+    job_pb2.SchedulingConfig.STOP: OnHang.STOP,
+}
 ROUNDING = 1e-6  # of what is written in decimals
 _Training = job_pb2.TrainingConfig
 _Framework = job_pb2.Framework
@@ -340,6 +344,7 @@ def _policy(request: SubmitJobRequest) -> Policy:
         expected_duration_ms=scheduling.expected_duration_seconds * 1000,
         max_runtime_ms=request.resource_config.max_runtime_seconds * 1000,
         grace_ms=grace_s * 1000,
+        on_hang=_ON_HANG.get(scheduling.on_hang, OnHang.REPORT),
         on_unreachable=OnUnreachable.REPLACE if replace else OnUnreachable.KEEP,
     )
 

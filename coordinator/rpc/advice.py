@@ -22,6 +22,8 @@ TABLE = {
     _Error.DRAINED: "Its node was drained: it goes on elsewhere by itself, or may be retried.",
     _Error.NODE_LOST: "Its node was lost or has restarted: it goes on by itself, or may be retried.",
     _Error.TIME_LIMIT: "It needs more time: retry it with a higher max_runtime_seconds, from its checkpoint.",
+    _Error.HANG: "It stood still: see what its ranks waited for (their stacks, NCCL_DEBUG=INFO), and whether"
+    " hang_after_seconds is long enough for its longest pauses; then retry it from its checkpoint.",
     _Error.CONFIG: "It cannot be started as it is: change what the message names, and submit it anew.",
 }
 

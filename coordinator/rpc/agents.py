@@ -264,6 +264,7 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         checkpointing=lease.checkpointing,
         saved=lease.saved,
         retired=tuple(lease.retired),
+        silent_since_ms=convert.milliseconds(lease.silent_since),
         output_model_uri=lease.output_model_uri,
         started_at_ms=max(started, default=0),
         ended_at_ms=max(ended, default=0),

@@ -67,6 +67,7 @@ class LeaseSpool:
             settled=self.is_settled,
             saved=saved,
             retired=self._checkpoints.retired,
+            silent_since_ms=self.silent_since_ms,
         )
 
     def ask(self, number: int) -> None:
@@ -119,9 +120,15 @@ class LeaseSpool:
         self._is_queued = False
         self.look_for_uploads()
 
-    def keep_house(self, budget_bytes: int) -> None:
+    @property
+    def silent_since_ms(self) -> int:
+        """When the training's silence began that is too long by now; 0 for none."""
+        return max((rank.silent_since_ms for rank in self.ranks.values()), default=0)
+
+    def keep_house(self, budget_bytes: int, *, now_ms: int) -> None:
         """Remembers how far it is, and frees disk; of an output over its budget the oldest goes."""
         for rank in self.ranks.values():
+            rank.look(now_ms)
             try:
                 dropped_bytes = rank.keep_house(budget_bytes)
             except OSError as error:

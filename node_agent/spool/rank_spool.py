@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from node_agent.core.cadence import Cadence
 from node_agent.ranks import EVENTS, STDERR, STDOUT, RankFiles
 from node_agent.spool import events
 from node_agent.spool.channels import Channel, Reader
@@ -35,6 +36,7 @@ class _Progress(msgspec.Struct):
     places: dict[str, _Place] = {}
     own_metrics: bool = False
     boot: str = ""
+    cadence: Cadence = Cadence()
 
 
 class RankSpool:
@@ -58,6 +60,8 @@ class RankSpool:
         self._marks: object = None  # what of it was saved last
         counted = self._saved.places.get(STDOUT, _NOWHERE).counted
         self.reports = Reports(own_metrics=self._saved.own_metrics, counted=counted)
+        self.reports.cadence = self._saved.cadence.resumed()
+        self._has_begun = False
         self.events = self._channel(
             EVENTS, EventsReader(self.reports, on_saved=on_saved, on_done=on_done)
         )
@@ -118,6 +122,19 @@ class RankSpool:
         finally:
             os.close(descriptor)
 
+    @property
+    def silent_since_ms(self) -> int:
+        """When the silence began that is too long by now; 0 for none, and of ranks that speak for nobody."""
+        if not self.files.is_main or self.events.ended:
+            return 0
+        return self.reports.cadence.silent_since_ms(self.files.hang_after_ms)
+
+    def look(self, now_ms: int) -> None:
+        """Time has passed in which it may have come further."""
+        self._has_begun = self._has_begun or (self.files.path / STDOUT).exists()
+        if self._has_begun and self.files.is_main and not self.events.ended:
+            self.reports.cadence = self.reports.cadence.look(now_ms)
+
     def keep_house(self, budget_bytes: int) -> int:
         """Remembers how far it is, and frees disk; returns how many bytes had to be dropped."""
         # A disk that is too full to write this down is freed all the same: a restart would find
@@ -141,7 +158,8 @@ class RankSpool:
             return
         places = {c.name: _Place(*mark) for c, mark in zip(self.channels, marks, strict=True)}
         known = {name: place for name, place in places.items() if place != _NOWHERE}
-        progress = _Progress(known, self.reports.own_metrics, self._saved.boot)
+        cadence = self.reports.cadence
+        progress = _Progress(known, self.reports.own_metrics, self._saved.boot, cadence)
         if progress == self._saved or write_document(self._file, progress):
             self._saved = progress
             self._marks = marks, self.reports.own_metrics

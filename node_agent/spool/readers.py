@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from node_agent.core.cadence import Cadence
 from node_agent.spool import events, metrics_lines
 from node_agent.spool.channels import Found
 from node_agent.spool.levels import Level, levels_of
@@ -24,11 +25,13 @@ class Reports:
     own_metrics: the rank reports metrics as events, so its output is not searched for them.
     counted: metrics found in the output so far; the step of a line that does not say one.
     progress: as last reported, 0 to 100.
+    cadence: how often it reports that it has come further.
     """
 
     own_metrics: bool = False
     counted: int = 0
     progress: float = 0.0
+    cadence: Cadence = field(default_factory=Cadence)
 
     def point(self, step: int, values: dict[str, float], *, attempt: int, now_ms: int) -> Point:
         """A metric point as of now."""
@@ -72,6 +75,7 @@ class OutputReader:
             if report is None:
                 continue
             self._reports.counted += 1
+            self._reports.cadence = self._reports.cadence.report(now_ms)
             step = self._reports.counted if report.step is None else report.step
             point = self._reports.point(step, report.values, attempt=batch.attempt, now_ms=now_ms)
             if report.epoch is not None:
@@ -123,6 +127,7 @@ class EventsReader:
             case events.Progress():
                 self._reports.progress = event.fraction * 100
                 if end > batch.begin:
+                    self._reports.cadence = self._reports.cadence.report(now_ms)
                     self._take_progress(batch, event)
             case events.Message():
                 add_line(batch, event.message, level=event.severity(), end=end, now_ms=now_ms)
@@ -143,6 +148,7 @@ class EventsReader:
         self._reports.own_metrics = True
         if end <= batch.begin:
             return
+        self._reports.cadence = self._reports.cadence.report(now_ms)
         point = self._reports.point(event.step, values, attempt=batch.attempt, now_ms=now_ms)
         if epoch is not None:
             point.epoch = epoch

@@ -253,6 +253,8 @@ class Spool:
             await self._watches.wait()
             await asyncio.sleep(HOUSEKEEPING_S)
             for lease in list(self._leases.values()):
-                lease.keep_house(self._budget_bytes)
-                if lease.told[0].checkpoints:
-                    self._notice(lease.lease_id)  # one of them may have been deleted
+                lease.keep_house(self._budget_bytes, now_ms=self._now_ms())
+                told = lease.told[0]
+                # one of them may have been deleted
+                if told.checkpoints or told.silent_since_ms != lease.silent_since_ms:
+                    self._notice(lease.lease_id)

@@ -8,6 +8,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
     sync NODE [canary=N[:DEVICE,…]] [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…
                                                                     flags: done ran ckpt model
                                                                     cp=STEP,… saved=N retired=STEP,…
+                                                                    silent=SECONDS
                                                                     exit=N fail=CATEGORY epoch=N
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
                                                                     [queue=NAME] [expect=SECONDS]
@@ -217,6 +218,9 @@ class Player:
             ),
             checkpointing="ckpt" in options,
             saved=int(options.get("saved", 0)),
+            silent_since_ms=self.now_ms - 1000 * int(options["silent"])
+            if "silent" in options
+            else 0,
             retired=tuple(f"step-{step}" for step in options.get("retired", "").split(",") if step),
             output_model_uri="file:///model" if "model" in options else "",
             started_at_ms=self.now_ms if state == "RUNNING" or "ran" in options else 0,
