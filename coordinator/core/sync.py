@@ -59,8 +59,8 @@ def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Re
             _take_lease(
                 turn, lease, one=observed.get(lease.lease_id), command=command, settings=settings
             )
-        if lease.lease_id in observed:
-            watch(turn, lease.lease_id, one=observed[lease.lease_id])
+            if lease.lease_id in observed:
+                watch(turn, lease.lease_id, one=observed[lease.lease_id])
     settle(turn)
     answer(turn, turn.state.nodes[command.node_id], canary=command.canary)
     return Reply(node=turn.state.nodes[command.node_id])
