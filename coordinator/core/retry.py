@@ -6,7 +6,7 @@ The order of the checks is the meaning:
 3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt:
    QUEUED again. None of these costs a retry.
 4. Its kind of failure is one of fail_on: FAILED.
-5. The exit code is one of retry_on_exit_codes, or the kind one of retry_on or a device's own: QUEUED
+5. The exit code is one of retry_on_exit_codes, or the kind one of retry_on: QUEUED
    again, which costs no retry.
 6. It failed where nothing is placed any more, for the node or a device it held is out (care.py): QUEUED
    again, which costs no retry either.
@@ -30,7 +30,6 @@ HANG = "HANG"
 NOT_RETRYABLE = frozenset({"CONFIG", HANG})
 NODE_LOST = "NODE_LOST"
 NETWORK = "NETWORK"
-GPU_HARDWARE = "GPU_HARDWARE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +139,9 @@ def first_failure(leases: Sequence[Lease]) -> Failure | None:
 
 
 def _is_free(policy: Policy, failure: Failure) -> bool:
-    """Whether trying again costs no retry: it is not of the job's own making, or its user says so."""
+    """Whether trying again costs no retry: its user says so."""
     if failure.exit_code is not None and failure.exit_code in policy.retry_on_exit_codes:
         return True
     if failure.category == HANG:
         return policy.on_hang is OnHang.RESTART  # it had come further, so it does not spin
-    return failure.category == GPU_HARDWARE or failure.category in policy.retry_on
+    return failure.category in policy.retry_on

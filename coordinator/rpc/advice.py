@@ -11,8 +11,8 @@ TABLE = {
     " or ask for devices with more memory (gpu_memory_gb); then retry the job.",
     _Error.HOST_OOM: "Ask for more memory (memory_gb, shm_gb), or load data with fewer processes (num_workers);"
     " then retry the job.",
-    _Error.GPU_HARDWARE: "A device failed and not the job: it is tried again without using up its retries;"
-    " an admin should look at the node.",
+    _Error.GPU_HARDWARE: "A device failed and not the job: where its node finds that too, the job is tried"
+    " elsewhere and pays no retry; an admin should look at the node.",
     _Error.NETWORK: "Ranks lost each other: see whether another one ended first, then what the library says"
     " (NCCL_DEBUG=INFO). With NETWORK in retry_on such failures use up no retries.",
     _Error.STORAGE: "A disk or store failed, refused or is full: make room or name another place; then retry.",

@@ -2,7 +2,7 @@
 
 A rank that fails says why at the end of its stderr: the last line of a Python traceback, the first
 one of a library that gives up. So the newest line that says anything decides. It is a program's own
-word: it tells people where to look and what rules to try, and no device is taken out because of it.
+word: it tells people where to look, and what rules of retries go by; it proves nothing.
 """
 
 from __future__ import annotations

@@ -143,11 +143,9 @@ def test_a_kind_of_failure_that_the_job_names_costs_no_retry() -> None:
     assert by_rules("STORAGE", retry_on=("NETWORK",)).cause is Reason.RANK_FAILED
 
 
-def test_a_device_that_failed_costs_no_retry_unless_the_job_says_otherwise() -> None:
-    verdict = by_rules("GPU_HARDWARE")
-    assert (verdict.cause, verdict.counts) == (Reason.RETRYING, False)
-    verdict = by_rules("GPU_HARDWARE", fail_on=("GPU_HARDWARE",))
-    assert verdict.cause is Reason.RANK_FAILED
+def test_a_word_about_a_device_is_the_jobs_own_and_costs_a_retry() -> None:
+    verdict = by_rules("GPU_HARDWARE", retries=1)
+    assert (verdict.cause, verdict.counts) == (Reason.RETRYING, True)
 
 
 def test_a_kind_after_which_the_job_is_not_tried_again_ends_it_whatever_is_left() -> None:
