@@ -6,7 +6,9 @@ without its content. Of every byte the SHA-256 is taken, also of those that were
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import io
 import os
 import random
 import threading
@@ -20,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from node_agent.cache.folders import META, TREE, WHOLE, remove_tree, sync
+from node_agent.cache.folders import META, TREE, WHOLE, empty_tree, remove_tree, sync
 from node_agent.cache.names import parts_of
 from node_agent.cache.sources import RemoteFile, Source
 from node_agent.cache.terms import MIB, Fetched, Meta
@@ -72,7 +74,8 @@ class Fetch:
         self._sizes: dict[str, int] = {}  # of files, as far as they are here
         self._done_bytes = 0
         self._grown = grown
-        self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self._lock = -1  # open for as long as the process is
 
     def run(self, *, bundle: bool = False, sha256: str = "") -> Fetched:
         """Fetches and proves all of it; `sha256` is that of its one file where its user knows it.
@@ -111,11 +114,15 @@ class Fetch:
 
     def _open(self) -> None:
         """Keeps what an earlier process left, where it can be trusted."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # The process of an agent that was killed may not be gone yet.
+        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         boot = _BOOT_ID.read_text() if _BOOT_ID.exists() else ""
         mark = self._folder / BOOT
-        if self._folder.exists() and not (mark.exists() and boot and mark.read_text() == boot):
-            remove_tree(self._folder)
-        self._into.mkdir(parents=True, exist_ok=True)
+        if not (mark.exists() and boot and mark.read_text() == boot):
+            empty_tree(self._folder)
+        self._into.mkdir(exist_ok=True)
         mark.write_text(boot)
 
     def _known(self) -> dict[str, _Done]:
@@ -162,7 +169,7 @@ class Fetch:
             begin, stream = self._source.open(file, offset)
         else:
             begin, stream = offset, None  # it ended between its last byte and its line
-        with path.open("r+b" if begin else "wb") as out:
+        with path.open("r+b" if begin else "wb", buffering=0) as out:  # a kill loses nothing of it
             self._take_in(out.fileno(), begin, digest.update)
             out.seek(begin)
             size = begin
@@ -171,7 +178,7 @@ class Fetch:
                     while piece := _read(stream.read):
                         size += len(piece)
                         self._count(file.name, size)
-                        out.write(piece)
+                        _write(out, piece)
                         digest.update(piece)
         if file.size_bytes is not None and size < file.size_bytes:
             raise ConnectionError("the connection broke")
@@ -186,7 +193,7 @@ class Fetch:
 
     def _count(self, name: str, size: int) -> None:
         """Says how much of a file is here."""
-        with self._lock:
+        with self._counting:
             self._done_bytes += size - self._sizes.get(name, 0)
             self._sizes[name] = size
             if self._done_bytes > self._most_bytes:
@@ -233,6 +240,12 @@ class Fetch:
         # The same bytes under another name are another object: programs go by the suffix.
         object_id = hashlib.sha256(f"{digest} {name}".encode()).hexdigest()
         return Fetched(object_id=object_id, size_bytes=size)
+
+
+def _write(out: io.FileIO, piece: bytes) -> None:
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[out.write(rest) :]
 
 
 def _read(read: Callable[[int], bytes]) -> bytes:

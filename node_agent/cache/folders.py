@@ -13,6 +13,15 @@ WHOLE = "whole"  # what may be taken for whole: META and TREE
 META = "meta.json"
 
 
+def empty_tree(folder: Path) -> None:
+    """Removes what is in a folder, and not the folder."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            path.unlink()
+
+
 def remove_tree(folder: Path) -> None:
     """Removes a folder whose folders may not be written to; nothing where there is none."""
     if not folder.exists():

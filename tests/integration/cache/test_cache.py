@@ -156,6 +156,7 @@ async def test_when_the_one_that_fetches_is_stopped_another_goes_on_from_there(
         second = asyncio.create_task(house.get(cache, uri, "second"))
         await eventually(lambda: len(server.asked) == 2)
         first.cancel()
+        await asyncio.gather(first, return_exceptions=True)  # its process is gone then
         gate.set()
         assert (await second).read_bytes() == LARGE
         assert server.ranges[-1] == f"bytes={1 << 20}-"

@@ -7,8 +7,11 @@ import signal
 import threading
 from pathlib import Path
 
+import psutil
+
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
+from tests.contract.runtimes.conftest import until_gone
 from tests.integration.node_agent.conftest import Agent, Script, lease
 from tests.integration.node_agent.coordinator import Coordinator
 from tests.support.files import Answer, serving
@@ -50,7 +53,10 @@ async def test_an_agent_that_is_killed_while_it_fetches_goes_on_where_it_was(
         )
         await coordinator.reported("lease-1", agent_pb2.PREPARING)
         await begun(agent)
+        children = psutil.Process(agent.process.pid).children()
+        (fetcher,) = [one for one in children if "node_agent.cache" in one.cmdline()]
         assert await agent.end(signal.SIGKILL) == -signal.SIGKILL
+        await until_gone(fetcher.pid)
         gate.set()
         await agent.start()
         ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
