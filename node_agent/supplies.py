@@ -168,7 +168,8 @@ class Supplier:
                 wanted, user=user, progress=lambda done, total: tell.grown(name, done, total=total)
             )
         except CannotFetch as fault:
-            raise Refused(Fault(Category.STORAGE, f"{name}: {fault}")) from None
+            category = Category.CONFIG if fault.is_final else Category.STORAGE
+            raise Refused(Fault(category, f"{name}: {fault}")) from None
 
 
 def owner_of(grant: agent_pb2.DesiredLease) -> str:

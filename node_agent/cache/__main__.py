@@ -22,7 +22,7 @@ from node_agent.cache.names import BadName
 from node_agent.cache.sources import source_of
 from node_agent.cache.terms import GIB, Failed, Fetched, Go, Grown, Looked, Order, Told
 from node_agent.cache.unpack import BadBundle
-from scaimind.service.reach import Unreachable
+from scaimind.service.reach import Closed, Unreachable
 
 MEMORY_BYTES = 8 * GIB
 TELL_S = 0.5
@@ -39,7 +39,9 @@ def main() -> int:
     threading.Thread(target=_listen, args=(told,), daemon=True).start()
     try:
         found: Told = _fetched(order, told)
-    except (Unreachable, BadBundle, BadName) as fault:
+    except (Closed, BadBundle, BadName) as fault:
+        found = Failed(str(fault), is_final=True)
+    except Unreachable as fault:
         found = Failed(str(fault))
     except TooMuch:
         found = Failed("there is more of it than the node's data cache has room for")

@@ -18,7 +18,11 @@ END_S = 10.0
 
 
 class CannotFetch(Exception):
-    """What a job names cannot be had here; the text is for its user."""
+    """What a job names cannot be had here; the text is for its user. `is_final`: nor later, as it is."""
+
+    def __init__(self, text: str, *, is_final: bool = False) -> None:
+        super().__init__(text)
+        self.is_final = is_final
 
 
 class Fetcher:
@@ -40,7 +44,7 @@ class Fetcher:
         except (ValueError, msgspec.DecodeError):
             raise CannotFetch("the process that fetches it has failed") from None
         if isinstance(told, Failed):
-            raise CannotFetch(told.text)
+            raise CannotFetch(told.text, is_final=told.is_final)
         return told
 
     async def write(self, message: Order | Go) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from node_agent.cache.names import file_name, parts_of
 from node_agent.cache.terms import MIB, Order, Rules
-from scaimind.service.reach import Unreachable
+from scaimind.service.reach import Closed, Unreachable
 from scaimind.service.reach.guard import Place, Target, places, target
 from scaimind.service.reach.resolvers import resolve
 from scaimind.service.reach.stores import SCHEMES, open_store, path_below, roots_for
@@ -66,7 +66,7 @@ def source_of(order: Order) -> Source:
         try:
             store = open_store(scheme, rules.endpoints.get(scheme, ""), wait_s=WAIT_S, attempts=5)
         except ImportError:
-            raise Unreachable(f"{scheme}:// needs the extra `{scheme}` on this node") from None
+            raise Closed(f"{scheme}:// needs the extra `{scheme}` on this node") from None
         return StoreFiles(store, where)
     if scheme in ("http", "https"):
         return _public(f"{scheme}://{path}", rules, {})
@@ -87,7 +87,7 @@ def _public(url: str, rules: Rules, headers: Mapping[str, str]) -> WebFile:
     name = wanted.name.lower().removesuffix(".")
     known = [one.lower() for one in rules.hosts]
     if known and not any(name == one or (one[:1] == "." and name.endswith(one)) for one in known):
-        raise Unreachable("its host is not one that this node may ask")
+        raise Closed("its host is not one that this node may ask")
     return WebFile(wanted, places(wanted, [ip_network(one) for one in rules.networks]), headers)
 
 

@@ -77,9 +77,10 @@ class Fetched(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """It cannot be had; the text is for the job's user."""
+    """It cannot be had; the text is for the job's user. is_final: nor will it be, as it is named."""
 
     text: str
+    is_final: bool = False
 
 
 Told = Looked | Grown | Fetched | Failed

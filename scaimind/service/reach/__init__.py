@@ -9,3 +9,7 @@ from __future__ import annotations
 
 class Unreachable(Exception):
     """A source cannot be read; the text is for its caller and names nothing that it did not name."""
+
+
+class Closed(Unreachable):
+    """It may not, or cannot, be read from here at all, however often it is tried."""

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from scaimind.service.reach import Unreachable
+from scaimind.service.reach import Closed
 
 NOT_ALLOWED = "its address is unknown or not allowed"
 PORTS = {"http": 80, "https": 443}
@@ -66,12 +66,12 @@ def target(url: str) -> Target:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise Unreachable(NOT_ALLOWED) from None
+        raise Closed(NOT_ALLOWED) from None
     scheme = parts.scheme.lower()
     plain = _TEXT.fullmatch(url) and scheme in PORTS and "@" not in parts.netloc
     name = parts.hostname or ""
     if not plain or not _is_name(name) or port == 0 or parts.netloc.endswith(":"):
-        raise Unreachable(NOT_ALLOWED)
+        raise Closed(NOT_ALLOWED)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(scheme, name, port or PORTS[scheme], resource)
 
@@ -85,10 +85,10 @@ def places(wanted: Target, allowed: Sequence[Network]) -> list[Place]:
     try:
         found = socket.getaddrinfo(wanted.name, wanted.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Unreachable(NOT_ALLOWED) from None
+        raise Closed(NOT_ALLOWED) from None
     taken = [Place(one[0], (str(one[4][0]), wanted.port)) for one in found[:ADDRESSES_MAX]]
     if not taken or not all(is_allowed(one.sockaddr[0], allowed) for one in taken):
-        raise Unreachable(NOT_ALLOWED)
+        raise Closed(NOT_ALLOWED)
     return taken
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from urllib.parse import quote
 
-from scaimind.service.reach import Unreachable
+from scaimind.service.reach import Closed, Unreachable
 
 GROUP = "scaimind.resolvers"
 TOKENS = ("scaidrive", "scaiatlas")
@@ -50,7 +50,7 @@ def resolve(
             raise Unreachable(f"{scheme}:// cannot be resolved here") from error
         if isinstance(location, Location):
             return location
-    raise Unreachable(f"{scheme[:32]}:// is not set up here")
+    raise Closed(f"{scheme[:32]}:// is not set up here")
 
 
 def _below(origin: str, uri: str, *, scheme: str, token: str) -> Location:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from scaimind.service.reach import Unreachable
+from scaimind.service.reach import Closed
 
 SCHEMES = ("s3", "gs")
 NOT_BELOW = "it is not below a folder that may be read here"
@@ -32,10 +32,10 @@ def path_below(url: str, roots: Sequence[str]) -> str:
     bucket, _, key = path.partition("/")
     odd = any(part in (".", "..") for part in key.split("/")) or not key.isprintable()
     if not _BUCKET.fullmatch(bucket) or odd:
-        raise Unreachable(NOT_BELOW)
+        raise Closed(NOT_BELOW)
     known = [root.rstrip("/") for root in roots if "://" in root]
     if not any(f"{scheme}://{path}".startswith(f"{root}/") for root in known):
-        raise Unreachable(NOT_BELOW)
+        raise Closed(NOT_BELOW)
     return path.rstrip("/")
 
 

@@ -337,7 +337,7 @@ async def test_output_that_is_no_text_does_no_harm(
         ("folder", None, "is a directory"),
         ("shell.sh", 0o644, "nor executable"),
         ("empty", 0o755, "not a program"),
-        ("s3://bucket/train.py", None, "s3://"),
+        ("s3://bucket/train.py", None, "not below a folder"),
         ("file://elsewhere/train.py", None, "this machine"),
         ("", None, "needs a script"),
     ],
