@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from node_agent.cache.cache import Cache
+from node_agent.canary import Canary
 from node_agent.credential import Credential
 from node_agent.files import replace_file, sync
 from node_agent.holdings import Holdings
@@ -126,6 +127,8 @@ async def _serve(
             supplier=Supplier(cache, rules),
         )
         await keeper.adopt()
+        canary = Canary(telemetry.devices, rules.processes)
+        stack.push_async_callback(canary.close)
         offered = partial(_offer, settings, telemetry, holdings=holdings, data_dir=data_dir)
         session = Session(
             stub,
@@ -137,6 +140,7 @@ async def _serve(
             hold_ms=settings.hold_ms,
             credential=credential,
             on_contact=contact.note,
+            trial=canary,
         )
         telemetry.on_change = holdings.on_change = lambda: session.offer(offered())
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
@@ -177,6 +181,7 @@ def _offer(
         labels=labels,
         data_dir=data_dir,
         holds=holdings.keys,
+        faults=telemetry.faults.of,
     )
 
 

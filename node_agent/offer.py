@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,16 +22,17 @@ def offer(
     labels: Mapping[str, str],
     data_dir: Path,
     holds: Sequence[str] = (),
+    faults: Callable[[str], Sequence[node_pb2.DeviceFault]] = lambda device_id: (),
 ) -> agent_pb2.NodeOffer:
     """The offer of this machine; disk is that of `data_dir`, which exists.
 
-    `holds` are hashes of what is at hand.
+    `holds` are hashes of what is at hand; `faults` tells what was seen of a device.
     """
     return agent_pb2.NodeOffer(
         address=address,
         labels=labels,
         simulated=any(device.simulated for device in devices),
-        devices=[_device(device) for device in devices],
+        devices=[_device(device, faults(device.device_id)) for device in devices],
         cpu_count=len(os.sched_getaffinity(0)),
         memory_bytes=psutil.virtual_memory().total,
         disk_bytes=shutil.disk_usage(data_dir).total,
@@ -40,7 +41,7 @@ def offer(
     )
 
 
-def _device(device: DetectedDevice) -> node_pb2.Device:
+def _device(device: DetectedDevice, faults: Sequence[node_pb2.DeviceFault]) -> node_pb2.Device:
     return node_pb2.Device(
         device_id=device.device_id,
         index=device.index,
@@ -49,6 +50,7 @@ def _device(device: DetectedDevice) -> node_pb2.Device:
         memory_bytes=device.memory_bytes,
         simulated=device.simulated,
         healthy=device.healthy,
+        faults=faults,
     )
 
 

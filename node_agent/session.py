@@ -64,6 +64,19 @@ class Leases(Protocol):
         """Takes over the whole list of what is desired."""
 
 
+class Trial(Protocol):
+    """What the session needs of the canary."""
+
+    on_change: Callable[[], None]
+    """Called when one has ended."""
+
+    def report(self) -> agent_pb2.ObservedCanary | None:
+        """How the desired one ended; None before."""
+
+    def desire(self, canary: agent_pb2.DesiredCanary | None) -> None:
+        """Takes over which one is desired."""
+
+
 class Superseded(Exception):
     """A newer agent has taken this node over; this one must end and touch nothing."""
 
@@ -83,6 +96,7 @@ class Session:
         hold_ms: int,
         credential: Credential,
         on_contact: Callable[[int], None],
+        trial: Trial | None = None,
     ) -> None:
         """Speaks for one start of the agent; `generation` counts the starts on this node.
 
@@ -107,6 +121,9 @@ class Session:
         self._sent_s = self._next_s = 0.0
         self._sent_boot_ms = 0
         leases.on_change = self._changed.set
+        self._trial = trial
+        if trial is not None:
+            trial.on_change = self._changed.set
 
     def offer(self, offer: agent_pb2.NodeOffer) -> None:
         """Replaces what the node offers, and tells it at once."""
@@ -155,6 +172,10 @@ class Session:
         self._request.sequence += 1
         del self._request.leases[:]
         self._request.leases.extend(self._leases.reports())
+        self._request.ClearField("canary")
+        ended = self._trial.report() if self._trial is not None else None
+        if ended is not None:
+            self._request.canary.CopyFrom(ended)
         interval_s = MIN_INTERVAL_S + INTERVAL_OF_LEASE_S * len(self._request.leases)
         self._sent_boot_ms = boot_now_ms()
         self._sent_s = time.monotonic()
@@ -200,6 +221,8 @@ class Session:
         news = answer.revision != self._request.seen_revision
         self._request.seen_revision = answer.revision
         self._leases.desire(answer.leases)
+        if self._trial is not None:
+            self._trial.desire(answer.canary if answer.HasField("canary") else None)
         if news:
             return time.monotonic() + BEGIN_S
         return self._sent_s + IDLE_INTERVAL_S

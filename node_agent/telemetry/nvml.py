@@ -8,7 +8,7 @@ fault of that device.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,14 @@ import structlog
 from node_agent.ranks import DetectedDevice
 from node_agent.telemetry.guard import Guard, Hung, Pending
 from node_agent.telemetry.models import short_type
+from node_agent.telemetry.nvml_reading import Ask
 from node_agent.telemetry.probe import Reading
+from node_agent.telemetry.xids import Xids
 
 START_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3.0
 MAX_DEVICES = 64
+HUNG = "NOT_ANSWERING"
 
 _log = structlog.get_logger()
 
@@ -55,6 +58,8 @@ class NvmlProbe:
             self._guard.close()
             raise NoDriver(str(error)) from error
         self._guards = {device_id: Guard(f"nvml-{device_id}") for device_id in self._handles}
+        self._xids = Xids(library)
+        self._xids.watch(self._handles)
 
     def devices(self) -> list[DetectedDevice]:
         """The GPUs found at the start; one that could not be asked has no healthy state."""
@@ -66,18 +71,23 @@ class NvmlProbe:
         begun: dict[str, Pending[Reading] | Hung] = {}
         for device_id, handle in self._handles.items():
             try:
-                begun[device_id] = self._guards[device_id].begin(_Ask(self._nvml, handle))
+                begun[device_id] = self._guards[device_id].begin(Ask(self._nvml, handle))
             except Hung as fault:
                 begun[device_id] = fault
-        readings = {d.device_id: Reading(fault="not found") for d in self._devices}
+        lost = Reading(fault="not found", fault_code="DEVICE_LOST")
+        readings = {d.device_id: lost for d in self._devices}
         for device_id, pending in begun.items():
             readings[device_id] = _finish(pending, deadline_s)
+        for device_id, xids in self._xids.take().items():
+            if device_id in readings:
+                readings[device_id] = replace(readings[device_id], xids=xids)
         return readings
 
     def close(self) -> None:
         """Ends the threads; NVML itself is left to the end of the process, where it cannot hang."""
         for guard in (self._guard, *self._guards.values()):
             guard.close()
+        self._xids.close()
 
     def _start(self) -> list[DetectedDevice]:
         self._nvml.nvmlInit()
@@ -99,54 +109,13 @@ class NvmlProbe:
         return replace(lost, memory_bytes=memory_bytes, healthy=True)
 
 
-class _Ask:
-    """Reads one GPU; what the GPU cannot measure is left out, anything else is its fault."""
-
-    def __init__(self, library: Any, handle: Any) -> None:
-        self._nvml = library
-        self._handle = handle
-        self._fault = ""
-
-    def __call__(self) -> Reading:
-        memory = self._ask(self._nvml.nvmlDeviceGetMemoryInfo)
-        busy = self._ask(self._nvml.nvmlDeviceGetUtilizationRates)
-        milliwatts = self._ask(self._nvml.nvmlDeviceGetPowerUsage)
-        celsius = self._ask(
-            lambda handle: self._nvml.nvmlDeviceGetTemperature(
-                handle, self._nvml.NVML_TEMPERATURE_GPU
-            )
-        )
-        return Reading(
-            utilization_percent=None if busy is None else float(busy.gpu),
-            memory_used_bytes=None if memory is None else int(memory.used),
-            memory_total_bytes=None if memory is None else int(memory.total),
-            power_watts=None if milliwatts is None else milliwatts / 1000,
-            temperature_celsius=None if celsius is None else float(celsius),
-            fault=self._fault,
-        )
-
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
-        if self._fault:
-            return None
-        try:
-            return question(self._handle)
-        except self._nvml.NVMLError as error:
-            unmeasured = (
-                self._nvml.NVML_ERROR_NOT_SUPPORTED,
-                self._nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-            )
-            if error.value not in unmeasured:
-                self._fault = str(error)
-            return None
-
-
 def _finish(pending: Pending[Reading] | Hung, deadline_s: float) -> Reading:
     if isinstance(pending, Hung):
-        return Reading(fault=str(pending))
+        return Reading(fault=str(pending), fault_code=HUNG)
     try:
         return pending.result(deadline_s - time.monotonic())
     except Hung as fault:
-        return Reading(fault=str(fault))
+        return Reading(fault=str(fault), fault_code=HUNG)
 
 
 def _text(value: str | bytes) -> str:

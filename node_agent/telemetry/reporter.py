@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import RpcError
 
 from node_agent.ranks import DetectedDevice
+from node_agent.telemetry.faults import Faults
 from node_agent.telemetry.probe import Probe, Reading
 from scaimind.agent.v1 import agent_service_pb2 as pb
 from scaimind.v1 import node_pb2
@@ -27,6 +28,11 @@ from scaimind.v1 import node_pb2
 INTERVAL_S = 5.0
 REPORT_TIMEOUT_S = 5.0
 RING_SIZE = 360
+MEASURED = tuple(
+    field.name
+    for field in node_pb2.DeviceTelemetry.DESCRIPTOR.fields
+    if field.name != "measured_at"
+)
 
 Report = Callable[[pb.ReportTelemetryRequest], Awaitable[object]]
 _log = structlog.get_logger()
@@ -41,6 +47,10 @@ class Host:
     memory_total_bytes: int
     disk_used_bytes: int
     disk_total_bytes: int
+    network_received_bytes: int = 0
+    network_sent_bytes: int = 0
+    disk_read_bytes: int = 0
+    disk_written_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +66,17 @@ def read_host(data_dir: Path) -> Host:
     """Measures this machine; CPU time is counted since the last call."""
     memory = psutil.virtual_memory()
     disk = psutil.disk_usage(str(data_dir))
+    network, blocks = psutil.net_io_counters(), psutil.disk_io_counters()
     return Host(
         cpu_percent=psutil.cpu_percent(),
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
         disk_used_bytes=disk.used,
         disk_total_bytes=disk.total,
+        network_received_bytes=network.bytes_recv if network else 0,
+        network_sent_bytes=network.bytes_sent if network else 0,
+        disk_read_bytes=blocks.read_bytes if blocks else 0,
+        disk_written_bytes=blocks.write_bytes if blocks else 0,
     )
 
 
@@ -85,6 +100,7 @@ class TelemetryReporter:
         self._data_dir = data_dir
         self._interval_s = interval_s
         self._faults: dict[str, str] = {}
+        self.faults = Faults()
         psutil.cpu_percent()  # the first sample measures from here
 
     async def run(self) -> None:
@@ -115,7 +131,7 @@ class TelemetryReporter:
         before = {d.device_id: d.healthy for d in self.devices()}
         self._faults = {device_id: r.fault for device_id, r in sample.readings.items()}
         after = {d.device_id: d.healthy for d in self.devices()}
-        if before == after:
+        if not self.faults.take(sample.readings) and before == after:
             return
         for device_id, healthy in after.items():
             if before[device_id] != healthy:
@@ -146,15 +162,14 @@ def to_request(sample: Sample, *, node_id: str) -> pb.ReportTelemetryRequest:
         memory_total_bytes=sample.host.memory_total_bytes,
         disk_used_bytes=sample.host.disk_used_bytes,
         disk_total_bytes=sample.host.disk_total_bytes,
+        network_received_bytes=sample.host.network_received_bytes,
+        network_sent_bytes=sample.host.network_sent_bytes,
+        disk_read_bytes=sample.host.disk_read_bytes,
+        disk_written_bytes=sample.host.disk_written_bytes,
     )
     devices = {
         device_id: node_pb2.DeviceTelemetry(
-            measured_at=at,
-            utilization_percent=reading.utilization_percent,
-            memory_used_bytes=reading.memory_used_bytes,
-            memory_total_bytes=reading.memory_total_bytes,
-            power_watts=reading.power_watts,
-            temperature_celsius=reading.temperature_celsius,
+            measured_at=at, **{name: getattr(reading, name) for name in MEASURED}
         )
         for device_id, reading in sample.readings.items()
     }
