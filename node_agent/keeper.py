@@ -117,6 +117,21 @@ class Keeper:
         """Every lease as it is to be told to the coordinator, by id."""
         return [one for _, reports in sorted(self._reports.items()) for one in reports]
 
+    def holders(self) -> dict[str, dict[str, str]]:
+        """Of each device that a lease holds: whose it is, as labels of what the device measures."""
+        found: dict[str, dict[str, str]] = {}
+        for lease_id, by_epoch in self._held.items():
+            for held in by_epoch.values():
+                spec = held.grant.spec
+                labels = {
+                    "job_id": spec.job_id,
+                    "attempt": str(spec.attempt),
+                    "tenant_id": spec.tenant_id,
+                    "lease_id": lease_id,
+                }
+                found.update(dict.fromkeys(spec.device_ids, labels))
+        return found
+
     def _tell(self, lease_id: str) -> None:
         """Passes on after how long without contact a lease is to stop, and that it is to save."""
         for epoch, held in self._held.get(lease_id, {}).items():

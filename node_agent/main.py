@@ -26,17 +26,18 @@ from node_agent.credential import Credential
 from node_agent.files import replace_file, sync
 from node_agent.holdings import Holdings
 from node_agent.keeper import Keeper
+from node_agent.metrics import metrics_served
 from node_agent.offer import offer
 from node_agent.runtime import cgroups, orphans
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.process import ContainersProtocol, ProcessRuntime
-from node_agent.runtime.rules import ContainerRules
+from node_agent.runtime.rules import ContainerRules, Rules
 from node_agent.session import CHANNEL_OPTIONS, Session, Superseded
 from node_agent.settings import Settings
 from node_agent.sharing import sharing_labels
 from node_agent.spool import Spool
 from node_agent.supplies import Supplier
-from node_agent.telemetry import TelemetryReporter, open_probe
+from node_agent.telemetry import TelemetryReporter, open_probe, page
 from node_agent.telemetry.probe import Probe
 from node_agent.uploads.mover import Mover
 from scaimind.agent.v1.agent_service_pb2 import NodeOffer
@@ -127,8 +128,6 @@ async def _serve(
             supplier=Supplier(cache, rules),
         )
         await keeper.adopt()
-        canary = Canary(telemetry.devices, rules.processes)
-        stack.push_async_callback(canary.close)
         offered = partial(_offer, settings, telemetry, holdings=holdings, data_dir=data_dir)
         session = Session(
             stub,
@@ -140,15 +139,37 @@ async def _serve(
             hold_ms=settings.hold_ms,
             credential=credential,
             on_contact=contact.note,
-            trial=canary,
+            trial=_canary(stack, telemetry, rules),
         )
         telemetry.on_change = holdings.on_change = lambda: session.offer(offered())
+        await _show(settings, stack, telemetry, keeper=keeper)
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
         working = [tasks.create_task(part.run()) for part in (spool, telemetry, holdings)]
         code = await _until_told(session, keeper)
         for work in working:
             work.cancel()
         return code
+
+
+def _canary(stack: AsyncExitStack, telemetry: TelemetryReporter, rules: Rules) -> Canary:
+    """What tries this node's devices, until the stack is left."""
+    canary = Canary(telemetry.devices, rules.processes)
+    stack.push_async_callback(canary.close)
+    return canary
+
+
+async def _show(
+    settings: Settings, stack: AsyncExitStack, telemetry: TelemetryReporter, *, keeper: Keeper
+) -> None:
+    """Serves telemetry to Prometheus, until the stack is left; where it cannot, jobs run all the same."""
+
+    def shown() -> str:
+        return page(telemetry, hostname=settings.node_id, holders=keeper.holders())
+
+    try:
+        await stack.enter_async_context(metrics_served(settings.metrics, shown))
+    except OSError as error:
+        log.error("metrics_not_served", address=settings.metrics, reason=str(error))
 
 
 async def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from node_agent.data_settings import DataSettings
 from node_agent.runtime.rules import ContainerRules, ProcessRules, Rules
-from scaimind.service.settings import check_server
+from scaimind.service.settings import check_server, split_address
 
 NOBODY = 65534
 GB = 1_000_000_000
@@ -69,6 +69,11 @@ class Settings(DataSettings):
         description="s3:// and gs:// prefixes below which jobs may have their checkpoints and outputs, parted"
         " by commas; {tenant} in one stands for the job's tenant; default: none",
     )
+    metrics: str | None = Field(
+        default=None,
+        description="HOST:PORT to serve Prometheus what is measured on; nowhere by default",
+    )
+
     rank_user: str = Field(
         default="",
         description="who ranks run as that are processes, as UID:GID (default: the agent's)",
@@ -119,6 +124,13 @@ class Settings(DataSettings):
         for root in filter(None, value.split(",")):
             if not _UPLOAD_ROOT.fullmatch(root):
                 raise ValueError(f"{root!r} is no prefix s3://BUCKET/… or gs://BUCKET/…")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _is_page(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
         return value
 
     @field_validator("rank_user")

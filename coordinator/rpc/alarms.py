@@ -18,7 +18,7 @@ NAMED = 10
 def alarms(view: View, *, for_operator: bool = True) -> list[api.Alarm]:
     """The alarms of now, those of the whole cluster first. Only operators are told of leases by name."""
     unknown = _unknown(view, for_operator=for_operator)
-    return list(islice((*_frozen(view), *_awaited(view), *unknown), MOST))
+    return list(islice((*_frozen(view), *_awaited(view), *unknown, *_kept_out(view)), MOST))
 
 
 def _frozen(view: View) -> Iterator[api.Alarm]:
@@ -59,6 +59,20 @@ def _unknown(view: View, *, for_operator: bool) -> Iterator[api.Alarm]:
             f"stopped{which}",
             node_id=node_id,
             since=convert.timestamp(unknown.since_ms),
+        )
+
+
+def _kept_out(view: View) -> Iterator[api.Alarm]:
+    for node_id, node in sorted(view.nodes.items()):
+        out = [(id, grade) for id, grade in node.health.grades() if grade.is_out]
+        if not out:
+            continue
+        names = [f"{id or 'the node'} is {grade.state}" for id, grade in out]
+        yield api.Alarm(
+            code=Reason.NODE_QUARANTINED.value,
+            message=f"kept out for what was seen of it, until a canary has passed: {_named(names)}",
+            node_id=node_id,
+            since=convert.timestamp(min(grade.since_ms for _, grade in out)),
         )
 
 

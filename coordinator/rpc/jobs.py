@@ -25,6 +25,7 @@ from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.telemetry import Telemetry
 from coordinator.runtime.view import View
 from coordinator.store.protocol import JobFilter, Store
 from coordinator.streams.protocol import Streams
@@ -116,8 +117,10 @@ class JobMethods:
         reader: JobReader,
         tokens: PageTokens,
         fetching: Fetching,
+        telemetry: Telemetry,
     ) -> None:
         self._fetching = fetching
+        self._telemetry = telemetry
         self._driver = driver
         self._store = store
         self._streams = streams
@@ -201,7 +204,21 @@ class JobMethods:
             job_id=job.job_id,
             points=[convert.point_message(point) for point in points],
             total_points=total,
+            devices=self._devices(job.job_id),
         )
+
+    def _devices(self, job_id: str) -> list[api.JobDevice]:
+        """What the devices that a job holds measured last."""
+        found = []
+        for lease in self._driver.view.leases_of_job(job_id):
+            sample = self._telemetry.newest(lease.node_id)
+            for device_id in () if lease.is_ended else lease.device_ids:
+                device = api.JobDevice(node_id=lease.node_id, device_id=device_id)
+                measured = sample.devices.get(device_id) if sample else None
+                if measured is not None:
+                    device.telemetry.ParseFromString(measured)
+                found.append(device)
+        return found
 
     async def _accept(self, command: commands.SubmitJob) -> Reply:
         try:

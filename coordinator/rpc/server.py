@@ -170,6 +170,7 @@ class Server:
             reader=reader,
             tokens=tokens,
             fetching=fetching,
+            telemetry=telemetry,
         )
         public = (
             jobs,

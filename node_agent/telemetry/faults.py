@@ -20,6 +20,7 @@ class Faults:
     """Counts by device and code."""
 
     def __init__(self) -> None:
+        self.last_xid: dict[str, int] = {}  # by device
         self._seen: dict[str, dict[str, node_pb2.DeviceFault]] = {}
         self._on: set[tuple[str, str]] = set()
         self._before: dict[str, Reading] = {}
@@ -31,6 +32,7 @@ class Faults:
             for xid in reading.xids:
                 text = f"the driver reported XID {xid}"
                 news |= self._count(device_id, f"XID_{xid}", text=text)
+                self.last_xid[device_id] = xid
             on = dict(_conditions(reading))
             for code, text in on.items():
                 if (device_id, code) not in self._on:

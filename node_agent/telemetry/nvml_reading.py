@@ -6,7 +6,7 @@ The rest is asked as far as this GPU and this driver know it; only that the GPU 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from node_agent.telemetry.probe import Reading
@@ -147,6 +147,12 @@ class Ask:
 def throttles(mask: int | None) -> tuple[str, ...]:
     """Names of the reasons for lower clocks; to be idle is none."""
     return tuple(name for bit, name in THROTTLES.items() if mask and mask & bit)
+
+
+def throttle_bits(reasons: Iterable[str]) -> int:
+    """The same as NVML's bits."""
+    names = {name: bit for bit, name in THROTTLES.items()}
+    return sum(names.get(reason, 0) for reason in reasons)
 
 
 def _bytes(kilobytes: int | None) -> int | None:

@@ -203,6 +203,25 @@ def metrics(answer: "pb.GetJobMetricsResponse") -> Rows:
     )
 
 
+def job_devices(answer: "pb.GetJobMetricsResponse") -> Rows:
+    """One line for each device that a job holds, with what it measured last."""
+    cells = [
+        (
+            device.node_id,
+            device.device_id,
+            _busy(device),
+            size(device.telemetry.memory_used_bytes),
+            _watts(device.telemetry),
+        )
+        for device in answer.devices
+    ]
+    return Rows(("NODE", "DEVICE", "BUSY", "MEMORY", "POWER") if cells else (), cells)
+
+
+def _watts(telemetry: "node_pb2.DeviceTelemetry") -> str:
+    return f"{telemetry.power_watts:.0f} W" if telemetry.HasField("power_watts") else ""
+
+
 def _cell(point: "job_pb2.MetricPoint", name: str) -> str:
     return number(point.values[name]) if name in point.values else ""
 
@@ -382,7 +401,7 @@ def devices(node: "node_pb2.Node") -> Rows:
     return Rows(headers if cells else (), cells)
 
 
-def _busy(device: "node_pb2.Device") -> str:
+def _busy(device: "node_pb2.Device | pb.JobDevice") -> str:
     telemetry = device.telemetry
     known = telemetry.HasField("utilization_percent")
     return f"{telemetry.utilization_percent:.0f} %" if known else ""

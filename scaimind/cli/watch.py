@@ -115,7 +115,8 @@ def metrics(
     With --follow each as it comes, until the job ends; the exit codes are those of logs.
     """
     if not follow:
-        session.show(session.client.get_metrics(job_id, max_points=max_points), tables.metrics)
+        answer = session.client.get_metrics(job_id, max_points=max_points)
+        session.show(answer, tables.metrics, tables.job_devices)
         return
     for event in session.client.stream_metrics(job_id, interval=interval, after=after):
         kind = event.WhichOneof("event")

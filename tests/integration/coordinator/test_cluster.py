@@ -48,6 +48,24 @@ async def test_a_sick_device_is_shown_and_not_given_away(agent: FakeAgent, admin
     assert (cluster.total_devices, cluster.free_devices) == (4, 3)
 
 
+async def test_a_jobs_metrics_tell_what_the_devices_that_it_holds_measured_last(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    request = agent_api.ReportTelemetryRequest(
+        node_id="n1", devices={"n1-d0": node_pb2.DeviceTelemetry(power_watts=300.0)}
+    )
+    await agent.caller.call("ReportTelemetry", request)
+    job_id = await admin.submit(gpu_count=2)
+    await agent.granted()
+    answer = await admin.call("GetJobMetrics", api.GetJobMetricsRequest(job_id=job_id))
+    assert [(one.node_id, one.device_id) for one in answer.devices] == [
+        ("n1", "n1-d0"),
+        ("n1", "n1-d1"),
+    ]
+    assert [one.telemetry.power_watts for one in answer.devices] == [300.0, 0.0]
+    assert not answer.devices[1].HasField("telemetry")
+
+
 async def test_telemetry_is_shown_with_its_node(agent: FakeAgent, admin: Caller) -> None:
     request = agent_api.ReportTelemetryRequest(
         node_id="n1",

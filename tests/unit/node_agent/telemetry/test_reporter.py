@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from grpc import RpcError
@@ -143,6 +144,18 @@ def test_gpus_are_shown_under_dcgms_names_with_its_labels() -> None:
     assert found["DCGM_FI_DEV_GPU_TEMP"] == (61.0, labels)
     assert found["mind_node_cpu_ratio"] == (0.25, {"Hostname": "node-1"})
     assert "cpu-0" not in text
+
+
+def test_what_a_job_holds_carries_its_labels_and_the_newest_xid_is_shown() -> None:
+    hot = replace(READING, throttle_reasons=("HW_THERMAL_SLOWDOWN",), energy_joules=2.5)
+    sample = Sample(1_000, HOST, {"GPU-1": hot})
+    holders = {"GPU-1": {"job_id": "job_1", "tenant_id": "acme"}}
+    text = render(sample, [GPU], hostname="node-1", holders=holders, xids={"GPU-1": 79, "gone": 1})
+    found = {s.name: s for f in text_string_to_metric_families(text) for s in f.samples}
+    assert found["DCGM_FI_DEV_GPU_UTIL"].labels["job_id"] == "job_1"
+    assert found["DCGM_FI_DEV_XID_ERRORS"].value == 79
+    assert found["DCGM_FI_DEV_CLOCK_THROTTLE_REASONS"].value == 64
+    assert found["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"].value == 2500
 
 
 def test_simulated_devices_are_marked_and_missing_values_left_out() -> None:
