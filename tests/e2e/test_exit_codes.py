@@ -16,6 +16,7 @@ import yaml
 from scaimind.v1 import job_pb2
 from tests.support import jobs
 from tests.support.cluster import ROOT, Cluster
+from tests.support.waiting import until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 LIMIT_S = 60.0
@@ -186,3 +187,29 @@ def test_an_admin_sets_queues_over_rest_and_by_the_command_line(
     assert (gone.status_code, gone.json()["data"]) == (200, {"name": "research"})
     assert run("set-queue", "x", "--tenant", "acme").returncode == 2
     assert cluster.rest.get("/cluster/queues").json()["data"]["queues"] == []
+
+
+def test_an_admin_takes_a_device_out_and_it_comes_back_once_a_canary_has_passed(
+    run: Run, cluster: Cluster
+) -> None:
+    [node, *_] = cluster.rest.get("/cluster/nodes").json()["data"]["nodes"]
+    node_id = node["node_id"]
+    device_id = next(one["device_id"] for one in node["devices"] if one["free_fraction"] == 1)
+
+    def state() -> str:
+        shown = cluster.rest.get(f"/cluster/nodes/{node_id}").json()["data"]
+        [health] = [x["health"] for x in shown["devices"] if x["device_id"] == device_id]
+        return str(health["state"])
+
+    said = run("health", node_id, "QUARANTINED", "--device", device_id, "--reason", "it smells")
+    assert said.returncode == 0, said.stderr
+    assert "an admin said QUARANTINED: it smells" in said.stdout
+    assert state() == "QUARANTINED"
+    body = {"state": "PROBATION", "device_id": device_id}
+    tried = cluster.rest.post(f"/cluster/nodes/{node_id}/health", json=body)
+    assert tried.status_code == 200, tried.text
+    until(lambda: state() == "SUSPECT", "the canary to pass", within_s=240)
+    assert "CANARY_PASSED" in run("health", node_id).stdout
+    assert run("health", node_id, "HEALTHY").returncode == 0
+    assert state() == "HEALTHY"
+    assert run("health", "nobody", "HEALTHY").returncode == 3

@@ -5,11 +5,11 @@ from __future__ import annotations
 from random import Random
 
 from coordinator.core.commands import ObservedCanary
-from coordinator.core.decision import Changed, Event
+from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.faults import Fault
 from coordinator.core.health import NODE, HealthState
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, JobStatus, Lease, Node
+from coordinator.core.records import Job, JobStatus, Kind, Lease, Node
 from tests.sim.kept import RecordsKept
 from tests.sim.truth import Checker, SimFailure
 
@@ -58,7 +58,7 @@ class Wear:
 class OutTakesNothing(Checker):
     """What is out for its health is given nothing, comes back only as it may, and costs nobody a retry."""
 
-    facts = (Node, Lease, Job)
+    facts = (Node, Lease, Job, Retired)
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
@@ -70,6 +70,10 @@ class OutTakesNothing(Checker):
         self._jobs = {x.job_id: x for x in records if isinstance(x, Job)}
 
     def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Retired) and event.kind is Kind.NODE:
+            self._nodes.pop(
+                event.id, None
+            )  # whoever removes a node forgets what was held against it
         if not isinstance(event, Changed):
             return
         record = event.record
