@@ -17,6 +17,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 BENCHES = {
     "core": "bench.core_bench",
     "scale": "bench.scale",
+    "explain": "bench.explain_bench",
     "store": "bench.store_bench",
     "lists": "bench.lists_bench",
     "batch": "bench.batches",

@@ -160,6 +160,10 @@ class Crowd:
 
     # what is measured, in microseconds of processor time
 
+    def report(self) -> Decision:
+        """A report in which nothing is new."""
+        return self.do(self.sync(self._node(), LeaseState.RUNNING))
+
     def submits(self) -> float:
         """Per submit of a job."""
         self.follow()

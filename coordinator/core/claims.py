@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from heapq import nsmallest
 from itertools import islice
 
 from coordinator.core.attempts import grant
@@ -26,7 +25,7 @@ from coordinator.core.placement import Placement
 from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Claim, Job, Share
+from coordinator.core.records import Claim, Job
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
 from coordinator.core.state import ClusterState
@@ -45,7 +44,7 @@ STEP_MS = 30_000  # by which a claim that is late is put off at least
 def pass_by(turn: Turn, job: Job) -> Placement | None:
     """Gives up a claim that stands behind a job which fits with what is free of that one."""
     for one in _claimants(turn.state):
-        if one.claim and _yields(turn.state, one, job=job) and _idle(turn.state, one.claim):
+        if _yields(turn.state, one, job=job):
             found = turn.state.place_without(job, unkept=one.job_id)
             if found is not None:
                 drop(turn, one)
@@ -58,7 +57,7 @@ def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
     lenders = list(_lenders(turn.state, group))
     if not lenders and not turn.state.planned:
         return False
-    for turn_ in nsmallest(DEEP, group.turns.values()):
+    for turn_ in group.soonest(DEEP):
         job = turn.state.jobs[turn_[-1]]
         over_ms = _over_ms(turn, job, settings=settings)
         if over_ms is None or turn.state.shares.limit_of(job) or is_doubted(turn.state, job):
@@ -196,35 +195,20 @@ def _is_sound(state: ClusterState, job: Job) -> bool:
 
 def _is_parted(state: ClusterState, made: Claim) -> bool:
     """Whether something of it is free, or more than one has to end."""
-    held = [one for share in made.shares for one in _holding(state, share)]
+    held = [one for share in made.shares for one in state.holding(share)]
     count = sum(len(share.device_ids) for share in made.shares)
     return len({job_id for job_id, _ in held}) > 1 or len({device for _, device in held}) < count
 
 
-def _holding(state: ClusterState, share: Share) -> Iterator[tuple[str, str]]:
-    """(job, device) for whoever holds any of the share's devices."""
-    for lease in state.leases_on(share.node_id):
-        for device_id in () if lease.is_ended else lease.device_ids:
-            if device_id in share.device_ids:
-                yield lease.job_id, device_id
-
-
 def _holders(state: ClusterState, claim: Claim) -> list[Job]:
-    found = [job_id for share in claim.shares for job_id, _ in _holding(state, share)]
+    found = [job_id for share in claim.shares for job_id, _ in state.holding(share)]
     return [state.jobs[job_id] for job_id in dict.fromkeys(found)]
 
 
-def _idle(state: ClusterState, claim: Claim) -> int:
-    """How many devices of a claim nobody holds."""
-    return sum(
-        len(share.device_ids) - len({device for _, device in _holding(state, share)})
-        for share in claim.shares
-    )
-
-
 def _claimants(state: ClusterState) -> list[Job]:
-    found = (state.jobs[job_id] for held in state.claims.values() for job_id in held)
-    return sorted(found, key=lambda job: job.sequence)
+    """Whose claims lie idle in part."""
+    found = [state.jobs[job_id] for held in state.claims.values() for job_id in held]
+    return sorted(filter(state.idle, found), key=lambda job: job.sequence)
 
 
 def _yields(state: ClusterState, claimant: Job, *, job: Job) -> bool:
@@ -250,9 +234,8 @@ def _lenders(state: ClusterState, group: Group) -> Iterator[Job]:
     claims = [(one, one.claim) for one in _claimants(state) if one.claim]
     claims.sort(key=lambda x: (-x[1].from_ms, x[0].sequence))
     free = sum(state.free.devices_by_type.values())
-    for one, claim in claims[:MOST_LENDERS]:
-        idle = _idle(state, claim)
-        if idle and free + idle >= group.demand.device_count:
+    for one, _ in claims[:MOST_LENDERS]:
+        if free + state.idle(one) >= group.demand.device_count:
             yield one
 
 

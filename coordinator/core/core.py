@@ -54,9 +54,9 @@ from coordinator.core.loss import remove
 from coordinator.core.mix import look_again
 from coordinator.core.queues import put_queue, remove_queue
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Record, Request, Ruling
+from coordinator.core.records import Queue, Record, Request, Ruling
 from coordinator.core.requests import recall
-from coordinator.core.schedule import schedule
+from coordinator.core.schedule import schedule, settle_down
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.submit import cancel, submit
@@ -78,7 +78,8 @@ class Core:
     def load(self, records: Iterable[Record]) -> None:
         """Takes over what a store holds, by the same `apply` as live. Order does not matter."""
         requests, rulings = [], []
-        for record in records:
+        # how queues are set comes first: whatever waits is filed anew by each
+        for record in sorted(records, key=lambda one: not isinstance(one, Queue)):
             if isinstance(record, Request):
                 requests.append(record)
             elif isinstance(record, Ruling):
@@ -106,6 +107,10 @@ class Core:
         schedule(turn, self.settings)
         return turn.decision()
 
+    def follow(self) -> None:
+        """Takes all that waits to have been looked at: by another core, whose facts this one follows."""
+        settle_down(self.state)
+
     def next_deadline_ms(self) -> int | None:
         """When Tick is due; 0 for at once, because a placement pass was cut short."""
         due_ms, look_ms = self.state.deadlines.next_ms(), self._next_look_ms()
@@ -126,11 +131,7 @@ class Core:
         if self.state.doubt.restored:
             return None
         queue = self.state.queue
-        return (
-            0
-            if queue.ready or queue.touched or self.state.rolls.touched
-            else self.state.next_change_ms()
-        )
+        return 0 if queue.needs_look() or self.state.rolls.touched else self.state.next_change_ms()
 
     def _load(self, record: Record) -> None:
         self.state.apply(Changed(record=record, cause=Reason.ACCEPTED, actor=CORE, at_ms=0))

@@ -16,15 +16,17 @@ from coordinator.core.known import is_doubted
 from coordinator.core.near import count_of
 from coordinator.core.order import turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
-from coordinator.core.queues import kept_back
+from coordinator.core.queues import closed, kept_back
 from coordinator.core.reasons import Reason
-from coordinator.core.records import IDLE, WHOLE, Demand, Device, Job, JobStatus, Node
+from coordinator.core.records import IDLE, ROOT, WHOLE, Demand, Device, Job, JobStatus, Node
 from coordinator.core.room import Room
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
 MOST_VERDICTS = 200
 MOST_CHANGES = 24
+MOST_QUEUES = 4  # others, that are tried
+DEFAULT_QUEUE = "default"
 HIGHEST_PRIORITY = 10
 NAMED = 4
 
@@ -395,8 +397,26 @@ def _wishes(state: ClusterState, job: Job) -> Iterator[tuple[str, Job]]:
     while count > 1 and not demand.world_size and not demand.node_count:
         count //= 2
         yield f"gpu_count={count}", _with(job, replace(demand, device_count=count))
+    for name in _other_queues(state, job):
+        yield f"queue_name={name}", replace(job, queue_name=name)
     if job.priority < HIGHEST_PRIORITY:
         yield f"priority={HIGHEST_PRIORITY}", replace(job, priority=HIGHEST_PRIORITY)
+
+
+def _other_queues(state: ClusterState, job: Job) -> list[str]:
+    """Queues that its tenant knows of and that take jobs: the default one, those in which it holds devices,
+    and those that name it; first the one that may hold most more of what it is guaranteed."""
+    shares = state.shares
+    known = {DEFAULT_QUEUE} if DEFAULT_QUEUE not in state.queues else set()
+    for name, queue in state.queues.items():
+        is_named = job.tenant_id in dict(queue.tenant_limits)
+        if name != ROOT and (
+            name == DEFAULT_QUEUE or is_named or shares.holds(name, job.tenant_id)
+        ):
+            known.add(name)
+    found = [name for name in known if name != job.queue_name and closed(state, name) is None]
+    found.sort(key=lambda name: (-shares.entitled_milli(name), name))
+    return found[:MOST_QUEUES]
 
 
 def _with(job: Job, demand: Demand) -> Job:

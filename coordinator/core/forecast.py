@@ -83,7 +83,8 @@ class Forecast:
         self._note = note  # told of every fact
         self.starts_ms: dict[str, int] = {}  # when each waiting job was granted devices
         self.steps = 0
-        self.ended_last: tuple[str, ...] = ()  # jobs whose end came before the newest pass
+        self.ended_last: tuple[str, ...] = ()  # jobs whose end came last
+        self.ended_last_ms = -1  # and when
         self.core = core
         self._acts: list[tuple[int, int, str, _Act]] = []
         self._order = 0
@@ -121,6 +122,11 @@ class Forecast:
             self._step()
         return self.starts_ms.get(wanted)
 
+    def after(self, job_id: str) -> tuple[str, ...]:
+        """The jobs with whose ends a job has just been granted devices; none where it was not by that."""
+        at_ms = self.starts_ms.get(job_id)
+        return self.ended_last if at_ms is not None and at_ms == self.ended_last_ms else ()
+
     def _next_ms(self) -> int | None:
         acts_ms = self._acts[0][0] if self._acts else None
         due_ms = self.core.next_deadline_ms()
@@ -145,6 +151,7 @@ class Forecast:
             self._follow(self._sync(node_id))
         if ended:
             self.ended_last = tuple(dict.fromkeys(ended))
+            self.ended_last_ms = self.now_ms
             self.steps += len(self.ended_last)
         due_ms = self.core.state.deadlines.next_ms()
         if due_ms is not None and due_ms <= self.now_ms:

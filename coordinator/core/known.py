@@ -71,6 +71,7 @@ class Known:
         self.planned: dict[str, int] = {}  # nodes in use that are to be out, and from when
         self.claims: dict[str, dict[str, None]] = {}  # by queue: jobs that have one
         self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
+        self._idle: dict[str, int] = {}  # a memo: devices of its claim that nobody holds, by job
         self.contacts = Contacts()
         self.doubt = Doubt()
         self.deadlines = Deadlines()
@@ -130,6 +131,23 @@ class Known:
     def leases_on(self, node_id: str) -> list[Lease]:
         """The node's live leases, by id."""
         return [self.leases[key] for key in sorted(self.leases_of_node.get(node_id, ()))]
+
+    def holding(self, share: Share) -> Iterator[tuple[str, str]]:
+        """(job, device) for whoever holds any of the share's devices."""
+        for lease in self.leases_on(share.node_id):
+            for device_id in () if lease.is_ended else lease.device_ids:
+                if device_id in share.device_ids:
+                    yield lease.job_id, device_id
+
+    def idle(self, job: Job) -> int:
+        """How many devices of a job's claim nobody holds."""
+        known = self._idle.get(job.job_id)
+        if known is None:
+            known = self._idle[job.job_id] = sum(
+                len(share.device_ids) - len({device for _, device in self.holding(share)})
+                for share in (job.claim.shares if job.claim else ())
+            )
+        return known
 
     def attempt_leases(self, job: Job) -> list[Lease]:
         """The leases of the job's newest attempt, by node rank."""

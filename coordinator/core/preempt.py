@@ -39,7 +39,7 @@ from coordinator.core.records import (
 )
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
-from coordinator.core.share import milli_of
+from coordinator.core.share import Shares, milli_of
 from coordinator.core.state import ClusterState
 from coordinator.core.suppose import Supposed
 from coordinator.core.turn import Turn
@@ -230,12 +230,18 @@ def _borrowers(turn: Turn, job: Job, *, settings: CoreSettings) -> Iterator[Job]
     path = shares.path(job.queue_name)
     need = milli_of(job)
     meets = {above for name, above in pairwise(path) if shares.is_entitled(name, need)}
+    if not meets:
+        return
     taken: Counter[str] = Counter()
-    for rank in sorted(state.running.levels, key=lambda x: (-shares.borrowed_milli(x[0]), x[1], x)):
-        lent_to = [*takewhile(lambda name: name not in path, shares.path(rank[0]))]
-        met = shares.path(rank[0])[len(lent_to)]
-        if not lent_to or met not in meets:
-            continue
+    ways = {name: _lent_to(shares, name, path=path) for name, _ in state.running.levels}
+    lenders = {
+        name: shares.borrowed_milli(name)
+        for name, (way, met) in ways.items()
+        if way and met in meets
+    }
+    ranks = (rank for rank in state.running.levels if rank[0] in lenders)
+    for rank in sorted(ranks, key=lambda x: (-lenders[x[0]], x[1], x)):
+        lent_to, _ = ways[rank[0]]
         for job_id in state.running.worst(rank, 0):
             victim = state.jobs[job_id]
             given = milli_of(victim)
@@ -244,6 +250,13 @@ def _borrowers(turn: Turn, job: Job, *, settings: CoreSettings) -> Iterator[Job]
             if not _is_spared(state, victim, now_ms=turn.now_ms, settings=settings):
                 taken.update(dict.fromkeys(lent_to, given))
                 yield victim
+
+
+def _lent_to(shares: Shares, name: str, *, path: tuple[str, ...]) -> tuple[list[str], str]:
+    """(The queues above and of a name that are not above the path's, the first that is)."""
+    own = shares.path(name)
+    beside = [*takewhile(lambda one: one not in path, own)]
+    return beside, own[len(beside)]
 
 
 def _rivals(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> Iterator[Job]:

@@ -2,10 +2,12 @@
 
 Theory of operation. Jobs of one queue, one account and of equal demand form a group; a group's jobs
 stand by their turn (see order.py). Where the first of a group finds no room the others will not either, so
-the group is set aside and costs nothing until devices appear that it accepts, in the number that it needs,
-or until its first job may take those of others; where a limit keeps it back, until less is held below
-that. A submit onto 100,000 queued jobs and a full cluster is then one
-push to one heap.
+the group is set aside and costs nothing until it is worth a look again (see worth.py), or until its first
+job may take the devices of others; where a limit keeps it back, until less is held below that. A submit
+onto 100,000 queued jobs and a full cluster is then one push to one heap.
+
+The groups of a queue, or of a user of a queue that is FAIR, hang on one leaf, those of one shape by their
+turns. So it is seen at once which of those of some shapes is next, however many groups there are.
 
 Which groups are set aside is a memo, not state: forgetting it changes no decision, only its cost.
 """
@@ -14,15 +16,38 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
 
 from coordinator.core.order import Turn, turn_of
-from coordinator.core.records import Demand, Job, Queue
+from coordinator.core.placement import least_on_node
+from coordinator.core.records import WHOLE, Demand, Job, Order, Queue
 from coordinator.core.share import Limit
 
 _SLACK = 64
 Like = tuple[str, str, Demand]  # name of the queue, account in it, and what is asked for
+Stand = tuple[Turn, int]  # where a group stands on its leaf: its first turn, its serial
+
+
+class Shape:
+    """What can be told at once of a demand that finds no room. Equal ones are one and the same."""
+
+    __slots__ = ("device_count", "is_part", "least", "types")
+
+    def __init__(self, demand: Demand) -> None:
+        self.types = demand.device_types  # that it accepts; () is any
+        self.device_count = demand.device_count
+        self.least = least_on_node(demand)  # devices that a node must have to be of use
+        self.is_part = demand.thousandths < WHOLE  # of a device
+
+    @property
+    def key(self) -> tuple[tuple[str, ...], int, int, bool]:
+        return self.types, self.device_count, self.least, self.is_part
+
+
+Head = tuple[Stand, bool, Shape]  # who stands in line; whether as the next of its shape on a leaf
 
 
 class Group:
@@ -30,22 +55,28 @@ class Group:
 
     __slots__ = (
         "account",
-        "blocked_as",
         "demand",
         "heap",
+        "is_blocked",
+        "leaf",
         "limited_by",
         "queue_name",
         "serial",
+        "shape",
+        "stand",
         "turns",
     )
 
-    def __init__(self, like: Like, serial: int) -> None:
+    def __init__(self, like: Like, serial: int, *, leaf: Leaf, shape: Shape) -> None:
         self.queue_name, self.account, self.demand = like
         self.limited_by: Limit | None = None
         self.serial = serial
+        self.leaf = leaf
+        self.shape = shape
+        self.stand: Stand | None = None
         self.heap: list[Turn] = []
         self.turns: dict[str, Turn] = {}  # of the jobs that really wait; the heap may hold more
-        self.blocked_as: tuple[int, int] | None = None
+        self.is_blocked = False
 
     @property
     def like(self) -> Like:
@@ -54,7 +85,7 @@ class Group:
     @property
     def is_aside(self) -> bool:
         """Whether it is known to find no room, or to be kept back."""
-        return self.blocked_as is not None or self.limited_by is not None
+        return self.is_blocked or self.limited_by is not None
 
     def add(self, turn: Turn) -> None:
         self.turns[turn[-1]] = turn
@@ -65,11 +96,83 @@ class Group:
         if len(self.heap) > 2 * len(self.turns) + _SLACK:
             self.heap = sorted(self.turns.values())
 
+    def soonest(self, most: int) -> Iterator[Turn]:
+        """The turns of so many jobs that are next, in order."""
+        heap = self.heap
+        found, seen = [(heap[0], 0)], 0
+        last: Turn | None = None
+        while found and seen < most:
+            turn, number = heapq.heappop(found)
+            for below in (2 * number + 1, 2 * number + 2):
+                if below < len(heap):
+                    heapq.heappush(found, (heap[below], below))
+            if self.turns.get(turn[-1]) == turn and turn != last:
+                seen, last = seen + 1, turn
+                yield turn
+
     def first(self) -> Turn:
         """The turn of the job that is next; the group has one."""
         while self.turns.get(self.heap[0][-1]) != self.heap[0]:
             heapq.heappop(self.heap)
         return self.heap[0]
+
+
+class Leaf:
+    """The groups of a queue, or of a user in a queue that is FAIR."""
+
+    __slots__ = ("account", "orders", "queue_name")
+
+    def __init__(self, queue_name: str, account: str) -> None:
+        self.queue_name = queue_name
+        self.account = account  # of the user; "" where it is the queue
+        self.orders: dict[Shape, list[Stand]] = {}
+
+    def stand(self, group: Group) -> None:
+        """Lets a group stand where it belongs; one without jobs stands nowhere."""
+        now = (group.first(), group.serial) if group.turns else None
+        if now == group.stand:
+            return
+        order = self.orders.setdefault(group.shape, [])
+        if group.stand is not None:
+            del order[bisect_left(order, group.stand)]
+        if now is not None:
+            insort(order, now)
+        group.stand = now
+        if not order:
+            del self.orders[group.shape]
+
+    def after(self, shape: Shape, stand: Stand | None) -> Stand | None:
+        """Who is next of a shape, after one or at all."""
+        order = self.orders.get(shape, ())
+        number = bisect_right(order, stand) if stand else 0
+        return order[number] if number < len(order) else None
+
+
+@dataclass(slots=True)
+class Opened:
+    """What has come free."""
+
+    nodes: dict[str, dict[str, None]] = field(default_factory=dict)  # that have more, by type
+    claimants: dict[str, None] = field(default_factory=dict)  # whose claims may lie idle
+    windows: dict[str, None] = field(default_factory=dict)  # types on nodes that are to be out
+    owed: bool = False  # whether there is somebody new to take back from
+    seen: dict[int, None] = field(default_factory=dict)  # groups that were looked at in vain
+
+    def __bool__(self) -> bool:
+        return bool(self.nodes or self.claimants or self.windows or self.owed)
+
+    def grow(self, device_type: str, node_id: str) -> None:
+        """A node has more."""
+        self.nodes.setdefault(device_type, {})[node_id] = None
+
+    def add(self, other: Opened) -> None:
+        """Takes over what a pass that was cut short has left."""
+        self.seen = {} if self else other.seen
+        for device_type, nodes in other.nodes.items():
+            self.nodes.setdefault(device_type, {}).update(nodes)
+        self.claimants.update(other.claimants)
+        self.windows.update(other.windows)
+        self.owed = self.owed or other.owed
 
 
 class Waiting:
@@ -81,7 +184,11 @@ class Waiting:
         self.ready: dict[int, Group] = {}  # by serial: not known to find no room
         self.touched: dict[str, None] = {}  # jobs with devices set aside, of which one has changed
         self._of_queue: dict[str, dict[int, Group]] = {}  # by serial
-        self._blocked: dict[str, list[tuple[int, int]]] = {}  # by type: (device count, serial)
+        self.leaves: dict[tuple[str, str], Leaf] = {}
+        self.shapes: Counter[Shape] = Counter()  # of groups
+        self._shapes: dict[tuple[tuple[str, ...], int, int, bool], Shape] = {}
+        self._blocked: dict[int, Group] = {}  # by serial
+        self.opened = Opened()
         self._limited: dict[Limit, dict[int, Group]] = {}  # by serial
         self._demands: dict[Demand, list[Demand]] = {}  # one for each group that has it
         self._by_serial: dict[int, Group] = {}
@@ -99,16 +206,21 @@ class Waiting:
         like = job.queue_name, account, job.demand
         group = self.groups.get(like)
         if group is None:
-            group = self.groups[like] = Group(like, next(self._serials))
+            shape = Shape(job.demand)
+            shape = self._shapes.setdefault(shape.key, shape)
+            leaf = self._leaf(like, queue)
+            group = self.groups[like] = Group(like, next(self._serials), leaf=leaf, shape=shape)
             self._by_serial[group.serial] = group
+            self.shapes[group.shape] += 1
             self._of_queue.setdefault(job.queue_name, {})[group.serial] = group
             self._demands.setdefault(job.demand, []).append(job.demand)
             self.ready[group.serial] = group
         turn = turn_of(job, queue)
-        if queue.preempts and group.blocked_as is not None and turn < group.first():
+        if queue.preempts and group.is_blocked and turn < group.first():
             self._unblock(group)
             self.ready[group.serial] = group
         group.add(turn)
+        group.leaf.stand(group)
         self.group_of[job.job_id] = group
 
     def file_again(self, job: Job, queue: Queue, *, account: str) -> None:
@@ -123,8 +235,10 @@ class Waiting:
         """Takes a job out, placed or not."""
         group = self.group_of.pop(job_id)
         group.remove(job_id)
+        group.leaf.stand(group)
         if not group.turns:
             self._unblock(group)
+            self._forget_leaf(group)
             self.ready.pop(group.serial, None)
             del self.groups[group.like]
             equal = self._demands[group.demand]
@@ -138,27 +252,23 @@ class Waiting:
 
     def set_aside(self, group: Group, limit: Limit | None = None) -> None:
         """Remembers that the group finds no room, or that a limit keeps it back."""
-        if self.ready.pop(group.serial, None) is None:
-            return
+        self.ready.pop(group.serial, None)
         if limit is not None:
+            self._unblock(group)
             group.limited_by = limit
             self._limited.setdefault(limit, {})[group.serial] = group
-            return
-        group.blocked_as = (group.demand.device_count, group.serial)
-        for key in _types(group.demand):
-            insort(self._blocked.setdefault(key, []), group.blocked_as)
+        else:
+            group.is_blocked = True
+            self._blocked[group.serial] = group
 
-    def devices_appeared(self, device_type: str, free: int) -> None:
-        """Devices of a type became free, `free` of it in all: who could use them is tried again."""
-        for key in ("", device_type):
-            blocked = self._blocked.get(key)
-            if not blocked:
-                continue
-            end = bisect_right(blocked, (free, 1 << 62))
-            for _, serial in blocked[:end]:
-                group = self._by_serial[serial]
-                self._unblock(group)
-                self.ready[serial] = group
+    def needs_look(self) -> bool:
+        """Whether a pass may find something to do."""
+        return bool(self.ready or self.touched or (self.opened and self._blocked))
+
+    def take_opened(self) -> Opened:
+        """What has come free since this was asked last."""
+        opened, self.opened = self.opened, Opened()
+        return opened
 
     def room_below(self, limit: Limit) -> None:
         """Less is held below a limit: who was kept back by it is tried again."""
@@ -189,20 +299,33 @@ class Waiting:
         """The groups that are set aside."""
         return (group for group in self._by_serial.values() if group.is_aside)
 
+    def group(self, stand: Stand) -> Group | None:
+        """Who stands there; None where nobody does any more."""
+        group = self._by_serial.get(stand[1])
+        return group if group is not None and group.stand == stand else None
+
+    def _leaf(self, like: Like, queue: Queue) -> Leaf:
+        key = queue.name, like[1] if queue.order is Order.FAIR else ""
+        leaf = self.leaves.get(key)
+        if leaf is None:
+            leaf = self.leaves[key] = Leaf(*key)
+        return leaf
+
+    def _forget_leaf(self, group: Group) -> None:
+        self.shapes[group.shape] -= 1
+        if not self.shapes[group.shape]:
+            del self.shapes[group.shape]
+            del self._shapes[group.shape.key]
+        leaf = group.leaf
+        if not leaf.orders:
+            self.leaves.pop((leaf.queue_name, leaf.account), None)
+
     def _unblock(self, group: Group) -> None:
-        if group.blocked_as is not None:
-            for key in _types(group.demand):
-                blocked = self._blocked[key]
-                del blocked[bisect_left(blocked, group.blocked_as)]
-            group.blocked_as = None
+        if self._blocked.pop(group.serial, None) is not None:
+            group.is_blocked = False
         if group.limited_by is not None:
             limited = self._limited[group.limited_by]
             del limited[group.serial]
             if not limited:
                 del self._limited[group.limited_by]
             group.limited_by = None
-
-
-def _types(demand: Demand) -> tuple[str, ...]:
-    """The device types for which a group waits; "" where it accepts any."""
-    return demand.device_types or ("",)

@@ -2,8 +2,8 @@
 
 Whose turn it is, line.py says. A job that a limit keeps back is passed by those behind it, and its whole
 group is set aside until less is held below the limit. One that finds no room may take that of others
-(see preempt.py); else it is passed as well, and its group is set aside until devices appear for it. So a
-pass looks at each group once, and at each job that it places.
+(see preempt.py); else it is passed as well, and its group is set aside until it is worth a look again
+(see worth.py). So a pass looks at each group once at most, and at each job that it places.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from coordinator.core.preempt import make_room, take_room
 from coordinator.core.queue import Group
 from coordinator.core.records import Job
 from coordinator.core.settings import CoreSettings
+from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
+from coordinator.core.worth import Worth
 
 
 def schedule(turn: Turn, settings: CoreSettings) -> None:
@@ -28,17 +30,26 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
             take_room(turn, job)
         elif job is not None and job.claim:
             take(turn, job)
-    line = Line(turn.state, turn.state.queue.ready.values(), now_ms=turn.now_ms)
+    opened = turn.state.queue.take_opened()
+    line = Line(turn.state, Worth(turn.state, opened), now_ms=turn.now_ms)
     for _ in range(settings.max_placements_per_pass):
         group = line.first()
         if group is None:
             return
-        _look(turn, group, settings=settings)
-        line.renew()
+        line.renew(placed=_look(turn, group, settings=settings))
+    turn.state.queue.opened.add(opened)
 
 
-def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> None:
-    """Places the first job of a group, or sets the group aside."""
+def settle_down(state: ClusterState) -> None:
+    """Sets everything aside, as a pass that finds nothing to do would."""
+    for group in [*state.queue.ready.values()]:
+        state.set_aside(group, state.shares.limit_of(state.jobs[group.first()[-1]]))
+    state.queue.take_opened()
+    state.queue.take_touched()
+
+
+def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
+    """Places the first job of a group, or sets the group aside; whether it found room or makes some."""
     state = turn.state
     job = state.jobs[group.first()[-1]]
     limit = state.shares.limit_of(job)
@@ -46,13 +57,16 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> None:
         if job.claim is not None:
             drop(turn, job)
         state.set_aside(group, limit)
-        return
+        return False
     placement = _find(turn, job)
     if placement is not None:
         grant(turn, job, placement=placement)
-    elif not lend(turn, group, settings=settings) and not make_room(turn, job, settings=settings):
-        claim(turn, job)
-        state.set_aside(group)
+        return True
+    if lend(turn, group, settings=settings) or make_room(turn, job, settings=settings):
+        return True
+    claim(turn, job)
+    state.set_aside(group)
+    return False
 
 
 def _find(turn: Turn, job: Job) -> Placement | None:

@@ -52,11 +52,9 @@ from coordinator.core.records import (
 )
 from coordinator.core.room import Room, grew, pools_of
 from coordinator.core.running import Filed
-from coordinator.core.share import Charge, Limit, charge_of_lease, charge_of_room, milli_of
+from coordinator.core.share import Charge, Limit, charge_of_lease, charge_of_room
 from coordinator.core.suppose import Supposed
 from coordinator.core.tables import RUNNING
-
-EVERYTHING = 1 << 62  # devices
 
 
 class ClusterState(Known):
@@ -236,7 +234,7 @@ class ClusterState(Known):
             if eligible:
                 self.queue.add(job, self.queue_of(job), account=self.shares.account_of(job))
                 group = self.queue.group_of[job.job_id]
-                if (self.claims or self.planned) and group.blocked_as is not None:
+                if (self.claims or self.planned) and group.is_blocked:
                     self.queue.try_again([group])  # those before it are perhaps not over in time
             else:
                 self.queue.remove(job.job_id)
@@ -264,12 +262,13 @@ class ClusterState(Known):
 
     def _next_in_line(self, queue_name: str) -> None:
         """Lets the first that found no room be looked at: it may claim some now."""
-        blocked = [x for x in self.queue.groups_of(queue_name) if x.blocked_as is not None]
+        blocked = [x for x in self.queue.groups_of(queue_name) if x.is_blocked]
         if blocked:
             self.queue.try_again([min(blocked, key=Group.first)])
 
     def _keep(self, job: Job, before: tuple[Share, ...]) -> None:
         """Sets devices aside for a job, instead of those that were before."""
+        self._idle.pop(job.job_id, None)
         for share in before:
             on_node = self.kept[share.node_id]
             del on_node[job.job_id]
@@ -297,6 +296,8 @@ class ClusterState(Known):
 
     def _file(self, job: Job, at_ms: int) -> None:
         rank = job.queue_name, job.priority
+        known = self.running.filed.get(job.job_id)
+        was_young = known is None or known.level is None
         mature_ms = self.mature_at_ms(job)
         if at_ms < mature_ms:
             self.running.put(job.job_id, Filed(rank, None, mature_ms))
@@ -304,12 +305,12 @@ class ClusterState(Known):
         level = level_of(self.work_ms(job, now_ms=at_ms))
         steady_ms = self.estimates.steady_ms(job, self.age_ms(job, at_ms))
         self.running.put(job.job_id, Filed(rank, level, at_ms + steady_ms))
-        if self.shares.guarantees:
-            self.queue.try_again([g for g in self.queue.blocked() if self._is_owed(g)])
+        if self.shares.guarantees and was_young:
+            self.queue.opened.owed = True
         if self.queue_of(job).preempts:
             groups = self.queue.groups_of(job.queue_name)
             self.queue.try_again(
-                [g for g in groups if g.blocked_as and self._takes(g, job, level=level)]
+                [g for g in groups if g.is_blocked and self._takes(g, job, level=level)]
             )
 
     def _takes(self, group: Group, job: Job, *, level: int) -> bool:
@@ -318,12 +319,6 @@ class ClusterState(Known):
         if first.priority != job.priority:
             return first.priority > job.priority
         return self.queue_of(job).order is Order.SHORTEST and least_level(first) <= level
-
-    def _is_owed(self, group: Group) -> bool:
-        """Whether the first of a group may take back what its queue is guaranteed."""
-        need = milli_of(self.jobs[group.first()[-1]])
-        path = self.shares.path(group.queue_name)
-        return group.limited_by is None and any(self.shares.is_entitled(x, need) for x in path)
 
     def _index_dependencies(self, job: Job, *, add: bool) -> None:
         for needed in dict.fromkeys(job.policy.depends_on):
@@ -371,14 +366,10 @@ class ClusterState(Known):
         """Something of a claim or of a node that is to be out may be idle: who is over in time is
         tried again."""
         node = self.nodes.get(node_id) if node_id in self.planned else None
-        for device_type in {device.type for device in node.offer.devices} if node else ():
-            self.queue.devices_appeared(device_type, EVERYTHING)
+        for device in node.offer.devices if node else ():
+            self.queue.opened.windows[device.type] = None
         for job_id in self.kept.get(node_id, ()):
-            claim = self.jobs[job_id].claim
-            for device_type in {share.device_type for share in claim.shares} if claim else ():
-                idle = sum(len(share.device_ids) for share in claim.shares) if claim else 0
-                free = self.free.devices_by_type.get(device_type, 0)
-                self.queue.devices_appeared(device_type, free + idle)
+            self.queue.opened.claimants[job_id] = None
 
     def _check_free(self, lease: Lease) -> None:
         taken = dict.fromkeys(lease.device_ids, lease.thousandths)
@@ -478,8 +469,9 @@ class ClusterState(Known):
 
     def _refresh(self, node_id: str) -> None:
         """Files anew what the node has free, and tries again who waits for it."""
-        if node_id in self.kept:
-            self.queue.touch(self.kept[node_id])
+        for job_id in self.kept.get(node_id, ()):
+            self.queue.touch([job_id])
+            self._idle.pop(job_id, None)
         before = self.free.rooms.get(node_id)
         after = self.free_room(node_id)
         if after == before:
@@ -488,8 +480,7 @@ class ClusterState(Known):
         if after is None or (before is not None and not grew(before, after)):
             return
         for pool in after.pools:
-            device_type = pool.device_class.type
-            self.queue.devices_appeared(device_type, self.free.devices_by_type[device_type])
+            self.queue.opened.grow(pool.device_class.type, node_id)
 
 
 def _looks_else(before: Job, job: Job) -> bool:

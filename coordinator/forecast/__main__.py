@@ -91,6 +91,7 @@ class Forecaster:
         while self._asked and self._running < AT_ONCE:
             ask = self._asked.popleft()
             assert self._replica is not None
+            self._replica.settle()
             work: Callable[[], Found | None]
             match ask.question:
                 case Explain() as question:

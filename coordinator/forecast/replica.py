@@ -35,8 +35,11 @@ LIMIT_S = 2.0
 EMPTY_S = 4.0
 SIMULATE_S = 9.0
 MOST_SOONER = 8
+MOST_AFTER = 8
 WORTH_MS = 60_000
 WORTH_PART = 0.9  # of the wait as it is; a change that saves less is not worth telling
+
+Waits = tuple[int | None, tuple[str, ...]]
 
 
 class Replica:
@@ -59,6 +62,10 @@ class Replica:
                 and event.record.status is not JobStatus.QUEUED
             ):
                 self._learn(event.record, event)
+
+    def settle(self) -> None:
+        """Takes what waits to have been looked at: the scheduler that lives has done so."""
+        self.core.follow()
 
     def note(self, foreseen: Foreseen, now_ms: int) -> Foreseen:
         """Remembers what was foretold, to learn from what comes, and corrects it by what was learnt."""
@@ -87,15 +94,17 @@ class Replica:
             return Explained(explanation=explanation)
         wishes = changes(state, job) if job.status is JobStatus.QUEUED else []
         forecast = Forecast(self.core, now_ms)  # made once; each copy goes on with it by itself
-        works: list[Callable[[], int | None]] = [partial(_wait_ms, forecast, job, None)]
-        works += [partial(_wait_ms, forecast, job, one) for one in wishes]
-        wait_ms, *changed_ms = apart(works, at_once=AT_ONCE, limit_s=LIMIT_S)
+        works: list[Callable[[], Waits]] = [partial(_waits, forecast, job, None)]
+        works += [partial(_waits, forecast, job, one) for one in wishes]
+        asis, *changed = apart(works, at_once=AT_ONCE, limit_s=LIMIT_S)
+        wait_ms, after_job_ids = asis or (None, ())
+        changed_ms = [one[0] if one else None for one in changed]
         if wait_ms is None and job.job_id in self._foreseen:
             wait_ms = max(0, self._foreseen[job.job_id] - now_ms)  # too far ahead to look at again
         found = [
-            Sooner(wish.text, changed)
-            for wish, changed in zip(wishes, changed_ms, strict=True)
-            if changed is not None and _is_worth(changed, wait_ms)
+            Sooner(wish.text, one_ms)
+            for wish, one_ms in zip(wishes, changed_ms, strict=True)
+            if one_ms is not None and _is_worth(one_ms, wait_ms)
         ]
         found.sort(key=lambda one: one.wait_ms)
         range_ms: tuple[int | None, int | None] = (None, None)
@@ -106,6 +115,7 @@ class Replica:
             wait_p50_ms=range_ms[0],
             wait_p90_ms=range_ms[1],
             sooner=tuple(found[:MOST_SOONER]),
+            after_job_ids=after_job_ids[:MOST_AFTER],
         )
 
     def empty(self, question: Empty) -> Emptied | None:
@@ -137,12 +147,13 @@ class Replica:
             self.calibration.forget(job.job_id)
 
 
-def _wait_ms(forecast: Forecast, job: Job, change: Change | None) -> int | None:
+def _waits(forecast: Forecast, job: Job, change: Change | None) -> Waits:
+    """How long a job waits, and with whose ends it starts."""
     now_ms = forecast.now_ms
     if change is not None:
         alter(forecast.core.state, change, now_ms=now_ms)
     at_ms = forecast.run(limits=CHANGED if change else AHEAD, wanted=job.job_id)
-    return None if at_ms is None else at_ms - now_ms
+    return None if at_ms is None else at_ms - now_ms, forecast.after(job.job_id)
 
 
 def _is_worth(changed_ms: int, wait_ms: int | None) -> bool:

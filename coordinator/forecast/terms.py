@@ -105,6 +105,7 @@ class Explained:
     wait_p50_ms: int | None = None
     wait_p90_ms: int | None = None
     sooner: tuple[Sooner, ...] = ()
+    after_job_ids: tuple[str, ...] = ()  # jobs with whose ends it starts
 
 
 @dataclass(frozen=True, slots=True)

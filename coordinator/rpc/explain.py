@@ -37,13 +37,16 @@ class ExplainMethods:
         if job.is_final:
             return answer
         try:
-            _put(answer, await self._forecaster.explain(job.job_id))
+            found = await self._forecaster.explain(job.job_id)
         except Unforeseen:
             raise Refusal(
                 Reason.OVERLOADED,
                 "it cannot be explained just now; ask again",
                 retry_after_s=RETRY_AFTER_S,
             ) from None
+        _put(answer, found)
+        told = [one for one in found.after_job_ids if await self._tells(one, call)]
+        answer.after_job_ids.extend(told)
         return answer
 
     async def _put_preemptions(self, answer: api.ExplainJobResponse, call: Call) -> None:
@@ -104,5 +107,6 @@ def _put(answer: api.ExplainJobResponse, found: Explained) -> None:
         answer.eta_p50_seconds = found.wait_p50_ms / 1000
     if found.wait_p90_ms is not None:
         answer.eta_p90_seconds = found.wait_p90_ms / 1000
+    answer.after_jobs_count = len(found.after_job_ids)
     for one in found.sooner:
         answer.counterfactuals.add(change=one.change, eta_seconds=one.wait_ms / 1000)

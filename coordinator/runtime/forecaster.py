@@ -21,7 +21,7 @@ import structlog
 from coordinator.core.commands import Command
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.outlook import Change
-from coordinator.core.records import Job
+from coordinator.core.records import Job, Kind
 from coordinator.core.settings import CoreSettings
 from coordinator.forecast.terms import (
     FOLLOWED,
@@ -195,6 +195,7 @@ class Forecaster:
         """Sends everything, then what changes and what is asked, until it is idle or gone."""
         loop = asyncio.get_running_loop()
         records = [one for one in self._view.records() if one.kind in FOLLOWED]
+        records.sort(key=lambda one: one.kind is not Kind.QUEUE)  # whatever waits is filed by these
         self._news = [*_unknown(self._view)]  # from here on, what comes is newer than the records
         settings: CoreSettings | None = self._settings
         for first in range(0, max(1, len(records)), LOAD_AT_ONCE):

@@ -237,6 +237,10 @@ def explanation(answer: "pb.ExplainJobResponse") -> Rows:
     if answer.position:
         cells.append(("position", str(answer.position)))
         cells.append(("starts in", f"{optional_seconds(answer, 'eta_p50_seconds')} (median)"))
+    if answer.after_jobs_count:
+        strangers = answer.after_jobs_count - len(answer.after_job_ids)
+        others = [f"{strangers} of other tenants"] if strangers else []
+        cells.append(("starts with the end of", ", ".join([*answer.after_job_ids, *others])))
     cells += [("blocked by", f"{each.message} ({each.code})") for each in answer.blockers]
     for verdict in answer.nodes:
         says = "fits" if verdict.fits else f"{verdict.message} ({verdict.code})"

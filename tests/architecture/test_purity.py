@@ -32,7 +32,7 @@ CHANGING = {
     "add",
     "append",
     "clear",
-    "devices_appeared",
+    "grow",
     "insert",
     "pop",
     "popitem",

@@ -501,7 +501,7 @@ FOUND_BY = {
     "a supervisor keeps no deadline": 579,
     "a lifted limit keeps jobs back as before": 136,
     "what landed though its append failed is not shown": 182,
-    "a job starts while ranks of it may run that nobody knows": 42,
+    "a job starts while ranks of it may run that nobody knows": 183,
     "the time limit is raised of a job that is being ended for it": 183,
     "a job that waits for its node is given up with it": 170,
     "a job goes on with a part of its leases": 774,

@@ -40,8 +40,9 @@ async def two_jobs(admin: Caller, agent: FakeAgent) -> tuple[str, str]:
 async def test_a_waiting_job_is_told_why_when_and_what_would_help(
     agent: FakeAgent, admin: Caller
 ) -> None:
-    _, waiting = await two_jobs(admin, agent)
+    running, waiting = await two_jobs(admin, agent)
     found = await explained(admin, waiting)
+    assert (list(found.after_job_ids), found.after_jobs_count) == ([running], 1)
     assert found.status == Job.QUEUED
     assert [one.code for one in found.blockers] == ["DEVICES_BUSY"]
     assert found.blockers[0].message == "it needs 4 x CPU; 1 of 4 are free"
@@ -51,6 +52,22 @@ async def test_a_waiting_job_is_told_why_when_and_what_would_help(
     assert [(one.node_id, one.fits, one.code) for one in found.nodes] == [("n1", True, "")]
     assert [one.change for one in found.counterfactuals] == ["gpu_count=1"]
     assert found.counterfactuals[0].eta_seconds == 0
+
+
+async def test_another_queue_in_which_it_would_start_is_named(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    await agent.sync()
+    await admin.call("SetQueue", api.SetQueueRequest(name="full", max_devices=1))
+    there = {"queue_name": "full", "expected_duration_seconds": HOUR_S}
+    wanted: dict[str, object] = {"scheduling_config": there}
+    await admin.submit(wanted)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    waiting = await admin.submit(wanted)
+    found = await explained(admin, waiting)
+    assert [one.code for one in found.blockers] == ["QUEUE_LIMIT"]
+    assert "queue_name=default" in [one.change for one in found.counterfactuals]
 
 
 async def test_one_that_runs_or_has_ended_waits_for_nothing(

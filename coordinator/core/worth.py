@@ -1,0 +1,144 @@
+"""What has come free since the last placement pass, and who of those that were set aside is worth a look.
+
+Theory of operation. A group of waiting jobs is set aside when it finds no room. It can find some now only
+by using a node that has more than it had then; so a pass needs to look at such groups only, in line, and
+only for as long as something of what came free is left. Groups are told apart by their shape (what types
+they accept, how many devices they need, and how many at least on one node), of which there are few.
+
+Three more things make it worth asking again: something of a claim is idle, something is idle on a node
+that is to be out, and an attempt that borrows has become one that may be preempted. Whether that helps a
+job is dear to find out, so only the first of the line are asked, until so many of them were in vain.
+"""
+
+from __future__ import annotations
+
+from coordinator.core.known import Known
+from coordinator.core.queue import Head, Leaf, Opened, Shape
+from coordinator.core.records import WHOLE
+from coordinator.core.room import Room
+
+IN_VAIN = 32
+MANY = 64  # nodes that are not looked at one by one
+EVERYTHING = 1 << 62  # devices
+
+
+class Worth:
+    """Who is worth a look, for as long as it is."""
+
+    def __init__(self, state: Known, opened: Opened) -> None:
+        self._state = state
+        self._opened = opened
+        self._vain = 0
+        self._least: dict[str, int] = {}  # most devices on a node that has more, by type
+        self._fits: dict[Shape, bool] = {}
+        self._asks: dict[Shape, bool] = {}
+        self._owed: dict[str, int] = {}  # by queue: thousandths of devices
+        self._worthy: dict[Shape, None] | None = None
+        self._nothing: bool | None = None
+
+    def heads(self, leaf: Leaf) -> list[Head]:
+        """Who is first of each shape of a leaf that is worth a look."""
+        if self._worthy is None:
+            shapes = self._state.queue.shapes
+            worthy = (x for x in shapes if self._may_fit(x) or self._may_ask(x))
+            self._worthy = dict.fromkeys(worthy)
+        orders = leaf.orders
+        found = [(orders[shape][0], True, shape) for shape in self._worthy if shape in orders]
+        if self._opened.owed:
+            others = (shape for shape in orders if shape not in self._worthy)
+            found += [(orders[x][0], True, x) for x in others if self._is_owed(leaf, x)]
+        return found
+
+    def was_seen(self, serial: int) -> bool:
+        """Whether a group was looked at in vain, with nothing come free since."""
+        return serial in self._opened.seen
+
+    def holds(self, leaf: Leaf, shape: Shape) -> bool:
+        """Whether a shape of a leaf is worth a look still."""
+        if self._may_fit(shape):
+            return True
+        return self._vain < IN_VAIN and (self._may_ask(shape) or self._is_owed(leaf, shape))
+
+    def nothing(self) -> bool:
+        """Whether nobody is, by what came free."""
+        asks = self._vain < IN_VAIN
+        if asks and self._opened.owed:
+            return False
+        if self._nothing is None:
+            shapes = self._state.queue.shapes
+            self._nothing = not any(map(self._may_fit, shapes)) and not (
+                asks and any(map(self._may_ask, shapes))
+            )
+        return self._nothing
+
+    def changed(self) -> None:
+        """Devices were given."""
+        for memo in (self._least, self._fits, self._asks, self._owed):
+            memo.clear()
+        self._worthy = self._nothing = None
+
+    def in_vain(self, serial: int, shape: Shape) -> None:
+        """A group was looked at, and found nothing."""
+        self._opened.seen[serial] = None
+        self._vain += not self._may_fit(shape)
+        if self._vain == IN_VAIN:
+            self._nothing = None
+
+    def _may_fit(self, shape: Shape) -> bool:
+        known = self._fits.get(shape)
+        if known is None:
+            free = self._state.free.devices_by_type
+            known = self._fits[shape] = any(
+                shape.device_count <= free.get(one, 0) and shape.least <= self._on_node(one)
+                for one in shape.types or self._opened.nodes
+                if one in self._opened.nodes
+            )
+        return known
+
+    def _on_node(self, device_type: str) -> int:
+        known = self._least.get(device_type)
+        if known is None:
+            known = self._least[device_type] = self._most(device_type)
+        return known
+
+    def _most(self, device_type: str) -> int:
+        nodes = self._opened.nodes[device_type]
+        if len(nodes) > MANY:
+            return EVERYTHING
+        rooms = [room for x in nodes if (room := self._state.free.rooms.get(x))]
+        return max((_devices(room, device_type) for room in rooms), default=0)
+
+    def _may_ask(self, shape: Shape) -> bool:
+        known = self._asks.get(shape)
+        if known is None:
+            types = shape.types
+            known = self._asks[shape] = any(
+                not types or one in types for one in self._opened.windows
+            ) or any(
+                self._is_lent(x, types, count=shape.device_count) for x in self._opened.claimants
+            )
+        return known
+
+    def _is_lent(self, claimant_id: str, types: tuple[str, ...], *, count: int) -> bool:
+        claimant = self._state.jobs.get(claimant_id)
+        if claimant is None or claimant.claim is None:
+            return False
+        device_type = claimant.claim.shares[0].device_type
+        idle = self._state.idle(claimant)
+        free = self._state.free.devices_by_type.get(device_type, 0)
+        return bool(idle) and (not types or device_type in types) and count <= free + idle
+
+    def _is_owed(self, leaf: Leaf, shape: Shape) -> bool:
+        if not self._opened.owed:
+            return False
+        left = self._owed.get(leaf.queue_name)
+        if left is None:
+            shares = self._state.shares
+            left = max(map(shares.entitled_milli, shares.path(leaf.queue_name)))
+            self._owed[leaf.queue_name] = left
+        return (1 if shape.is_part else shape.device_count * WHOLE) <= left
+
+
+def _devices(room: Room, device_type: str) -> int:
+    found = (pool for pool in room.pools if pool.device_class.type == device_type)
+    return sum(len(pool.device_ids) + len(pool.parts) for pool in found)
