@@ -299,6 +299,10 @@ class Waiting:
         """The groups that are set aside."""
         return (group for group in self._by_serial.values() if group.is_aside)
 
+    def leave(self, opened: Opened) -> None:
+        """Leaves to the next pass what one that was cut short did not come to."""
+        self.opened.add(opened)
+
     def group(self, stand: Stand) -> Group | None:
         """Who stands there; None where nobody does any more."""
         group = self._by_serial.get(stand[1])

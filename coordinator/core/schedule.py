@@ -37,7 +37,7 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
         if group is None:
             return
         line.renew(placed=_look(turn, group, settings=settings))
-    turn.state.queue.opened.add(opened)
+    turn.state.queue.leave(opened)
 
 
 def settle_down(state: ClusterState) -> None:
