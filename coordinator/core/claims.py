@@ -19,7 +19,14 @@ from dataclasses import replace
 from itertools import islice
 
 from coordinator.core.attempts import grant
-from coordinator.core.known import DAY_MS, MOST_DOUBLINGS, is_doubted, kept_for, may_be_preempted
+from coordinator.core.known import (
+    DAY_MS,
+    MOST_DOUBLINGS,
+    holding,
+    is_doubted,
+    kept_for,
+    may_be_preempted,
+)
 from coordinator.core.order import turn_of
 from coordinator.core.placement import Placement
 from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, preempt
@@ -195,13 +202,13 @@ def _is_sound(state: ClusterState, job: Job) -> bool:
 
 def _is_parted(state: ClusterState, made: Claim) -> bool:
     """Whether something of it is free, or more than one has to end."""
-    held = [one for share in made.shares for one in state.holding(share)]
+    held = [one for share in made.shares for one in holding(state, share)]
     count = sum(len(share.device_ids) for share in made.shares)
     return len({job_id for job_id, _ in held}) > 1 or len({device for _, device in held}) < count
 
 
 def _holders(state: ClusterState, claim: Claim) -> list[Job]:
-    found = [job_id for share in claim.shares for job_id, _ in state.holding(share)]
+    found = [job_id for share in claim.shares for job_id, _ in holding(state, share)]
     return [state.jobs[job_id] for job_id in dict.fromkeys(found)]
 
 

@@ -20,6 +20,7 @@ from coordinator.core.queues import closed, kept_back
 from coordinator.core.reasons import Reason
 from coordinator.core.records import IDLE, ROOT, WHOLE, Demand, Device, Job, JobStatus, Node
 from coordinator.core.room import Room
+from coordinator.core.share import entitled_milli, tenant_account
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
@@ -411,11 +412,11 @@ def _other_queues(state: ClusterState, job: Job) -> list[str]:
     for name, queue in state.queues.items():
         is_named = job.tenant_id in dict(queue.tenant_limits)
         if name != ROOT and (
-            name == DEFAULT_QUEUE or is_named or shares.holds(name, job.tenant_id)
+            name == DEFAULT_QUEUE or is_named or tenant_account(name, job.tenant_id) in shares.held
         ):
             known.add(name)
     found = [name for name in known if name != job.queue_name and closed(state, name) is None]
-    found.sort(key=lambda name: (-shares.entitled_milli(name), name))
+    found.sort(key=lambda name: (-entitled_milli(shares, state.queues.get(name)), name))
     return found[:MOST_QUEUES]
 
 

@@ -132,19 +132,12 @@ class Known:
         """The node's live leases, by id."""
         return [self.leases[key] for key in sorted(self.leases_of_node.get(node_id, ()))]
 
-    def holding(self, share: Share) -> Iterator[tuple[str, str]]:
-        """(job, device) for whoever holds any of the share's devices."""
-        for lease in self.leases_on(share.node_id):
-            for device_id in () if lease.is_ended else lease.device_ids:
-                if device_id in share.device_ids:
-                    yield lease.job_id, device_id
-
     def idle(self, job: Job) -> int:
         """How many devices of a job's claim nobody holds."""
         known = self._idle.get(job.job_id)
         if known is None:
             known = self._idle[job.job_id] = sum(
-                len(share.device_ids) - len({device for _, device in self.holding(share)})
+                len(share.device_ids) - len({device for _, device in holding(self, share)})
                 for share in (job.claim.shares if job.claim else ())
             )
         return known
@@ -264,6 +257,14 @@ class Known:
 @lru_cache(maxsize=64)
 def _by_default(name: str) -> Queue:
     return Queue(name=name)
+
+
+def holding(known: Known, share: Share) -> Iterator[tuple[str, str]]:
+    """(job, device) for whoever holds any of the share's devices."""
+    for lease in known.leases_on(share.node_id):
+        for device_id in () if lease.is_ended else lease.device_ids:
+            if device_id in share.device_ids:
+                yield lease.job_id, device_id
 
 
 def is_eligible(job: Job) -> bool:

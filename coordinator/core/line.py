@@ -109,7 +109,7 @@ class Line:
             if twig is None:
                 twig = twigs[id(group.leaf)] = self._hang(group.leaf)
             twig.heads.append(((group.first(), group.serial), False, group.shape))
-        for leaf in self._state.queue.leaves.values() if with_aside else ():
+        for leaf in self._state.queue.leaves.by_key.values() if with_aside else ():
             heads = self._worth.heads(leaf)
             if heads:
                 twig = twigs.get(id(leaf)) or self._hang(leaf)

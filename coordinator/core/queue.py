@@ -18,7 +18,7 @@ import heapq
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from coordinator.core.order import Turn, turn_of
@@ -157,6 +157,8 @@ class Opened:
     windows: dict[str, None] = field(default_factory=dict)  # types on nodes that are to be out
     owed: bool = False  # whether there is somebody new to take back from
     seen: dict[int, None] = field(default_factory=dict)  # groups that were looked at in vain
+    touched: dict[str, None] = field(default_factory=dict)
+    """Jobs with devices set aside, of which one has changed."""
 
     def __bool__(self) -> bool:
         return bool(self.nodes or self.claimants or self.windows or self.owed)
@@ -165,14 +167,60 @@ class Opened:
         """A node has more."""
         self.nodes.setdefault(device_type, {})[node_id] = None
 
-    def add(self, other: Opened) -> None:
-        """Takes over what a pass that was cut short has left."""
+    def touch(self, job_ids: Iterable[str]) -> None:
+        """Something has changed of the devices that are set aside for jobs."""
+        self.touched.update(dict.fromkeys(job_ids))
+
+    def take_touched(self) -> list[str]:
+        """Those jobs, once."""
+        found = [*self.touched]
+        self.touched.clear()
+        return found
+
+    def take(self) -> Opened:
+        """What has come free since this was asked last."""
+        found = replace(self, touched={})
+        self.nodes, self.claimants, self.windows, self.seen = {}, {}, {}, {}
+        self.owed = False
+        return found
+
+    def leave(self, other: Opened) -> None:
+        """Leaves to the next pass what one that was cut short did not come to."""
         self.seen = {} if self else other.seen
         for device_type, nodes in other.nodes.items():
             self.nodes.setdefault(device_type, {}).update(nodes)
         self.claimants.update(other.claimants)
         self.windows.update(other.windows)
         self.owed = self.owed or other.owed
+
+
+class Leaves:
+    """All leaves, and the shapes of the groups on them."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[tuple[str, str], Leaf] = {}  # by queue and account
+        self.shapes: Counter[Shape] = Counter()  # of groups
+        self._shapes: dict[tuple[tuple[str, ...], int, int, bool], Shape] = {}
+
+    def grow(self, like: Like, queue: Queue) -> tuple[Leaf, Shape]:
+        """Where a new group hangs, and its shape."""
+        key = queue.name, like[1] if queue.order is Order.FAIR else ""
+        leaf = self.by_key.get(key)
+        if leaf is None:
+            leaf = self.by_key[key] = Leaf(*key)
+        shape = Shape(like[2])
+        shape = self._shapes.setdefault(shape.key, shape)
+        self.shapes[shape] += 1
+        return leaf, shape
+
+    def drop(self, group: Group) -> None:
+        """A group has no jobs any more, and stands nowhere."""
+        self.shapes[group.shape] -= 1
+        if not self.shapes[group.shape]:
+            del self.shapes[group.shape]
+            del self._shapes[group.shape.key]
+        if not group.leaf.orders:
+            self.by_key.pop((group.leaf.queue_name, group.leaf.account), None)
 
 
 class Waiting:
@@ -182,11 +230,8 @@ class Waiting:
         self.groups: dict[Like, Group] = {}
         self.group_of: dict[str, Group] = {}
         self.ready: dict[int, Group] = {}  # by serial: not known to find no room
-        self.touched: dict[str, None] = {}  # jobs with devices set aside, of which one has changed
         self._of_queue: dict[str, dict[int, Group]] = {}  # by serial
-        self.leaves: dict[tuple[str, str], Leaf] = {}
-        self.shapes: Counter[Shape] = Counter()  # of groups
-        self._shapes: dict[tuple[tuple[str, ...], int, int, bool], Shape] = {}
+        self.leaves = Leaves()
         self._blocked: dict[int, Group] = {}  # by serial
         self.opened = Opened()
         self._limited: dict[Limit, dict[int, Group]] = {}  # by serial
@@ -206,12 +251,9 @@ class Waiting:
         like = job.queue_name, account, job.demand
         group = self.groups.get(like)
         if group is None:
-            shape = Shape(job.demand)
-            shape = self._shapes.setdefault(shape.key, shape)
-            leaf = self._leaf(like, queue)
+            leaf, shape = self.leaves.grow(like, queue)
             group = self.groups[like] = Group(like, next(self._serials), leaf=leaf, shape=shape)
             self._by_serial[group.serial] = group
-            self.shapes[group.shape] += 1
             self._of_queue.setdefault(job.queue_name, {})[group.serial] = group
             self._demands.setdefault(job.demand, []).append(job.demand)
             self.ready[group.serial] = group
@@ -238,7 +280,7 @@ class Waiting:
         group.leaf.stand(group)
         if not group.turns:
             self._unblock(group)
-            self._forget_leaf(group)
+            self.leaves.drop(group)
             self.ready.pop(group.serial, None)
             del self.groups[group.like]
             equal = self._demands[group.demand]
@@ -263,12 +305,7 @@ class Waiting:
 
     def needs_look(self) -> bool:
         """Whether a pass may find something to do."""
-        return bool(self.ready or self.touched or (self.opened and self._blocked))
-
-    def take_opened(self) -> Opened:
-        """What has come free since this was asked last."""
-        opened, self.opened = self.opened, Opened()
-        return opened
+        return bool(self.ready or self.opened.touched or (self.opened and self._blocked))
 
     def room_below(self, limit: Limit) -> None:
         """Less is held below a limit: who was kept back by it is tried again."""
@@ -281,16 +318,6 @@ class Waiting:
             self._unblock(group)
             self.ready[group.serial] = group
 
-    def touch(self, job_ids: Iterable[str]) -> None:
-        """Something has changed of the devices that are set aside for jobs."""
-        self.touched.update(dict.fromkeys(job_ids))
-
-    def take_touched(self) -> list[str]:
-        """Those jobs, once."""
-        found = [*self.touched]
-        self.touched.clear()
-        return found
-
     def groups_of(self, queue_name: str) -> list[Group]:
         """The groups of a queue."""
         return list(self._of_queue.get(queue_name, {}).values())
@@ -299,30 +326,10 @@ class Waiting:
         """The groups that are set aside."""
         return (group for group in self._by_serial.values() if group.is_aside)
 
-    def leave(self, opened: Opened) -> None:
-        """Leaves to the next pass what one that was cut short did not come to."""
-        self.opened.add(opened)
-
     def group(self, stand: Stand) -> Group | None:
         """Who stands there; None where nobody does any more."""
         group = self._by_serial.get(stand[1])
         return group if group is not None and group.stand == stand else None
-
-    def _leaf(self, like: Like, queue: Queue) -> Leaf:
-        key = queue.name, like[1] if queue.order is Order.FAIR else ""
-        leaf = self.leaves.get(key)
-        if leaf is None:
-            leaf = self.leaves[key] = Leaf(*key)
-        return leaf
-
-    def _forget_leaf(self, group: Group) -> None:
-        self.shapes[group.shape] -= 1
-        if not self.shapes[group.shape]:
-            del self.shapes[group.shape]
-            del self._shapes[group.shape.key]
-        leaf = group.leaf
-        if not leaf.orders:
-            self.leaves.pop((leaf.queue_name, leaf.account), None)
 
     def _unblock(self, group: Group) -> None:
         if self._blocked.pop(group.serial, None) is not None:

@@ -24,28 +24,28 @@ from coordinator.core.worth import Worth
 def schedule(turn: Turn, settings: CoreSettings) -> None:
     """Places what fits, within a limit of looks; what is left stays ready for the next pass."""
     turn.state.advance(turn.now_ms)
-    for job_id in turn.state.queue.take_touched():
+    for job_id in turn.state.queue.opened.take_touched():
         job = turn.state.jobs.get(job_id)
         if job is not None and job.room:
             take_room(turn, job)
         elif job is not None and job.claim:
             take(turn, job)
-    opened = turn.state.queue.take_opened()
+    opened = turn.state.queue.opened.take()
     line = Line(turn.state, Worth(turn.state, opened), now_ms=turn.now_ms)
     for _ in range(settings.max_placements_per_pass):
         group = line.first()
         if group is None:
             return
         line.renew(placed=_look(turn, group, settings=settings))
-    turn.state.queue.leave(opened)
+    turn.state.queue.opened.leave(opened)
 
 
 def settle_down(state: ClusterState) -> None:
     """Sets everything aside, as a pass that finds nothing to do would."""
     for group in [*state.queue.ready.values()]:
         state.set_aside(group, state.shares.limit_of(state.jobs[group.first()[-1]]))
-    state.queue.take_opened()
-    state.queue.take_touched()
+    state.queue.opened.take()
+    state.queue.opened.take_touched()
 
 
 def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:

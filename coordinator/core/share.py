@@ -224,10 +224,6 @@ class Shares:
         held = self.held.get(tenant_account(queue_name, tenant_id), NOTHING)
         return tenant_limit(queue, tenant_id) if queue else None, held.milli / WHOLE
 
-    def holds(self, queue_name: str, tenant_id: str) -> bool:
-        """Whether a tenant holds anything in a queue or those below it."""
-        return tenant_account(queue_name, tenant_id) in self.held
-
     def devices_milli(self, queue_name: str) -> int:
         """Thousandths of devices that a queue holds, with those below it."""
         return self.held.get(queue_account(queue_name), NOTHING).milli
@@ -238,11 +234,6 @@ class Shares:
         if queue is None or not queue.guaranteed_devices:
             return False
         return self.devices_milli(queue_name) + need_milli <= queue.guaranteed_devices * WHOLE
-
-    def entitled_milli(self, queue_name: str) -> int:
-        """Thousandths of devices that a queue may hold more, up to its guarantee."""
-        queue = self._queues.get(queue_name)
-        return queue.guaranteed_devices * WHOLE - self.devices_milli(queue_name) if queue else 0
 
     def borrowed_milli(self, queue_name: str) -> int:
         """Thousandths of devices that a queue holds above its guarantee, and is not giving up yet."""
@@ -288,6 +279,11 @@ class Shares:
     def stalest(self) -> str | None:
         """An account that holds nothing, noted longest ago."""
         return next((key for key, one in self.usages.items() if not one.share_ppb), None)
+
+
+def entitled_milli(shares: Shares, queue: Queue | None) -> int:
+    """Thousandths of devices that a queue may hold more, up to its guarantee."""
+    return queue.guaranteed_devices * WHOLE - shares.devices_milli(queue.name) if queue else 0
 
 
 def milli_of(job: Job) -> int:

@@ -181,7 +181,7 @@ class ClusterState(Known):
         """Files anew everything that depends on how queues are set."""
         self.shares.changed()
         for jobs in self.kept.values():
-            self.queue.touch(jobs)
+            self.queue.opened.touch(jobs)
         for job_id in [*self.queue.group_of]:
             job = self.jobs[job_id]
             self.queue.remove(job_id)
@@ -247,7 +247,7 @@ class ClusterState(Known):
             if job_id in self.jobs:
                 self._wait(self.jobs[job_id])
                 if kept_for(self.jobs[job_id]):
-                    self.queue.touch([job_id])
+                    self.queue.opened.touch([job_id])
 
     def _put_claim(self, before: Job | None, job: Job) -> None:
         had = before if before and before.claim else None
@@ -470,7 +470,7 @@ class ClusterState(Known):
     def _refresh(self, node_id: str) -> None:
         """Files anew what the node has free, and tries again who waits for it."""
         for job_id in self.kept.get(node_id, ()):
-            self.queue.touch([job_id])
+            self.queue.opened.touch([job_id])
             self._idle.pop(job_id, None)
         before = self.free.rooms.get(node_id)
         after = self.free_room(node_id)

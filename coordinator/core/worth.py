@@ -16,6 +16,7 @@ from coordinator.core.known import Known
 from coordinator.core.queue import Head, Leaf, Opened, Shape
 from coordinator.core.records import WHOLE
 from coordinator.core.room import Room
+from coordinator.core.share import entitled_milli
 
 IN_VAIN = 32
 MANY = 64  # nodes that are not looked at one by one
@@ -39,7 +40,7 @@ class Worth:
     def heads(self, leaf: Leaf) -> list[Head]:
         """Who is first of each shape of a leaf that is worth a look."""
         if self._worthy is None:
-            shapes = self._state.queue.shapes
+            shapes = self._state.queue.leaves.shapes
             worthy = (x for x in shapes if self._may_fit(x) or self._may_ask(x))
             self._worthy = dict.fromkeys(worthy)
         orders = leaf.orders
@@ -65,7 +66,7 @@ class Worth:
         if asks and self._opened.owed:
             return False
         if self._nothing is None:
-            shapes = self._state.queue.shapes
+            shapes = self._state.queue.leaves.shapes
             self._nothing = not any(map(self._may_fit, shapes)) and not (
                 asks and any(map(self._may_ask, shapes))
             )
@@ -134,7 +135,10 @@ class Worth:
         left = self._owed.get(leaf.queue_name)
         if left is None:
             shares = self._state.shares
-            left = max(map(shares.entitled_milli, shares.path(leaf.queue_name)))
+            left = max(
+                entitled_milli(shares, self._state.queues.get(x))
+                for x in shares.path(leaf.queue_name)
+            )
             self._owed[leaf.queue_name] = left
         return (1 if shape.is_part else shape.device_count * WHOLE) <= left
 
