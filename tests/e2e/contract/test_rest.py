@@ -57,6 +57,7 @@ WHOLE: dict[str, Any] = {
         },
         "framework": {
             "type": "CUSTOM", "config": {"args": "-x"}, "custom_script_path": "/bin/true",
+            "source_uri": "",
             "distributed": {
                 "world_size": 1, "backend": "gloo", "strategy": "ddp", "config": {"c": "d"},
             },
@@ -80,6 +81,7 @@ WHOLE: dict[str, Any] = {
         },
         "max_seq_length": 128, "batch_size": 4, "gradient_accumulation_steps": 2,
         "num_workers": 1, "pin_memory": True, "validation_split": 0.1, "seed": 42,
+        "storage_mounts": [],
     },
     "resource_config": {
         "gpu_count": 1, "gpu_fraction": 1.0, "gpu_type": "CPU", "gpu_memory_gb": 0.001,
@@ -95,6 +97,7 @@ WHOLE: dict[str, Any] = {
         "start_after": "2100-01-01T00:00:00Z", "deadline": "2101-01-01T00:00:00Z",
         "depends_on": [], "expected_duration_seconds": 10, "checkpoint_grace_seconds": 5,
         "on_unreachable": "REPLACE", "retry_on_exit_codes": [3, 4],
+        "retry_on": ["NETWORK"], "fail_on": ["GPU_OOM"], "on_hang": "RESTART", "hang_after_seconds": 900,
     },
     "labels": {"team": "nlp"},
 }  # fmt: skip

@@ -5,10 +5,18 @@ from __future__ import annotations
 import inspect
 
 import scaimind
-from scaimind.client import AsyncClient, Client, calls, drain_calls, usage_calls
+from scaimind.client import (
+    AsyncClient,
+    Client,
+    calls,
+    drain_calls,
+    health_calls,
+    key_calls,
+    usage_calls,
+)
 from scaimind.v1 import key_service_pb2, mind_coordinator_pb2
 
-ROOMS = (calls, drain_calls, usage_calls)
+ROOMS = (calls, drain_calls, health_calls, key_calls, usage_calls)
 
 
 def builders() -> dict[str, inspect.Signature]:
