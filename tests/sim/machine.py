@@ -245,7 +245,8 @@ class Machine:
 
         def over() -> None:
             if folder.ends[number] == promise and folder.ranks[number].state is not State.ENDED:
-                folder.done = folder.done or plan.on_stop == "done"
+                has_begun = folder.ranks[number].started_at_ms is not None  # else nobody said so
+                folder.done = folder.done or (plan.on_stop == "done" and has_begun)
                 self._end(folder, number, exit_code=0 if plan.on_stop != "ignores" else None)
 
         self._in(delay_ms, folder, over)
