@@ -31,11 +31,11 @@ from tests.integration.coordinator.house import a_submit
 from tests.support import jobs
 
 CANARIES = {
-    "path": "cannot open /srv/canary/state.db",
-    "sql": "SELECT canary FROM jobs WHERE id = 1",
-    "traceback": 'Traceback (most recent call last):\n  File "canary.py", line 3, in f',
-    "address": "no answer from canary.internal at 10.9.8.7:6379",
-    "token": "the key sgk_canary_0123456789 is odd",
+    "path": "cannot open /srv/budgie/state.db",
+    "sql": "SELECT budgie FROM jobs WHERE id = 1",
+    "traceback": 'Traceback (most recent call last):\n  File "budgie.py", line 3, in f',
+    "address": "no answer from budgie.internal at 10.9.8.7:6379",
+    "token": "the key sgk_budgie_0123456789 is odd",
 }
 Error = Callable[[str], BaseException]
 Patch = pytest.MonkeyPatch
@@ -65,7 +65,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def silent(shown: str) -> None:
     """Nothing of any canary is in what a caller got."""
-    for part in ("canary", "SELECT", "Traceback", "10.9.8.7", "/srv"):
+    for part in ("budgie", "SELECT", "Traceback", "10.9.8.7", "/srv"):
         assert part not in shown, shown
 
 
@@ -120,7 +120,7 @@ async def test_what_a_layer_says_when_a_read_fails_stays_inside(
                 silent(answer.text + repr(answer.headers))
                 assert code is not grpc.StatusCode.UNKNOWN
                 assert answer.json()["error"]["message"]
-                assert "canary" in repr(logs), "the log knows it"
+                assert "budgie" in repr(logs), "the log knows it"
 
 
 @pytest.mark.parametrize("canary", CANARIES)
