@@ -179,6 +179,8 @@ def _zipped(file: IO[bytes]) -> Iterator[_Member]:
                 raise BadBundle(f"the archive: {name[:100]!a} is neither a file nor a folder")
             if info.flag_bits & _ENCRYPTED or info.compress_type not in _ZIPPED:
                 raise BadBundle(f"the archive: {name[:100]!a} is encrypted, or oddly packed")
+            if info.header_offset < 0:  # to which no file can be wound
+                raise BadBundle("the archive is damaged")
             content = None if is_folder else archive.open(info)
             name = name.removesuffix("/")
             yield _Member(name, is_folder, bool(mode & 0o100), content)

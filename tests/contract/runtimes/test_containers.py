@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -92,6 +93,7 @@ async def test_a_container_that_could_not_be_removed_is_removed_once_there_is_an
     await bench.ended(path)
     await asyncio.to_thread(engine.start)
     await until_no_container(bench, engine)
+    gc.collect()  # while it is this test that drops it
 
 
 async def test_containers_that_no_state_knows_are_ended_and_those_of_others_are_not(

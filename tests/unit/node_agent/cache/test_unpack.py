@@ -168,6 +168,13 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
         unpacked(tmp_path, content)
 
 
+def test_a_zip_that_points_before_its_beginning_is_refused(tmp_path: Path) -> None:
+    archive = bytearray(zipped(("a/b", PROGRAM), ("c", b"x" * 500)))
+    archive[archive.rindex(b"PK\5\6") + 13] = 1  # the directory of the archive is 256 bytes larger
+    with pytest.raises(BadBundle, match="damaged"):
+        unpacked(tmp_path, bytes(archive))
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
