@@ -17,6 +17,7 @@ import structlog
 
 from coordinator.core.commands import Caller, PutKey
 from coordinator.core.core import Core, CoreSettings
+from coordinator.core.health import HealthRules
 from coordinator.core.records import Key
 from coordinator.data.checker import Checker
 from coordinator.data.terms import Rules
@@ -206,6 +207,7 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
         replace_after_ms=int(settings.replace_after_s * 1000),
         min_run_ms=int(settings.min_run_s * 1000),
         max_live_jobs=settings.max_live_jobs,
+        health=HealthRules(users_count=settings.blame_users),
     )
 
 

@@ -51,7 +51,7 @@ class HealthRules:
     fast_ms: int = 120_000  # a rank that fails so soon is a fast failure
     window_ms: int = 3_600_000  # in which failures are seen together
     witnesses_weight: int = 3
-    users_count: int = 2  # a node is not blamed for what happens to fewer
+    users_count: int = 2  # a node is not blamed for what happens to fewer; 0: it never is
     part: int = 3  # one in so many nodes may be out by the word of jobs: more, and it is the jobs
 
 
@@ -272,7 +272,8 @@ def is_blamed(health: Health, *, now_ms: int, rules: HealthRules) -> bool:
     for one in lately:
         weights[one.job_id] = max(one.weight, weights.get(one.job_id, 0))
     users = {x.user for x in lately}
-    return sum(weights.values()) >= rules.witnesses_weight and len(users) >= rules.users_count
+    enough = sum(weights.values()) >= rules.witnesses_weight
+    return enough and 0 < rules.users_count <= len(users)
 
 
 def wanted(health: Health, device_ids: Iterable[str]) -> tuple[str, ...]:

@@ -82,6 +82,12 @@ class CoordinatorSettings(TokenSettings, ServerTlsSettings):
         description="how long a job runs before the scheduler may preempt it; twice as long after each "
         "preemption within a day",
     )
+    blame_users: int = Field(
+        default=2,
+        ge=0,
+        description="of how many users jobs have to fail fast on a node before it is taken out for that; "
+        "0: it never is",
+    )
     stop_grace_s: float = Field(
         default=3.0, ge=0, description="time that open calls get when the coordinator stops"
     )

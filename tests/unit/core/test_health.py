@@ -119,6 +119,7 @@ def test_a_node_is_blamed_only_by_several_users_and_only_lately() -> None:
     health = witnessed(health, failed("j9", "bob"))
     assert is_blamed(health, now_ms=0, rules=RULES)
     assert not is_blamed(health, now_ms=RULES.window_ms, rules=RULES)
+    assert not is_blamed(health, now_ms=0, rules=HealthRules(users_count=0))
 
 
 def test_one_job_is_one_witness_however_often_it_fails() -> None:
