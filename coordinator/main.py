@@ -31,7 +31,7 @@ from coordinator.runtime.forecaster import Forecaster
 from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.metrics import metrics_served
 from coordinator.runtime.refusal import Refusal
-from coordinator.runtime.settings import CoordinatorSettings, is_shared, words_of
+from coordinator.runtime.settings import CoordinatorSettings, is_shared
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.sqlite.files import FileTrouble
 from coordinator.store.memory import MemoryStore
@@ -44,6 +44,7 @@ from coordinator.streams.protocol import Streams, StreamsUnavailable
 from coordinator.streams.retention import ALL_IN_MEMORY_BYTES, keep_within
 from coordinator.streams.sqlite import SqliteStreams
 from scaimind.service import log as service_log
+from scaimind.service.reach.settings import words_of
 from scaimind.v1 import options_pb2
 
 GC_YOUNG, GC_MIDDLE, GC_OLD = 20_000, 20, 50
@@ -219,17 +220,12 @@ def data_rules(settings: CoordinatorSettings) -> Rules:
         settings.join_token_file,
         settings.seal_key_file,
     )
-    urls = {
-        "scaidrive": settings.data_scaidrive_url,
-        "scaiatlas": settings.data_scaiatlas_url,
-    }
-    endpoints = {"s3": settings.data_s3_url, "gs": settings.data_gs_url}
     return Rules(
         roots=words_of(settings.data_roots),
         closed=tuple(str(path.absolute()) for path in own if path is not None),
         networks=words_of(settings.data_networks),
-        origins={scheme: url for scheme, url in urls.items() if url},
-        endpoints={scheme: url for scheme, url in endpoints.items() if url},
+        origins=settings.data_origins,
+        endpoints=settings.data_endpoints,
         source_s=settings.data_check_s * 0.8,
         all_s=settings.data_check_s,
     )

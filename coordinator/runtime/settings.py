@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from scaimind.service.reach.settings import ReachSettings
 from scaimind.service.settings import split_address
 from scaimind.service.tls_settings import ServerTlsSettings
 from scaimind.service.token_settings import TokenSettings
 
 
-class CoordinatorSettings(TokenSettings, ServerTlsSettings):
+class CoordinatorSettings(ReachSettings, TokenSettings, ServerTlsSettings):
     """The coordinator: schedules jobs, keeps what it promised, answers over gRPC."""
 
     grpc: str = Field(default="127.0.0.1:50051", description="address to serve gRPC on")
@@ -97,14 +97,6 @@ class CoordinatorSettings(TokenSettings, ServerTlsSettings):
         description="what callers may have checked as data: folders of this machine and s3://, gs:// "
         "prefixes, parted by commas; {tenant} in one stands for the caller's tenant; default: none",
     )
-    data_networks: str = Field(
-        default="",
-        description="private networks (10.1.0.0/16,…) that http(s) data may lie in; default: none",
-    )
-    data_scaidrive_url: str = Field(default="", description="base URL that scaidrive:// is read at")
-    data_scaiatlas_url: str = Field(default="", description="base URL that scaiatlas:// is read at")
-    data_s3_url: str = Field(default="", description="endpoint of s3://; default: AWS")
-    data_gs_url: str = Field(default="", description="endpoint of gs://; default: Google Cloud")
     data_check_s: float = Field(
         default=20.0, ge=1, le=600, description="seconds that a check of data may take in all"
     )
@@ -115,39 +107,12 @@ class CoordinatorSettings(TokenSettings, ServerTlsSettings):
             raise ValueError("replace_after_s must be more than unreachable_after_s")
         return self
 
-    @field_validator("data_roots")
-    @classmethod
-    def _are_roots(cls, value: str) -> str:
-        for root in words_of(value):
-            if not root.startswith(("/", "s3://", "gs://")):
-                raise ValueError(f"{root} is neither an absolute folder nor s3://… nor gs://…")
-        return value
-
-    @field_validator("data_networks")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        for network in words_of(value):
-            ip_network(network)
-        return value
-
-    @field_validator("data_scaidrive_url", "data_scaiatlas_url", "data_s3_url", "data_gs_url")
-    @classmethod
-    def _is_url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value} is not an http(s) URL")
-        return value
-
     @field_validator("metrics")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         if value is not None:
             split_address(value)
         return value
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """The words of a setting that are parted by commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def is_shared(store: str) -> bool:
