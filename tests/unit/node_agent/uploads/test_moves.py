@@ -156,6 +156,14 @@ def test_a_download_goes_on_with_what_is_there_and_verifies_every_file(place: Pl
     assert (place.download(digest) / "model.bin").exists()
 
 
+def test_a_download_that_is_whole_is_not_done_again_where_its_answer_was_lost(place: Place) -> None:
+    digest = place.prove()
+    place.upload()
+    back = place.download(digest)
+    assert place.download(digest) == back
+    assert (back / "model.bin").exists()
+
+
 @pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, ""])
 def test_only_what_was_proven_is_believed(place: Place, digest: str) -> None:
     place.prove()
