@@ -128,19 +128,25 @@ class Exchange:
             self._client = httpx.AsyncClient(
                 auth=self._auth, limits=limits, timeout=self._answers_within_s, trust_env=False
             )
-        body = bytearray()
         try:
-            async with (
-                asyncio.timeout(self._answers_within_s),
-                self._client.stream("POST", self._url, data=form) as answer,
-            ):
-                async for part in answer.aiter_bytes(MAX_BYTES):
-                    body += part
-                    if len(body) > MAX_BYTES:
-                        raise _unavailable("too_large")
-                return answer.status_code, bytes(body)
+            async with asyncio.timeout(self._answers_within_s):
+                try:
+                    return await self._post(self._client, form)
+                except (httpx.NetworkError, httpx.RemoteProtocolError):
+                    # The provider closes a connection that was idle just when it is used again;
+                    # asking for a token twice does no harm.
+                    return await self._post(self._client, form)
         except (httpx.HTTPError, TimeoutError) as error:
             raise _unavailable(type(error).__name__) from None
+
+    async def _post(self, client: httpx.AsyncClient, form: dict[str, str]) -> tuple[int, bytes]:
+        body = bytearray()
+        async with client.stream("POST", self._url, data=form) as answer:
+            async for part in answer.aiter_bytes(MAX_BYTES):
+                body += part
+                if len(body) > MAX_BYTES:
+                    raise _unavailable("too_large")
+            return answer.status_code, bytes(body)
 
 
 def _read(status: int, body: bytes, *, audience: str) -> tuple[str, float]:

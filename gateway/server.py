@@ -17,6 +17,9 @@ from gateway.app import Gateway
 BACKLOG = 2048
 MAX_HEAD = 65_536
 HEAD_WITHIN_S = 20.0
+# Longer than a balancer's usual 60 s: who closes an idle connection first must not be us, as the
+# balancer may just be sending a request over it.
+IDLE_S = 75
 
 
 class Connection(HttpToolsProtocol):
@@ -101,6 +104,7 @@ def server(gateway: Gateway, *, shutdown_s: float) -> Server:
         proxy_headers=False,
         server_header=False,
         ws="none",
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=max(1, round(shutdown_s)),
     )
     return Server(config, gateway)

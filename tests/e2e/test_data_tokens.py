@@ -14,6 +14,7 @@ from tests.e2e.gateways import MODULE, gateway
 from tests.integration.coordinator.house import Program
 from tests.support.files import Answer, serving
 from tests.support.provider import AUDIENCE, ISSUER, claims, provider, token
+from tests.support.written import written
 
 LINES = b'{"text": "one"}\n{"text": "two"}\n'
 CANARY = "minted-canary-91c4"
@@ -70,6 +71,6 @@ async def test_a_check_reads_a_service_with_a_token_minted_for_its_caller(tmp_pa
     assert [one.get("num_samples") for one in results] == [2, 2, 2, None]
     assert sorted(asked) == ["scaiatlas", "scaidrive"]
     assert CANARY not in answer.text
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.name == "gateway.log" and path.stat().st_size for path in written)
-    assert not [path for path in written if CANARY.encode() in path.read_bytes()]
+    files = dict(written(tmp_path))
+    assert any(path.name == "gateway.log" and content for path, content in files.items())
+    assert not [path for path, content in files.items() if CANARY.encode() in content]

@@ -16,6 +16,7 @@ from tests.support import jobs
 from tests.support.cluster import Cluster
 from tests.support.files import Answer, serving
 from tests.support.waiting import until
+from tests.support.written import written
 from tests.unit.node_agent.cache.test_unpack import zipped
 
 CANARY = "minted-canary-of-a-fetch-3ac0"
@@ -87,8 +88,7 @@ def test_what_a_job_names_elsewhere_is_there_when_it_starts(tmp_path: Path) -> N
             assert refused.error.category == job_pb2.JobError.STORAGE
             assert "access is denied there" in refused.error.message
             _listed(cluster, server.url)
-            written = [path for path in tmp_path.rglob("*") if path.is_file()]
-            assert not [path for path in written if CANARY.encode() in path.read_bytes()]
+            assert not [path for path, read in written(tmp_path) if CANARY.encode() in read]
 
 
 def _listed(cluster: Cluster, url: str) -> None:

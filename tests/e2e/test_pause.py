@@ -37,7 +37,7 @@ TRAINS = """
 
 def work_of(cluster: Cluster, job_id: str) -> Path:
     """The folder in which the job's ranks run."""
-    (found,) = cluster.data_dir.glob(f"**/jobs/{job_id}/work")
+    (found,) = cluster.data_dir.glob(f"nodes/*/jobs/{job_id}/work")
     return found
 
 

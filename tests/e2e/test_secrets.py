@@ -38,6 +38,7 @@ from tests.support.provider import (
     token,
 )
 from tests.support.redis_server import RedisServer
+from tests.support.written import written
 
 PASSWORD = "canary-of-a-url-5d1e"
 IN_ENVIRONMENT = "canary-of-an-environment-77aa"
@@ -67,8 +68,8 @@ class Found:
         """The files that hold a secret, below the folder."""
         return {
             str(path.relative_to(self.folder))
-            for path in self.folder.rglob("*")
-            if path.is_file() and secret.encode() in path.read_bytes()
+            for path, content in written(self.folder)
+            if secret.encode() in content
         }
 
     def check(self) -> None:

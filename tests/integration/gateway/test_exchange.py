@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -79,7 +81,7 @@ class Parts:
     now: list[float]
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def exchanging() -> AsyncIterator[Parts]:
     """A provider, and a gateway that exchanges its tokens."""
     now = [0.0]
@@ -88,7 +90,11 @@ async def exchanging() -> AsyncIterator[Parts]:
         keys = KeySet(from_url(f"{made.url}/jwks"))
         tokens = Tokens(keys, issuer=ISSUER, audience=AUDIENCE, claims=Claims())
         exchange = Exchange(
-            f"{made.url}/token", client_id="mind:1", client_secret="s /%", clock=lambda: now[0]
+            f"{made.url}/token",
+            client_id="mind:1",
+            client_secret="s /%",
+            clock=lambda: now[0],
+            answers_within_s=60,
         )
         async with world(tokens=tokens, exchange=exchange) as running:
             running.coordinator.scripts |= {"SubmitJob": submitted, "GetJob": found}
@@ -217,9 +223,41 @@ async def test_a_failed_exchange_is_friendly_and_tells_nothing() -> None:
             assert (await submit(parts, text)).status_code == 201
 
 
+async def test_a_connection_that_the_provider_closed_as_it_was_used_again_is_no_failure() -> None:
+    answered = 0
+    body = msgspec.json.encode({"access_token": "t", "token_type": "Bearer", "expires_in": 600})
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
+            for turn in range(2):
+                read = await reader.readuntil(b"\r\n\r\n")
+                (length,) = re.findall(rb"content-length: (\d+)", read.lower())
+                await reader.readexactly(int(length))
+                if turn == 0:
+                    answered += 1
+                    writer.write(head % len(body) + body)
+
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    exchange = Exchange(f"http://127.0.0.1:{port}/token", client_id="c", client_secret="s")
+    async with server:
+        for number in range(2):
+            await exchange.tokens(
+                Identity("acme", "ann", frozenset(), subject_token=f"subject-{number}")
+            )
+        assert answered == 4
+        await exchange.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers))
+
+
 async def test_a_provider_that_hangs_or_is_gone_is_503() -> None:
     caller = Identity("acme", "ann", frozenset(), subject_token="t")
     async with provider() as made:
+        made.exchange = minted
         made.gate.clear()
         slow = Exchange(f"{made.url}/token", client_id="c", client_secret="s", answers_within_s=0.2)
         with structlog.testing.capture_logs(), pytest.raises(Failure) as failure:

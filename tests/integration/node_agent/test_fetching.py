@@ -16,6 +16,7 @@ from tests.integration.node_agent.conftest import Agent, Script, lease
 from tests.integration.node_agent.coordinator import Coordinator
 from tests.support.files import Answer, serving
 from tests.support.waiting import until
+from tests.support.written import written
 
 LARGE = bytes(range(256)) * 12_288
 CUT = 1 << 20
@@ -63,8 +64,7 @@ async def test_an_agent_that_is_killed_while_it_fetches_goes_on_where_it_was(
         assert not ended.HasField("error"), ended.error
         assert coordinator.lines("job_1", 0, agent_pb2.STDOUT) == [str(len(LARGE))]
         assert server.ranges == ["", "", f"bytes={CUT}-"]
-        written = [path for path in agent.data_dir.rglob("*") if path.is_file()]
-        assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
+        assert not [path for path, read in written(agent.data_dir) if TOKEN.encode() in read]
         await coordinator.until(lambda: len(coordinator.requests[-1].offer.holds) == 1)
 
 
