@@ -37,8 +37,7 @@ TRAINS = """
 
 def work_of(cluster: Cluster, job_id: str) -> Path:
     """The folder in which the job's ranks run."""
-    (found,) = cluster.data_dir.glob(f"nodes/*/jobs/{job_id}/work")
-    return found
+    return cluster.data_dir / "storage" / "jobs" / job_id / "work"
 
 
 def trains(cluster: Cluster, folder: Path) -> str:
