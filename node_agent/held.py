@@ -29,10 +29,14 @@ from node_agent.supplies import NOTHING, Supplier, Supplies
 from node_agent.transfers import Transfers
 from node_agent.uploads.mover import MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.v1.node_pb2 import TelemetryWindow
 
 FLUSH_DELAY_S = 0.05
 
 log = structlog.get_logger()
+
+Witness = Callable[[Sequence[str], int], Awaitable[TelemetryWindow]]
+"""What devices measured in the minute before a time (UTC, ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ class Tools:
 
     `mover` brings things to stores of objects and back. `prepare` does the blocking part of a start,
     `holds_anything` says whether a folder does, `flush` makes a file durable, `remove` removes a
-    folder; all may raise OSError. `changed` is called with the id of a lease when anything of it has
-    changed.
+    folder; all may raise OSError. `witness` sums up what was measured before a failure. `changed` is
+    called with the id of a lease when anything of it has changed.
     """
 
     tasks: asyncio.TaskGroup
@@ -55,6 +59,7 @@ class Tools:
     flush: Callable[[Path], Awaitable[None]]
     remove: Callable[[Path], Awaitable[None]]
     changed: Callable[[str], None]
+    witness: Witness
     supplier: Supplier | None = None
 
 
@@ -72,6 +77,7 @@ class Seen:
     """One lease as it is to be reported; `state` is ENDED only when all else is final.
 
     `prepared`: bytes of what is being brought here that are there, and of all of it.
+    `telemetry`: what its devices measured before it failed, once it has ended.
     """
 
     lease: Lease
@@ -79,6 +85,7 @@ class Seen:
     findings: LeaseFindings
     output_uri: str
     prepared: tuple[int, int] = (0, 0)
+    telemetry: TelemetryWindow | None = None
 
 
 class HeldLease:
@@ -113,6 +120,7 @@ class HeldLease:
         self._asked = 0  # number of the newest ask for a checkpoint that the ranks heard of
         self._is_looking = False  # whether it is being found out if there is a model
         self._output_uri: str | None = None
+        self._telemetry: TelemetryWindow | None = None
         self._seen: Seen | None = None  # the report before
         self._farewell: Seen | None = None  # the last report, while the folder is being removed
         self.folders = tuple(ranks.values())
@@ -148,7 +156,12 @@ class HeldLease:
             if self._seen and self._seen.state is state:
                 lease = self._seen.lease  # that its ranks have ended is told with the rest
         self._seen = Seen(
-            lease, state, self._findings(), self._output_uri or "", prepared=self._prepared
+            lease,
+            state,
+            self._findings(),
+            self._output_uri or "",
+            prepared=self._prepared,
+            telemetry=self._telemetry,
         )
         return self._seen
 
@@ -330,5 +343,8 @@ class HeldLease:
             if await self._tools.holds_anything(output):
                 uri, fault = await self._transfers.send_model(self.grant.spec, output)
                 self._fault = self._fault or fault
+        if lease.first_fault is not None or self._fault is not None:
+            failed_at_ms = lease.failed_at_ms or now_at_ms()
+            self._telemetry = await self._tools.witness(lease.device_ids, failed_at_ms)
         self._output_uri = uri
         self._tools.changed(lease.lease_id)

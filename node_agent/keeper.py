@@ -16,7 +16,7 @@ from node_agent import files, orders
 from node_agent.core.leases import Category, Desired, Fault, State
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
 from node_agent.groups import Groups
-from node_agent.held import Granted, HeldLease, Tools
+from node_agent.held import Granted, HeldLease, Tools, Witness
 from node_agent.ranks import DetectedDevice, SpoolProtocol
 from node_agent.report import report
 from node_agent.runtime.proc import now_at_ms
@@ -43,12 +43,14 @@ class Keeper:
         rules: Rules,
         mover: MoverProtocol,
         address: str,
+        witness: Witness,
         supplier: Supplier | None = None,
     ) -> None:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute.
 
         `rules` are the admin's, of what ranks run as; `mover` brings models away and checkpoints here;
-        `address` is the node's. Without a supplier everything that a job names has to be on the node.
+        `address` is the node's; `witness` tells what was measured. Without a supplier everything that a
+        job names has to be on the node.
         """
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
@@ -68,6 +70,7 @@ class Keeper:
             flush=Groups(tasks, files.sync),
             remove=Groups(tasks, self._remove),
             changed=self._changed,
+            witness=witness,
             supplier=supplier,
         )
         self._held: dict[str, dict[int, HeldLease]] = {}

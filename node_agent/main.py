@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -37,16 +38,19 @@ from node_agent.settings import Settings
 from node_agent.sharing import sharing_labels
 from node_agent.spool import Spool
 from node_agent.supplies import Supplier
-from node_agent.telemetry import TelemetryReporter, open_probe, page
+from node_agent.telemetry import TelemetryReporter, open_probe, page, witness
 from node_agent.telemetry.probe import Probe
 from node_agent.uploads.mover import Mover
-from scaimind.agent.v1.agent_service_pb2 import NodeOffer
+from scaimind.agent.v1.agent_service_pb2 import NodeOffer, ReportTelemetryRequest
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from scaimind.channel import open_aio
 from scaimind.service import log as service_log
 
 SUPERSEDED = 3
 CONTAINERS_LABEL = "containers"  # of nodes that run jobs that name an image
+
+if TYPE_CHECKING:  # the class is there for type checkers only
+    from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
 
 log = structlog.get_logger()
 
@@ -102,12 +106,8 @@ async def _serve(
             boot=orphans.boot_mark(),
             mover=mover,
         )
-        telemetry = TelemetryReporter(
-            probe,
-            lambda request: stub.ReportTelemetry(request, metadata=credential.metadata),
-            node_id=settings.node_id,
-            data_dir=data_dir,
-        )
+        report = partial(_report, stub, credential)
+        telemetry = TelemetryReporter(probe, report, node_id=settings.node_id, data_dir=data_dir)
         cache = await _cache(settings, stack)
         holdings = Holdings(
             cache,
@@ -125,6 +125,7 @@ async def _serve(
             rules=rules,
             mover=mover,
             address=settings.address,
+            witness=partial(witness, telemetry),
             supplier=Supplier(cache, rules),
         )
         await keeper.adopt()
@@ -149,6 +150,12 @@ async def _serve(
         for work in working:
             work.cancel()
         return code
+
+
+async def _report(
+    stub: AgentServiceAsyncStub, credential: Credential, told: ReportTelemetryRequest
+) -> None:
+    await stub.ReportTelemetry(told, metadata=credential.metadata)
 
 
 def _canary(stack: AsyncExitStack, telemetry: TelemetryReporter, rules: Rules) -> Canary:

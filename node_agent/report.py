@@ -9,6 +9,7 @@ from node_agent.held import Seen
 from node_agent.ranks import ProvenCheckpoint
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
+from scaimind.v1.node_pb2 import TelemetryWindow
 
 
 def report(seen: Seen) -> agent_pb2.ObservedLease:
@@ -23,7 +24,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         ranks=[_rank(rank, lease) for rank in lease.ranks],
         done=findings.done,
         stopped=not lease.ranks or any(rank.stopped for rank in lease.ranks),
-        error=_error(fault) if fault else None,
+        error=_error(fault, seen.telemetry) if fault else None,
         checkpoints=[_checkpoint(checkpoint) for checkpoint in findings.checkpoints],
         checkpointing=findings.checkpointing,
         saved=findings.saved,
@@ -56,7 +57,7 @@ def _rank(rank: Rank, lease: Lease) -> agent_pb2.ObservedRank:
     )
 
 
-def _error(fault: Fault) -> job_pb2.JobError:
+def _error(fault: Fault, telemetry: TelemetryWindow | None) -> job_pb2.JobError:
     return job_pb2.JobError(
         category=job_pb2.JobError.Category.Value(fault.category),
         message=fault.message,
@@ -64,6 +65,7 @@ def _error(fault: Fault) -> job_pb2.JobError:
         first_failing_rank=fault.rank,
         signal=fault.signal,
         last_lines=fault.lines,
+        telemetry=telemetry if telemetry is not None and telemetry.samples_count else None,
     )
 
 

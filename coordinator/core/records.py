@@ -159,6 +159,7 @@ class Failure:
     rank: int | None = None
     lines: tuple[str, ...] = ()  # the last that the rank printed, oldest first
     node_id: str = ""
+    telemetry: bytes = b""  # what the node measured before, as bytes that the core never reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

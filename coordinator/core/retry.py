@@ -116,7 +116,9 @@ def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
         return Verdict(Reason.NODE_LOST, lost, delay_ms=0 if attempt.started_at_ms else wait_ms)
     if failure is not None and failure.category == NETWORK:
         failure = first_failure(leases) or failure  # by now all have told what they saw
-    if failure is None:
+    if failure is not None:
+        failure = _as_told_last(failure, leases)
+    else:
         failure = Failure(category="USER_CODE", message="it was stopped before it was done")
     if failure.category in job.policy.fail_on:
         return Verdict(Reason.RANK_FAILED, failure, counts=True)
@@ -136,6 +138,13 @@ def first_failure(leases: Sequence[Lease]) -> Failure | None:
     found = [lease.failure for lease in leases if lease.failure]
     own = next((failure for failure in found if failure.category != NETWORK), None)
     return own or next(iter(found), None)
+
+
+def _as_told_last(failure: Failure, leases: Sequence[Lease]) -> Failure:
+    """The same failure as its node tells it now: it was told at once, before all was known of it."""
+    told = (lease.failure for lease in leases if lease.failure and lease.node_id == failure.node_id)
+    same = (x for x in told if (x.rank, x.category) == (failure.rank, failure.category))
+    return next(same, failure)
 
 
 def _is_free(policy: Policy, failure: Failure) -> bool:

@@ -18,13 +18,14 @@ from coordinator.core.records import (
 )
 from coordinator.rpc.advice import advice_on
 from coordinator.streams.protocol import Latest, Point
-from scaimind.v1 import job_pb2, key_service_pb2, options_pb2
+from scaimind.v1 import job_pb2, key_service_pb2, node_pb2, options_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
 DEFAULT_PRIORITY = 5
 DEFAULT_QUEUE = "default"
 LINES = 10  # that a failure keeps
 LINE_CHARACTERS = 300
+TELEMETRY_BYTES = 32_768
 YEAR_9999_S = 253_402_300_799
 CONFIGS = (
     "training_config",
@@ -192,6 +193,9 @@ def failure_message(failure: Failure) -> job_pb2.JobError:
         last_lines=failure.lines,
         node_id=failure.node_id,
         advice=advice_on(category),
+        telemetry=node_pb2.TelemetryWindow.FromString(failure.telemetry)
+        if failure.telemetry
+        else None,
     )
 
 
@@ -206,7 +210,14 @@ def failure_record(message: job_pb2.JobError) -> Failure:
         signal=message.signal if message.HasField("signal") else None,
         rank=message.first_failing_rank if message.HasField("first_failing_rank") else None,
         lines=tuple(line[:LINE_CHARACTERS] for line in message.last_lines[-LINES:]),
+        telemetry=_telemetry(message),
     )
+
+
+def _telemetry(message: job_pb2.JobError) -> bytes:
+    """What the node measured; nothing where that is more than a job's record shall carry."""
+    body = message.telemetry.SerializeToString(deterministic=True)
+    return body if len(body) <= TELEMETRY_BYTES else b""
 
 
 def point_message(point: Point) -> job_pb2.MetricPoint:

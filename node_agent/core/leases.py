@@ -108,6 +108,11 @@ class Lease:
         return self.fault or first_fault(self.ranks)
 
     @property
+    def failed_at_ms(self) -> int:
+        """When the first of its ranks failed, UTC; 0 where none did or nobody saw when."""
+        return min((rank.ended_at_ms or 0 for rank in self.ranks if rank.failed), default=0)
+
+    @property
     def succeeded(self) -> bool:
         """Whether every rank ended with exit code 0, and at least one did."""
         return bool(self.ranks) and self.fault is None and all(r.succeeded for r in self.ranks)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from node_agent.telemetry.faults import COUNTERS, Faults
 from node_agent.telemetry.probe import Reading
-from node_agent.telemetry.reporter import Sample
+from node_agent.telemetry.reporter import Sample, TelemetryReporter
 from scaimind.v1 import node_pb2
 
 MINUTE_MS = 60_000
+AFTER_MS = 5_000  # what a driver tells of a failure may come after the rank has ended of it
 MOST_DEVICES = 16
-MOST_TEXTS = 16
+MOST_TEXTS = 8
+TEXT_MAX = 160
+
+
+async def witness(
+    telemetry: TelemetryReporter, device_ids: Sequence[str], failed_at_ms: int
+) -> node_pb2.TelemetryWindow:
+    """What was measured in the minute before a failure (UTC), with what is measured now if that is soon."""
+    await telemetry.look()
+    now_ms = min(time.time_ns() // 1_000_000, failed_at_ms + AFTER_MS)
+    return last_minute(telemetry.samples, device_ids, now_ms=now_ms)
 
 
 def last_minute(
     samples: Iterable[Sample], device_ids: Sequence[str], *, now_ms: int
 ) -> node_pb2.TelemetryWindow:
-    """Sums up the samples of the minute before `now_ms` (UTC); at most 16 devices, a few KB.
+    """Sums up the samples of the minute before `now_ms` (UTC): at most 16 devices, and 32 KB.
 
     Without samples the window has no times and a count of 0.
     """
@@ -53,16 +65,21 @@ def _device(device_id: str, readings: list[Reading]) -> node_pb2.DeviceWindow:
         faults.take({device_id: reading})
     reasons = dict.fromkeys(reason for x in readings for reason in x.throttle_reasons)
     return node_pb2.DeviceWindow(
-        device_id=device_id,
+        device_id=device_id[:256],
         utilization_percent_mean=sum(busy) / len(busy) if busy else None,
         memory_used_bytes_max=None if used is None else int(used),
         memory_total_bytes=readings[-1].memory_total_bytes,
         power_watts_max=most(lambda x: x.power_watts),
         temperature_celsius_max=most(lambda x: x.temperature_celsius),
-        throttle_reasons=list(reasons)[:MOST_TEXTS],
+        throttle_reasons=[x[:64] for x in reasons][:MOST_TEXTS],
         ecc_uncorrected_count=_rise(readings, COUNTERS["ECC_UNCORRECTED"]),
-        faults=faults.of(device_id)[:MOST_TEXTS],
-        fault=readings[-1].fault[:512],
+        faults=[
+            node_pb2.DeviceFault(
+                code=x.code[:64], seen_count=x.seen_count, message=x.message[:TEXT_MAX]
+            )
+            for x in faults.of(device_id)[:MOST_TEXTS]
+        ],
+        fault=readings[-1].fault[:TEXT_MAX],
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from scaimind.v1 import node_pb2
 
 INTERVAL_S = 5.0
 REPORT_TIMEOUT_S = 5.0
+LOOK_TIMEOUT_S = 1.0
+LEAST_INTERVAL_S = 0.1  # what the processor did in less time than that says nothing
 RING_SIZE = 360
 MEASURED = tuple(
     field.name
@@ -101,11 +104,15 @@ class TelemetryReporter:
         self._interval_s = interval_s
         self._faults: dict[str, str] = {}
         self.faults = Faults()
+        self._wanted = asyncio.Event()
+        self._looking: asyncio.Future[None] | None = None
         psutil.cpu_percent()  # the first sample measures from here
 
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
+            self._wanted.clear()
+            looking, self._looking = self._looking, None
             try:
                 sample = await asyncio.to_thread(self._measure)
             except OSError as error:
@@ -113,8 +120,17 @@ class TelemetryReporter:
             else:
                 self.samples.append(sample)
                 self._compare(sample)
+                _settle(looking)
                 await self._send(sample)
-            await asyncio.sleep(self._interval_s)
+            _settle(looking)
+            await self._rest()
+
+    async def look(self) -> None:
+        """Measures at once, and returns once that is done; after a second at the latest."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_future()
+        self._wanted.set()
+        await asyncio.wait((self._looking,), timeout=LOOK_TIMEOUT_S)
 
     def devices(self) -> list[DetectedDevice]:
         """The devices as they were found, with the health that was read last."""
@@ -139,6 +155,13 @@ class TelemetryReporter:
                 _log.warning("device_health", device_id=device_id, healthy=healthy, reason=reason)
         self.on_change()
 
+    async def _rest(self) -> None:
+        least_s = min(LEAST_INTERVAL_S, self._interval_s)
+        await asyncio.sleep(least_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._interval_s - least_s):
+                await self._wanted.wait()
+
     async def _send(self, sample: Sample) -> None:
         request = to_request(sample, node_id=self._node_id)
         try:
@@ -147,6 +170,11 @@ class TelemetryReporter:
                 await self._report(request)
         except (RpcError, TimeoutError, OSError) as error:
             _log.debug("telemetry_not_reported", reason=type(error).__name__)
+
+
+def _settle(looking: asyncio.Future[None] | None) -> None:
+    if looking is not None and not looking.done():
+        looking.set_result(None)
 
 
 def to_request(sample: Sample, *, node_id: str) -> pb.ReportTelemetryRequest:

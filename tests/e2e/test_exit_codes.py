@@ -67,6 +67,7 @@ def test_a_job_that_completes_is_0_and_one_that_fails_is_1(run: Run, tmp_path: P
     failed = run("wait", second)
     assert failed.returncode == 1
     assert failed.stdout.splitlines()[-1].startswith(f"{second} FAILED: ")
+    assert "the minute before" in run("job", second).stdout
     assert run("logs", "-f", second).returncode == 1
     assert run("logs", second).returncode == 0
     wrong = run("pause", first)

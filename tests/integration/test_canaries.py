@@ -23,7 +23,7 @@ from coordinator.store.protocol import StoreUnavailable
 from coordinator.streams.protocol import StreamsUnavailable
 from gateway.copies import Copies
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
-from scaimind.v1 import job_pb2, stream_pb2
+from scaimind.v1 import job_pb2, node_pb2, stream_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.both import World, opened
 from tests.integration.coordinator.agent import FakeAgent
@@ -209,6 +209,8 @@ async def test_the_words_of_an_agent_are_cleaned_wherever_rest_shows_them(
     lease.error.category = job_pb2.JobError.USER_CODE
     lease.error.message = f"rank 0 failed: {text}"
     lease.error.exit_code = 3
+    fault = node_pb2.DeviceFault(code="XID_79", message=text)
+    lease.error.telemetry.devices.add(device_id="d0", fault=text, faults=[fault])
     await agent.sync()
     await house.admin.call("DrainNode", api.DrainNodeRequest(node_id="n1", reason=text))
     record = (await house.admin.job(job_id)).error
@@ -262,7 +264,7 @@ async def test_a_broken_cache_fails_no_read_and_says_nothing(
 
 def test_only_log_lines_are_shown_as_they_are() -> None:
     """Every text for people that the protos name `message` is cleaned, but a job's own output."""
-    from scaimind.v1 import mind_coordinator_pb2, node_pb2, options_pb2
+    from scaimind.v1 import mind_coordinator_pb2, options_pb2
 
     files = (job_pb2, node_pb2, stream_pb2, mind_coordinator_pb2)
     plain = [

@@ -158,6 +158,7 @@ async def test_the_first_failing_rank_is_named_and_its_gang_is_stopped(
     program = script('[ "$RANK" = 2 ] || exec sleep 600; echo "$OOM" >&2; exit 7')
     out_of_memory = "torch.OutOfMemoryError: CUDA out of memory."
     grant = lease(program, ranks=4)
+    grant.spec.device_ids.extend(f"sim-H100-{number}" for number in range(4))
     grant.spec.job.training_config.environment["OOM"] = f"at line 5\n{out_of_memory}"
     await coordinator.desire(grant)
     ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
@@ -167,6 +168,10 @@ async def test_the_first_failing_rank_is_named_and_its_gang_is_stopped(
     assert ended.error.message == f"rank 2 exited with code 7: {out_of_memory}"
     assert list(ended.error.last_lines) == ["at line 5", out_of_memory]
     assert [rank.signal for rank in ended.ranks] == [15, 15, 0, 15]
+    seen = ended.error.telemetry
+    assert [device.device_id for device in seen.devices] == list(grant.spec.device_ids)
+    assert seen.samples_count >= 1
+    assert seen.host_memory_total_bytes >= seen.host_memory_used_bytes_max > 0
 
 
 async def test_a_rank_ended_by_sigkill_says_what_that_may_mean(

@@ -161,3 +161,14 @@ def test_the_end_of_a_peer_explains_what_looked_like_the_network() -> None:
     leases = [replace(LEASE, failure=network), replace(LEASE, node_rank=1, failure=memory)]
     assert judge(job, leases, backoff=BACKOFF).failure == memory
     assert judge(job, leases[:1], backoff=BACKOFF).failure == network
+
+
+def test_a_failure_is_kept_as_its_node_told_it_last() -> None:
+    early = replace(FAILED, rank=3, node_id="n")
+    assert JOB.attempt is not None
+    job = replace(JOB, attempt=replace(JOB.attempt, stop=StopCause.RANK_FAILED), failure=early)
+    last = replace(early, telemetry=b"measured")
+    verdict = judge(job, [replace(LEASE, failure=last)], backoff=BACKOFF)
+    assert verdict.failure == last
+    stranger = replace(last, rank=4)
+    assert judge(job, [replace(LEASE, failure=stranger)], backoff=BACKOFF).failure == early

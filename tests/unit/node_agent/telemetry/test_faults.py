@@ -83,4 +83,4 @@ def test_where_nothing_was_measured_the_window_is_empty_and_it_is_always_small()
     samples = [Sample(number * 50, HOST, dict.fromkeys(ids, wild)) for number in range(20)]
     window = last_minute(samples, ids, now_ms=1_000)
     assert len(window.devices) == 16
-    assert window.ByteSize() < 64_000
+    assert window.ByteSize() <= 32_768
