@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.waiting import until
 
 MakeCluster = Callable[..., Cluster]
 
@@ -19,6 +20,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     never = {"MIND_BLAME_USERS": "0"}  # jobs of many users are made to fail here
     with Cluster(tmp_path_factory.mktemp("shared") / "data", nodes=2, settings=never) as running:
         yield running
+        until(lambda: is_idle(running), lambda: f"all devices are free\n{running.story()}")
+
+
+def is_idle(cluster: Cluster) -> bool:
+    """Whether nothing runs on it: what was cancelled last may still be stopping."""
+    totals = cluster.client.cluster()
+    return totals.free_devices == totals.total_devices
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ async def gateway(
         )  # fmt: skip
     try:
         what = "the gateway is ready"
-        await asyncio.to_thread(until, lambda: _is_ready(str(port)), what, within_s=60)
+        await asyncio.to_thread(until, lambda: _is_ready(str(port)), what, within_s=120)
         yield f"http://{port}"
     finally:
         process.terminate()

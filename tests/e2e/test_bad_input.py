@@ -132,7 +132,6 @@ def test_children_that_outlive_their_script_are_gone_when_the_job_is_completed(
     until(
         lambda: not processes.of_folder(storage),
         lambda: f"its children are gone: {processes.describe(processes.of_folder(storage))}",
-        within_s=10,
     )
 
 

@@ -18,7 +18,7 @@ from tests.support.ports import Port
 from tests.support.sse import SseReader
 from tests.support.waiting import until
 
-STOP_S = 20.0
+STOP_S = 60.0
 
 
 @contextmanager

@@ -79,6 +79,7 @@ def test_a_training_that_saves_nothing_runs_on_when_the_pause_has_waited_long_en
     program = jobs.script(tmp_path, "plain.py", "import time\nprint('up')\ntime.sleep(600)\n")
     job_id = client.submit(jobs.body(program, scheduling={"checkpoint_grace_seconds": 1})).job_id
     until(lambda: "up" in jobs.lines(client, job_id, follow=False), "it runs")
+    jobs.reaches(client, job_id, "TRAINING")
     client.pause(job_id)
     given_up = jobs.reaches(client, job_id, "TRAINING")
     assert given_up.status_reason.code == "PAUSE_GIVEN_UP"

@@ -222,9 +222,9 @@ async def live(found: Found, *words: str) -> None:
         job_id = await rest_calls(found, base, made.key, (good, forged))
         await grpc_calls(found, coordinator, made.key, forged)
         async with AsyncClient(coordinator.address, good) as client:
-            job = await client.wait(job_id, timeout_s=60)
+            job = await client.wait(job_id, timeout_s=120)
             assert job.Status.Name(job.status) == "COMPLETED", job.error
-        async with httpx.AsyncClient(trust_env=False) as plain:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as plain:
             found.hear(await plain.get(metrics))
         assert {form["audience"] for form, _ in identity.asked} == {"scaidrive", "scaiatlas"}
     node_key = (found.folder / "node" / "node.key").read_text().strip()

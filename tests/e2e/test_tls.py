@@ -37,7 +37,7 @@ def test_every_program_speaks_mutual_tls_where_the_environment_names_the_files(
             [sys.executable, "-m", "scaimind.cli", "--server", cluster.grpc, *words, "nodes"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
         )
         assert told.returncode == 0, told.stderr
         assert "H100" in told.stdout

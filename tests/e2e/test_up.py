@@ -18,9 +18,9 @@ def test_a_fresh_data_directory_gets_an_admin_key_that_only_its_owner_reads(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert cluster.key.startswith("sgk_")
     url = f"http://{cluster.http}/v1/modules/scaimind/jobs"
-    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, trust_env=False, timeout=30).status_code == 401
     headers = {"authorization": f"Bearer {cluster.key}"}
-    assert httpx.get(url, headers=headers, trust_env=False).status_code == 200
+    assert httpx.get(url, headers=headers, trust_env=False, timeout=30).status_code == 200
     key = cluster.key
     cluster.stop()
     cluster.start()
@@ -52,5 +52,5 @@ def test_a_stopped_cluster_whose_jobs_have_ended_leaves_no_process(
     job_id = cluster.client.submit(jobs.body("/bin/true")).job_id
     jobs.final(cluster.client, job_id)
     assert cluster.stop() == 0
-    left = processes.of_folder(cluster.data_dir)
+    left = processes.left_of(cluster.data_dir)
     assert not left, processes.describe(left)

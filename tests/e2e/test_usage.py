@@ -29,7 +29,7 @@ def told(cluster: Cluster, *words: str) -> str:
     """By the command line."""
     env = environment(cluster)
     return subprocess.run(
-        command(*words), env=env, capture_output=True, text=True, timeout=60.0, check=True
+        command(*words), env=env, capture_output=True, text=True, timeout=150.0, check=True
     ).stdout
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scaimind.v1 import job_pb2
-from tests.e2e.conftest import MakeCluster
+from tests.e2e.conftest import MakeCluster, is_idle
 from tests.e2e.test_exit_codes import command, environment
 from tests.support import jobs
 from tests.support.cluster import ROOT, Cluster
@@ -85,5 +85,6 @@ def test_queue_and_cluster_tell_the_same_over_rest_grpc_and_on_the_command_line(
     for job_id in (low, high, running):
         cluster.client.cancel(job_id)
     jobs.reaches(cluster.client, running, "CANCELLED")
+    until(lambda: is_idle(cluster), "its rank has ended")
     assert data_of(cluster, "/queue")["depth"] == 0
     assert cluster.client.get_job(running).status == job_pb2.Job.CANCELLED

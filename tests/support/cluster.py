@@ -23,8 +23,8 @@ from tests.support.ports import Port
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 60.0
-STOP_S = 30.0
+START_S = 120.0
+STOP_S = 60.0
 MODULE = "/v1/modules/scaimind"
 
 
@@ -62,12 +62,11 @@ class Cluster:
         for one in (self._client, self._rest):
             if one is not None:
                 one.close()
-        left = processes.of_folder(self.data_dir)
-        processes.kill_all(left)
+        left = processes.left_of(self.data_dir) if kind is None else []
+        processes.kill_all(processes.of_folder(self.data_dir))
         self._http_port.close()
         self._grpc_port.close()
-        if kind is None:
-            assert not left, f"left behind: {processes.describe(left)}"
+        assert not left, f"left behind: {processes.describe(left)}"
 
     @property
     def grpc(self) -> str:

@@ -74,7 +74,7 @@ class Counting(Generic[S]):
 
     def check(self) -> job_pb2.Job:
         """The final record; every number must have come exactly once and in order, in one attempt."""
-        self._thread.join(60)
+        self._thread.join(150)
         assert self._fault is None, self._fault
         assert not self._thread.is_alive(), self.cluster.story()
         assert [event.name for event in self.events[:-1]] == ["log"] * (len(self.events) - 1)
@@ -89,7 +89,7 @@ class Counting(Generic[S]):
     def close(self) -> None:
         """Ends the job whatever has happened."""
         self.end()
-        self._thread.join(60)
+        self._thread.join(150)
 
     def _read(self) -> None:
         try:

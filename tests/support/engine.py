@@ -28,7 +28,7 @@ from node_agent.runtime.rules import ContainerRules
 
 IMAGE = "localhost/mind-test:1"
 BUSYBOX = "/bin/busybox"
-START_S = 60.0
+START_S = 120.0
 USER = "65534:65534"
 _CONF = """
 [containers]
@@ -114,7 +114,7 @@ class Engine:
 
     def client(self) -> docker.APIClient:
         """A client of it."""
-        return docker.APIClient(f"unix://{self.socket}", version=wire.API[2:], timeout=30)
+        return docker.APIClient(f"unix://{self.socket}", version=wire.API[2:], timeout=120)
 
     def containers(self, mark: str = "") -> list[str]:
         """Names of the jobs' containers that are there, running or not: all, or those of one node."""
@@ -138,7 +138,7 @@ class Engine:
             env=self._environ(),
             input=given,
             capture_output=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         if done.returncode:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from scaimind import Client
 from scaimind.v1 import job_pb2
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN_S, until
 
 FINAL = frozenset(
     (job_pb2.Job.COMPLETED, job_pb2.Job.FAILED, job_pb2.Job.CANCELLED, job_pb2.Job.PREEMPTED)
@@ -56,12 +56,12 @@ def body(
     }
 
 
-def final(client: Client, job_id: str, *, within_s: float = 60.0) -> job_pb2.Job:
+def final(client: Client, job_id: str, *, within_s: float = 120.0) -> job_pb2.Job:
     """The job once it is final."""
     return client.wait(job_id, timeout_s=within_s)
 
 
-def reaches(client: Client, job_id: str, status: str, *, within_s: float = 30.0) -> job_pb2.Job:
+def reaches(client: Client, job_id: str, status: str, *, within_s: float = WITHIN_S) -> job_pb2.Job:
     """The job once it has this status. Fails at once where it has ended otherwise."""
     wanted = job_pb2.Job.Status.Value(status)
 

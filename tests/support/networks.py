@@ -117,7 +117,7 @@ class Delay:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -140,8 +140,10 @@ class Delay:
         async def read() -> None:
             data = b"more"
             while data:
-                with suppress(OSError):
+                try:
                     data = await reader.read(1 << 16)
+                except OSError:
+                    data = b""
                 await parts.put((self._loop.time() + self._delay_s, data))
 
         reading = asyncio.ensure_future(read())
@@ -178,7 +180,7 @@ def _take_number() -> tuple[int, int]:
 
 def _do(*words: str, said: str = "") -> None:
     try:
-        subprocess.run(words, input=said, text=True, check=True, capture_output=True, timeout=30)
+        subprocess.run(words, input=said, text=True, check=True, capture_output=True, timeout=120)
     except subprocess.CalledProcessError as error:
         error.add_note(f"{error.stderr.strip()} (network namespaces need root)")
         raise

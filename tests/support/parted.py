@@ -25,7 +25,7 @@ from tests.support import jobs, processes
 from tests.support.networks import Network
 from tests.support.ports import Port
 from tests.support.several import START_S, Program
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN_S, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +223,7 @@ class Beating:
         self.job_id = cluster.client.submit(given).job_id
         if starts:
             self.beats(1)
+            jobs.reaches(cluster.client, self.job_id, "TRAINING")
 
     def proofs(self) -> list[Proof]:
         """Of every process that the job ever had, oldest first."""
@@ -234,7 +235,7 @@ class Beating:
                 found.append(Proof(attempt, rank, pid, beats))
         return sorted(found, key=lambda proof: proof.first_s)
 
-    def beats(self, attempt: int, *, within_s: float = 30.0) -> Proof:
+    def beats(self, attempt: int, *, within_s: float = WITHIN_S) -> Proof:
         """Waits until a process of this attempt lives on; no later one may."""
         asked_s = time.monotonic()
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+from tests.support.waiting import LOOK_S
+
+ENDS_S = 30.0
 
 
 def of_folder(folder: Path) -> list[psutil.Process]:
@@ -17,6 +22,14 @@ def of_folder(folder: Path) -> list[psutil.Process]:
         if process.pid != os.getpid() and _names(process, str(folder)):
             found.append(process)
     return found
+
+
+def left_of(folder: Path) -> list[psutil.Process]:
+    """Those that stay: a supervisor that sees its last file to the disk ends by itself."""
+    deadline = time.monotonic() + ENDS_S
+    while (left := of_folder(folder)) and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+    return left
 
 
 def is_alive(pid: int) -> bool:
@@ -34,7 +47,7 @@ def kill_all(processes: list[psutil.Process]) -> None:
             process.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=60)
 
 
 def describe(found: list[psutil.Process]) -> str:

@@ -19,7 +19,7 @@ import redis
 
 from tests.support.waiting import until
 
-START_S = 20.0
+START_S = 60.0
 LOG = "appendonlydir"
 
 

@@ -20,10 +20,10 @@ from tests.support import processes
 from tests.support.cluster import MODULE, ROOT
 from tests.support.ports import Port
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import until
+from tests.support.waiting import WITHIN_S, until
 
-START_S = 60.0
-TTL_S = 2.0
+START_S = 120.0
+TTL_S = 3.0
 STORY_BYTES = 4000
 
 
@@ -94,7 +94,7 @@ class Coordinator(Program):
         with grpc.insecure_channel(self.address) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(
-                    health_pb2.HealthCheckRequest(), timeout=2
+                    health_pb2.HealthCheckRequest(), timeout=10
                 )
             except grpc.RpcError:
                 return False
@@ -196,7 +196,7 @@ class Several:
         self._clients.append(client)
         return client
 
-    def leader(self, *, but: Coordinator | None = None, within_s: float = 30.0) -> Coordinator:
+    def leader(self, *, but: Coordinator | None = None, within_s: float = WITHIN_S) -> Coordinator:
         """The one that serves, once there is one (other than a former one)."""
 
         def find() -> Coordinator | None:

@@ -1,4 +1,7 @@
-"""Waiting for conditions, always with a bound; nothing here waits for time to pass."""
+"""Waiting for conditions, always with a bound; nothing here waits for time to pass.
+
+A bound is there to end a test that has failed: it is far beyond what a busy machine needs.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 LOOK_S = 0.02
+WITHIN_S = 90.0
 
 
 def until(
-    condition: Callable[[], T | None], what: str | Callable[[], str], *, within_s: float = 30.0
+    condition: Callable[[], T | None], what: str | Callable[[], str], *, within_s: float = WITHIN_S
 ) -> T:
     """The first true answer of `condition`.
 

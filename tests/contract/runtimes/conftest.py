@@ -15,12 +15,13 @@ from node_agent.core.leases import Rank, State
 from node_agent.ranks import EVENTS
 from node_agent.runtime.contact import Contact
 from node_agent.runtime.containers import Containers
+from node_agent.runtime.kernel import boot_now_ms
 from node_agent.runtime.process import ProcessRuntime
 from node_agent.runtime.protocol import Container, Limits, RankOrder, Runtime
 from node_agent.runtime.rules import ProcessRules
 from tests.support.engine import IMAGE, Engine
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 NO_LIMITS = Limits()
 
 
@@ -32,7 +33,7 @@ class Bench:
     ) -> None:
         self.runtime = runtime
         self.container = container
-        self.after_ms = 1500 if container else 300  # a deadline that a start does not miss
+        self.after_ms = 1_500 if container else 1_000  # of silence, after which a rank is to stop
         self.contact = contact
         self.folder = folder
         self._count = 0
@@ -86,6 +87,13 @@ class Bench:
             self._waiters.remove(waiter)
         return self.runtime.observe(path)
 
+    async def in_contact(self, path: Path, wanted: Callable[[Rank], bool]) -> None:
+        """The coordinator answers all the time, until the rank is as wanted."""
+        async with asyncio.timeout(WAIT_S):
+            while not wanted(self.runtime.observe(path)):
+                self.contact.note(boot_now_ms())
+                await asyncio.sleep(0.01)
+
     async def running(self, path: Path) -> Rank:
         """Waits until the rank has started."""
         return await self.until(path, lambda rank: rank.state >= State.RUNNING)
@@ -121,7 +129,9 @@ async def until_holds(file: Path, text: str) -> str:
     """Waits until a file holds `text`; returns all that it holds."""
     async with asyncio.timeout(WAIT_S):
         while True:
-            found = file.read_text(errors="replace") if file.exists() else ""
+            found = ""
+            with suppress(FileNotFoundError):
+                found = file.read_text(errors="replace")
             if text in found:
                 return found
             await asyncio.sleep(0.005)

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from node_agent.core.leases import Category, State
+from node_agent.core.leases import Category, Rank, State
 from node_agent.ranks import STDOUT
 from node_agent.runtime.kernel import boot_now_ms
 from tests.contract.runtimes.conftest import Bench, until_gone, until_holds
@@ -17,36 +17,34 @@ DEAF = "import signal; signal.signal(15, signal.SIG_IGN); print('deaf'); " + SLE
 COUNT = "import time\nfor n in range(10**6): print(n); time.sleep(0.02)"
 
 
+def runs(rank: Rank) -> bool:
+    return rank.state is State.RUNNING
+
+
 async def test_a_rank_stops_once_nobody_has_answered_for_as_long_as_it_was_told(
     bench: Bench,
 ) -> None:
-    sent_ms = boot_now_ms()
-    bench.contact.note(sent_ms)
     path = bench.python(SLEEP, fence_after_ms=bench.after_ms)
+    await bench.in_contact(path, runs)
     rank = await bench.ended(path)
     assert rank.signal == signal.SIGTERM
     assert rank.fault is not None
     assert rank.fault.category is Category.NODE_LOST
-    assert boot_now_ms() - sent_ms >= bench.after_ms
+    assert boot_now_ms() - bench.contact.sent_ms >= bench.after_ms
 
 
 async def test_contact_moves_the_deadline_and_its_end_lets_it_come(bench: Bench) -> None:
-    bench.contact.note(boot_now_ms())
     path = bench.python(COUNT, fence_after_ms=bench.after_ms)
-    await bench.running(path)
-    began_s = time.monotonic()
-    for number in range(0, bench.after_ms // 9, 3):
-        await until_holds(path / STDOUT, f"\n{number}\n" if number else "0\n")
-        bench.contact.note(boot_now_ms())
-    assert time.monotonic() - began_s > 2 * bench.after_ms / 1000
+    await bench.in_contact(path, runs)
+    over_ms = boot_now_ms() + 2 * bench.after_ms
+    await bench.in_contact(path, lambda rank: not runs(rank) or boot_now_ms() > over_ms)
     assert bench.runtime.observe(path).state is State.RUNNING
     assert (await bench.ended(path)).stopped
 
 
 async def test_a_deadline_needs_no_agent(bench: Bench) -> None:
-    bench.contact.note(boot_now_ms())
     path = bench.python(SLEEP, fence_after_ms=bench.after_ms)
-    await bench.running(path)
+    await bench.in_contact(path, runs)
     pid = json.loads((path / "started.json").read_text())["pid"]
     await bench.runtime.close()
     await until_gone(pid)
@@ -57,9 +55,9 @@ async def test_a_deadline_needs_no_agent(bench: Bench) -> None:
 async def test_a_frozen_rank_and_one_that_ignores_sigterm_are_gone_a_third_of_the_time_later(
     bench: Bench,
 ) -> None:
-    bench.contact.note(boot_now_ms())
     path = bench.python(DEAF, fence_after_ms=2_000)
-    await bench.printed(path, "deaf")
+    said = path / STDOUT
+    await bench.in_contact(path, lambda _: said.exists() and "deaf" in said.read_text())
     os.kill(json.loads((path / "started.json").read_text())["pid"], signal.SIGSTOP)
     rank = await bench.ended(path)
     assert rank.signal == signal.SIGKILL
@@ -67,8 +65,8 @@ async def test_a_frozen_rank_and_one_that_ignores_sigterm_are_gone_a_third_of_th
 
 
 async def test_a_deadline_may_be_lifted_and_set(bench: Bench) -> None:
-    bench.contact.note(boot_now_ms())
     path = bench.python(COUNT, fence_after_ms=bench.after_ms)
+    await bench.in_contact(path, runs)
     bench.runtime.fence(path, 0)
     await bench.printed(path, f"\n{2 * bench.after_ms // 20}\n")
     assert bench.runtime.observe(path).state is State.RUNNING

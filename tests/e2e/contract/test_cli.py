@@ -103,6 +103,7 @@ def test_what_a_job_left_and_its_retry(
     )
     job_id = say("submit", job_file(str(program)))["job_id"]
     assert say("wait", job_id, code=1)["error"]["exit_code"] == 3
+    assert jobs.lines(caller.grpc, job_id) == ["said"]  # to the end: its metrics have come as well
     assert say("metrics", job_id) == data(caller.rest.get(f"/jobs/{job_id}/metrics"))
     assert say("logs", job_id, form="table").splitlines() == ["said"]
     child = say("retry", job_id)

@@ -92,7 +92,9 @@ def test_a_fault_of_the_request_has_its_status_and_code(
 def test_without_a_good_credential_nothing_is_told(
     caller: Caller, headers: dict[str, str], code: str
 ) -> None:
-    with httpx.Client(base_url=caller.rest.base_url, headers=headers, trust_env=False) as anyone:
+    with httpx.Client(
+        base_url=caller.rest.base_url, headers=headers, timeout=30, trust_env=False
+    ) as anyone:
         for path in ("/jobs", "/jobs/none", "/cluster"):
             answer = anyone.get(path)
             assert (answer.status_code, error_of(answer)["code"]) == (401, code)

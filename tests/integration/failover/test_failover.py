@@ -16,11 +16,11 @@ from scaimind.v1.mind_coordinator_pb2 import GetClusterRequest
 from scaimind.v1.mind_coordinator_pb2_grpc import MindCoordinatorStub
 from tests.integration.failover.conftest import StartCounting
 from tests.support import jobs
-from tests.support.several import TTL_S, Several
+from tests.support.several import START_S, TTL_S, Several
 from tests.support.waiting import until
 
 FAILOVER_S = 5.0 - 3.0 + TTL_S  # the promise is for a ttl of 3 s
-SLOW_S = 10.0  # what a busy machine may add; `python -m bench failover` measures
+SLOW_S = 40.0  # what a busy machine may add; `python -m bench failover` measures
 
 BEATING = """
     import os, sys, time
@@ -90,7 +90,7 @@ def test_a_leader_that_is_told_to_end_hands_over_at_once(several: Several) -> No
     began_s = time.monotonic()
     several.leader(but=first)
     assert time.monotonic() - began_s < TTL_S + SLOW_S
-    assert first.process.wait(30) == 0
+    assert first.process.wait(START_S) == 0
 
 
 def test_a_leader_that_was_frozen_past_its_time_changes_nothing_and_stands_by(
@@ -103,7 +103,7 @@ def test_a_leader_that_was_frozen_past_its_time_changes_nothing_and_stands_by(
     taken = submit_until_taken(several, within_s=2 * FAILOVER_S + SLOW_S)
     job.more_lines()
     first.send(signal.SIGCONT)
-    until(lambda: "deposed" in first.story(), several.story, within_s=30)
+    until(lambda: "deposed" in first.story(), several.story, within_s=START_S)
     first.wait_until_it_stands_by()
     assert not first.serves()
     assert second.serves()
@@ -117,11 +117,11 @@ def test_redis_killed_and_started_again_loses_nothing_that_was_acknowledged(
     several: Several, counting: StartCounting
 ) -> None:
     job = counting()
-    taken = [submit_until_taken(several, within_s=10) for _ in range(20)]
+    taken = [submit_until_taken(several, within_s=START_S) for _ in range(20)]
     for _ in range(2):
         several.redis.kill()
         several.redis.start()
-        taken.append(submit_until_taken(several, within_s=30))
+        taken.append(submit_until_taken(several, within_s=START_S))
         job.more_lines()
     for job_id in taken:
         assert several.client.get_job(job_id).job_id == job_id
@@ -136,7 +136,7 @@ def test_a_redis_that_was_emptied_is_not_started_on_and_jobs_run_on(several: Sev
     until(beat.exists, "the job runs")
     several.redis.client().flushall()
     for one in several.coordinators:
-        assert one.process.wait(30) == 3
+        assert one.process.wait(START_S) == 3
         assert "Restore its backup" in one.story()
     seen = beat.read_text()
     until(lambda: beat.read_text() > seen, f"{job_id} runs on")
@@ -152,7 +152,7 @@ def test_a_redis_that_is_full_takes_nothing_on_and_jobs_go_on_when_there_is_room
         several.client.submit(jobs.body("/bin/true"))
     assert refused.value.status is grpc.StatusCode.UNAVAILABLE, refused.value
     redis.config_set("maxmemory", 0)
-    later = submit_until_taken(several, within_s=30)
+    later = submit_until_taken(several, within_s=START_S)
     job.more_lines()
     job.end()
     assert job.check().status == job_pb2.Job.COMPLETED
@@ -175,7 +175,7 @@ def test_a_redis_that_lost_its_last_writes_costs_what_they_told_and_nothing_else
         several.redis.kill()
     several.redis.start()
     # A lease that nobody knows is stopped, and only then its node takes another.
-    later = submit_until_taken(several, within_s=30)
+    later = submit_until_taken(several, within_s=START_S)
     with pytest.raises(MindError, match="no job"):
         several.client.get_job(lost)
     assert jobs.final(several.client, later).status == job_pb2.Job.COMPLETED

@@ -30,7 +30,7 @@ def test_a_redis_that_was_emptied_goes_on_from_a_backup_and_what_runs_never_noti
     running.more_lines()
     several.redis.client().flushall()
     for one in several.coordinators:
-        assert one.process.wait(30) == 3
+        assert one.process.wait(START_S) == 3
     backup(several, "restore")
     for one in several.coordinators:
         one.start()

@@ -82,6 +82,7 @@ async def coordinator() -> AsyncIterator[Coordinator]:
     await coordinator.start()
     yield coordinator
     await coordinator.stop()
+    coordinator.close()
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import grpc
 
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.agent.v1 import agent_service_pb2_grpc as agent_grpc
+from tests.support.ports import Port
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 
 
 class Coordinator(agent_grpc.AgentServiceServicer):
@@ -29,19 +30,24 @@ class Coordinator(agent_grpc.AgentServiceServicer):
         self._lines: dict[tuple[str, int, int], dict[int, str]] = {}
         self._moved = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
-        self.port = 0
+        self._port = Port()
+        self.port = self._port.number
 
-    async def start(self, port: int = 0) -> None:
-        """Listens on `port`, or on a free one."""
+    async def start(self) -> None:
+        """Listens, at each start on the same port."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         agent_grpc.add_AgentServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port or self.port}")
+        self._server.add_insecure_port(str(self._port))
         await self._server.start()
 
     async def stop(self) -> None:
         """Goes away, in the middle of whatever it does."""
         if self._server is not None:
             await self._server.stop(None)
+
+    def close(self) -> None:
+        """Gives its port back."""
+        self._port.close()
 
     async def next_call(self) -> agent_pb2.SyncRequest:
         """Has the held call answered, and waits for the one after it."""

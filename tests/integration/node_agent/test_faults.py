@@ -202,9 +202,9 @@ async def test_a_superseded_agent_stops_its_ranks_and_ends_with_code_3(
 ) -> None:
     await agent.start()
     await _run(coordinator, agent, script("echo up; exec sleep 600"))
+    rank = _started(agent)["pid"]
     coordinator.superseded = True
     await coordinator.bump()
-    rank = _started(agent)["pid"]
     assert await agent.process.wait() == 3
     assert rank not in agent.processes()
 

@@ -13,7 +13,7 @@ from tests.contract.runtimes.conftest import until_gone, until_holds
 from tests.integration.node_agent.conftest import Agent, Script, lease
 from tests.integration.node_agent.coordinator import Coordinator
 
-AFTER_MS = 900
+AFTER_MS = 1800
 FLAGS = ("--hold-ms", "200", "--devices", "sim:8xH100")
 
 

@@ -14,6 +14,7 @@ from scaimind.v1 import job_pb2
 from tests.contract.runtimes.conftest import until_holds
 from tests.integration.node_agent.conftest import Agent, Script, lease
 from tests.integration.node_agent.coordinator import Coordinator
+from tests.support.processes import is_alive
 
 # what the rank leaves behind has shed its marks, and has the rank's supervisor alone to end it
 LEAVES_MORE = """
@@ -46,7 +47,7 @@ async def test_ranks_that_it_does_not_know_have_ended_before_it_is_heard(
         agent.data_dir = tmp_path / "new"
     await agent.start()
     for pid in pids:
-        assert not Path(f"/proc/{pid}").exists()
+        assert not is_alive(pid)
     lost = await coordinator.reported("lease-1", agent_pb2.ENDED)
     assert lost.error.category == job_pb2.JobError.NODE_LOST
 
@@ -63,4 +64,4 @@ async def test_ranks_that_it_knows_and_those_of_other_nodes_run_on(
     await agent.start()
     assert (await coordinator.reported("lease-1", agent_pb2.RUNNING)).lease_id == "lease-1"
     for pid in pids:
-        assert Path(f"/proc/{pid}").exists()
+        assert is_alive(pid)

@@ -55,8 +55,10 @@ def crowd(parted: Parted) -> Iterator[Network]:
             process.stdin.write(json.dumps({"kind": "back", "limit_s": START_S}) + "\n")
             process.stdin.flush()
             assert "seconds" in process.stdout.readline()
-            yield network
-            process.kill()
+            try:
+                yield network
+            finally:
+                process.kill()
 
 
 def count(parted: Parted, status: str) -> int:

@@ -14,7 +14,7 @@ from tests.support.networks import Network
 from tests.support.parted import SHORT, Beating, Machine, Parted
 from tests.support.waiting import until
 
-ELSEWHERE_S = 30.0
+ELSEWHERE_S = 90.0
 
 
 def holds_devices(parted: Parted, machine: Machine) -> bool:

@@ -15,7 +15,7 @@ from node_agent.spool.spool import DEFAULT_BUDGET_BYTES
 from scaimind.agent.v1 import agent_service_pb2_grpc
 from tests.integration.spool.coordinator import RecordingCoordinator
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
@@ -96,6 +96,7 @@ async def coordinator() -> AsyncIterator[RecordingCoordinator]:
     yield coordinator
     await coordinator.release()
     await coordinator.stop()
+    coordinator.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from grpc import aio
 from scaimind.agent.v1 import agent_service_pb2 as pb
 from scaimind.agent.v1 import agent_service_pb2_grpc
 from scaimind.v1 import job_pb2
+from tests.support.ports import Port
 
 Key = tuple[str, int, int, int]
 
@@ -43,15 +44,15 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
         self.batches = 0
         self.telemetry: list[pb.ReportTelemetryRequest] = []
         self.changed = asyncio.Condition()
-        self.address = ""
+        self._port = Port()
+        self.address = str(self._port)
         self._server: aio.Server | None = None
 
     async def start(self) -> None:
         """Serves at `address`, the same one at each start."""
         self._server = aio.server(options=[("grpc.so_reuseport", 0)])
         agent_service_pb2_grpc.add_AgentServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
-        self.address = f"127.0.0.1:{port}"
+        self._server.add_insecure_port(self.address)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -59,6 +60,10 @@ class RecordingCoordinator(agent_service_pb2_grpc.AgentServiceServicer):
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
+
+    def close(self) -> None:
+        """Gives its port back."""
+        self._port.close()
 
     async def Join(
         self, request: pb.JoinRequest, context: aio.ServicerContext[pb.JoinRequest, pb.JoinResponse]
