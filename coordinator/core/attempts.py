@@ -29,12 +29,14 @@ from coordinator.core.records import (
     StopCause,
 )
 from coordinator.core.retry import (
+    HANG,
     NODE_LOST,
     Backoff,
     ended_well,
     excuse,
     first_failure,
     judge,
+    step_of,
 )
 from coordinator.core.tables import next_status
 from coordinator.core.turn import Turn
@@ -281,6 +283,8 @@ def _conclude(turn: Turn, job: Job, *, leases: Sequence[Lease], backoff: Backoff
     remember_run(
         turn, job, to_ms=turn.state.age_ms(job, turn.now_ms) if over else served_ms, over=over
     )
+    if verdict.failure is not None and verdict.failure.category == HANG:
+        changes["hung_step"] = step_of(job)
     if verdict.delay_ms:
         changes["not_before_ms"] = turn.now_ms + verdict.delay_ms
     if verdict.cause is Reason.FINISHED:

@@ -41,10 +41,8 @@ def watch(turn: Turn, lease_id: str, *, one: ObservedLease) -> None:
 
 def _is_in_sight(turn: Turn, attempt: Attempt) -> bool:
     for share in attempt.shares:
-        node = turn.state.nodes.get(share.node_id)
-        if node is None or node.unreachable_since_ms:
-            return False
-        if turn.now_ms - max(node.updated_at_ms, attempt.started_at_ms) < SIGHT_MS:
+        since_ms = turn.state.contacts.since_ms(share.node_id)
+        if since_ms is None or turn.now_ms - max(since_ms, attempt.started_at_ms) < SIGHT_MS:
             return False
     return True
 

@@ -6,12 +6,13 @@ The order of the checks is the meaning:
 3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt:
    QUEUED again. None of these costs a retry.
 4. Its kind of failure is one of fail_on: FAILED.
-5. The exit code is one of retry_on_exit_codes, or the kind one of retry_on: QUEUED
-   again, which costs no retry.
+5. The exit code is one of retry_on_exit_codes, or the kind one of retry_on; or it hung, is to be
+   restarted then, and has proven a checkpoint of a higher step since it hung last: QUEUED again, which
+   costs no retry.
 6. It failed where nothing is placed any more, for the node or a device it held is out (care.py): QUEUED
    again, which costs no retry either.
-7. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured is
-   not tried again; `max_retries` 3 is 3 retries, so 4 attempts.
+7. It failed, and retries are left: QUEUED again. A job that cannot be started as it is configured, or
+   that hung and is not to be restarted, is not tried again; `max_retries` 3 is 3 retries, so 4 attempts.
 8. Else FAILED.
 
 Where a user wishes that it be held, it is PAUSED wherever it would be QUEUED again or PREEMPTED.
@@ -27,7 +28,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import Failure, Job, Lease, OnHang, Policy, StopCause
 
 HANG = "HANG"
-NOT_RETRYABLE = frozenset({"CONFIG", HANG})
+CONFIG = "CONFIG"
 NODE_LOST = "NODE_LOST"
 NETWORK = "NETWORK"
 
@@ -122,9 +123,9 @@ def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
         failure = Failure(category="USER_CODE", message="it was stopped before it was done")
     if failure.category in job.policy.fail_on:
         return Verdict(Reason.RANK_FAILED, failure, counts=True)
-    if _is_free(job.policy, failure):
+    if _is_free(job, failure):
         return Verdict(Reason.RETRYING, failure, delay_ms=wait_ms)
-    if failure.category in NOT_RETRYABLE or job.failures_count >= job.policy.max_retries:
+    if _is_hopeless(job.policy, failure) or job.failures_count >= job.policy.max_retries:
         return Verdict(Reason.RANK_FAILED, failure, counts=True)
     return Verdict(Reason.RETRYING, failure, counts=True, delay_ms=wait_ms)
 
@@ -147,10 +148,21 @@ def _as_told_last(failure: Failure, leases: Sequence[Lease]) -> Failure:
     return next(same, failure)
 
 
-def _is_free(policy: Policy, failure: Failure) -> bool:
-    """Whether trying again costs no retry: its user says so."""
+def step_of(job: Job) -> int:
+    """How far a job has come for good: the highest step of its checkpoints; 0 without any."""
+    return max((checkpoint.step for checkpoint in job.checkpoints), default=0)
+
+
+def _is_hopeless(policy: Policy, failure: Failure) -> bool:
+    hangs = failure.category == HANG and policy.on_hang is not OnHang.RESTART
+    return hangs or failure.category == CONFIG
+
+
+def _is_free(job: Job, failure: Failure) -> bool:
+    """Whether trying again costs no retry: its user says so, and it does not stand still."""
+    policy = job.policy
     if failure.exit_code is not None and failure.exit_code in policy.retry_on_exit_codes:
         return True
     if failure.category == HANG:
-        return policy.on_hang is OnHang.RESTART  # it had come further, so it does not spin
+        return policy.on_hang is OnHang.RESTART and step_of(job) > job.hung_step
     return failure.category in policy.retry_on

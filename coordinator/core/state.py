@@ -440,6 +440,7 @@ class ClusterState(Known):
             self._wait_all((*held, *doubt.jobs_on(node_id)))
             self._refresh(node_id)
         self.heard[event.node_id] = event
+        self.contacts.hear(event)
         # a leader that starts, or was held up, gives everyone time to be heard
         grace_ms = self.settings.recovery_grace_ms if event.renewed else 0
         if self.nodes[event.node_id].unreachable_since_ms:

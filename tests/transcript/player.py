@@ -48,7 +48,6 @@ from coordinator.core.commands import (
     ObservedCanary,
     ObservedLease,
     Recover,
-    Renew,
     RetryJob,
     SyncNode,
     Tick,
@@ -143,12 +142,19 @@ class Player:
     def _pass_time(self, duration_ms: int, *, alive: bool) -> None:
         end_ms = self.now_ms + duration_ms
         while alive and end_ms - self.now_ms > ALIVE_MS:
-            self.core.step(Renew(), self.now_ms)
+            self._hear_all()
             self._pass_time(ALIVE_MS, alive=False)
+        if alive:
+            self._hear_all()
         while (at_ms := self.core.next_deadline_ms()) is not None and at_ms <= end_ms:
             self.now_ms = max(self.now_ms, at_ms)
             self._do(Tick())
         self.now_ms = end_ms
+
+    def _hear_all(self) -> None:
+        """Whoever was heard is heard again, with nothing new to tell."""
+        for heard in list(self.core.state.heard.values()):
+            self.core.state.apply(replace(heard, at_ms=self.now_ms))
 
     def _crash(self) -> None:
         digest = self.core.digest()
