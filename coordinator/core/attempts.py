@@ -38,6 +38,7 @@ from coordinator.core.retry import (
     judge,
     step_of,
 )
+from coordinator.core.ruling import keep_drain
 from coordinator.core.tables import next_status
 from coordinator.core.turn import Turn
 
@@ -93,6 +94,8 @@ def stop(turn: Turn, job: Job, *, cause: StopCause, failure: Failure | None = No
     if job.attempt.stop is None:
         leases = turn.state.attempt_leases(job)
         drained = [x.node_id for x in leases if (n := turn.state.nodes.get(x.node_id)) and n.drain]
+        if cause is StopCause.DRAINED:
+            keep_drain(turn, job, leases=leases)
         by = blamed(job, leases, cause=cause, drained=drained)
         changes: dict[str, object] = {
             "attempt": replace(job.attempt, stop=cause, ask=None, stopped_by=by),

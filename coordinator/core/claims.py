@@ -29,10 +29,11 @@ from coordinator.core.known import (
 )
 from coordinator.core.order import turn_of
 from coordinator.core.placement import Placement
-from coordinator.core.preempt import DeviceCount, is_held, is_sound, keep_ruling, preempt
+from coordinator.core.preempt import DeviceCount, is_held, is_sound, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Claim, Job
+from coordinator.core.ruling import keep_ruling
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
 from coordinator.core.state import ClusterState

@@ -15,6 +15,7 @@ from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
 from coordinator.core.requests import asked, recall, remember, wrong_status
+from coordinator.core.ruling import keep_request
 from coordinator.core.saving import go_on, is_to_leave, leave, save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import BORN, RUNNING
@@ -65,7 +66,10 @@ def preempt(turn: Turn, command: PreemptJob, *, settings: CoreSettings) -> Reply
         return Rejected(reason=Reason.JOB_NOT_FOUND, message=text, field="job_id")
     if job.status not in RUNNING or not job.policy.preemptible:
         return wrong_status(job, "preempted")
+    before = _ends_as(job)
     job = save_and_stop(turn, job, cause=StopCause.PREEMPTED)
+    if _ends_as(job) is StopCause.PREEMPTED is not before:
+        keep_request(turn, job, reason=command.reason)
     return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
 
 
@@ -103,6 +107,13 @@ def _resume_paused(turn: Turn, job: Job, *, checkpoint_id: str) -> Job:
     if cause is Reason.WAITING_FOR_CAPACITY:
         cause = Reason.RESUMED
     return turn.move(job, cause, resume_checkpoint_id=checkpoint_id)
+
+
+def _ends_as(job: Job) -> StopCause | None:
+    """Why its attempt is to end, as far as anybody has asked for that."""
+    attempt = job.attempt
+    assert attempt is not None
+    return attempt.stop or (attempt.ask.cause if attempt.ask else None)
 
 
 def _time_is_over(job: Job) -> bool:

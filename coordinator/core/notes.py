@@ -47,25 +47,28 @@ class Considered:
 
     job_id: str
     attempt: int
-    rule: str  # a name of preempt.Rule: why it might
+    rule: str  # a name of ruling.Rule: why it might
     loss_ms: int  # device-milliseconds that it would lose
     goes: bool  # whether it was preempted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """Why some attempts were preempted, as it was decided."""
+    """Why some attempts had to give their devices up, as it was decided; see ruling.py."""
 
     kind: ClassVar[Kind] = Kind.RULING
 
-    job_id: str  # who needed devices
+    job_id: str  # who needed devices; "" where a node was drained, or somebody asked for it
     at_ms: int
     queue_name: str
     priority: int
     devices_milli: int  # how many, in thousandths
-    node_ids: tuple[str, ...]  # where they were set aside
+    node_ids: tuple[str, ...]  # where they were set aside; or that are drained
     considered: tuple[Considered, ...]  # those that go first, then the cheapest; at most so many
+    reason: str = ""  # that was given for a drain or with a request
+    actor: str = ""  # who asked for it; "" where the scheduler decided
 
     @property
     def id(self) -> str:
-        return f"{self.job_id}@{self.at_ms}"
+        first = self.considered[0]
+        return f"{self.job_id or f'{first.job_id}.{first.attempt}'}@{self.at_ms}"

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from enum import StrEnum
 from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
@@ -27,16 +26,14 @@ from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     WHOLE,
-    Considered,
     Demand,
     Job,
-    Kind,
     Order,
     Queue,
-    Ruling,
     Share,
     StopCause,
 )
+from coordinator.core.ruling import keep_ruling, loss_ms
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import Shares, milli_of
@@ -45,23 +42,8 @@ from coordinator.core.suppose import Supposed
 from coordinator.core.turn import Turn
 
 LOOKS = 256  # attempts that are considered for one job
-MOST_TOLD = 16  # of these, that are kept beside those that go
-SAVE_MS = (
-    60_000  # what a training that has proven a checkpoint loses at most: it will prove another
-)
 
 Victims = dict[str, Job]
-
-
-class Rule(StrEnum):
-    """Why an attempt may be preempted for a job."""
-
-    PRIORITY = "PRIORITY"  # the job's is higher, in the same queue
-    LESS_TO_DO = "LESS_TO_DO"  # the job has less left to do, by a factor, in the same queue
-    GUARANTEE = "GUARANTEE"  # the job's queue holds less than it is guaranteed, the other's more
-    LENT = (
-        "LENT"  # it was lent what was set aside for the job, and has it still when its time comes
-    )
 
 
 def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
@@ -101,21 +83,6 @@ def take_room(turn: Turn, job: Job) -> None:
         grant(turn, job, placement=placement)
 
 
-def loss_ms(job: Job, now_ms: int) -> int:
-    """Device-milliseconds that are lost when the job's attempt is preempted now."""
-    attempt = job.attempt
-    assert attempt is not None
-    if not attempt.started_at_ms:
-        return 0
-    newest_ms = max(
-        (x.created_at_ms for x in job.checkpoints if x.attempt == attempt.number), default=0
-    )
-    since_ms = now_ms - max(attempt.started_at_ms, newest_ms)
-    if job.checkpoints:
-        since_ms = min(since_ms, SAVE_MS)
-    return job.demand.size * since_ms // WHOLE
-
-
 def _plan(
     turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings
 ) -> tuple[Placement, list[Job], list[Job]] | None:
@@ -141,53 +108,6 @@ def _plan(
                     )
                     return placement, victims, considered
     return None
-
-
-def keep_ruling(
-    turn: Turn,
-    job: Job,
-    *,
-    node_ids: tuple[str, ...],
-    victims: list[Job],
-    considered: list[Job],
-) -> None:
-    """Keeps why some are preempted for a job, before they are; lets old rulings go, one more than comes."""
-    rulings, settings = turn.state.rulings, turn.state.settings
-    for id in [*islice(rulings, 2)]:
-        too_old = rulings[id].at_ms < turn.now_ms - settings.ruling_ttl_ms
-        if too_old or len(rulings) >= settings.max_rulings:
-            turn.retire(Kind.RULING, id)
-    goes = {victim.job_id for victim in victims}
-    told = [_considered(turn, job, victim=one, goes=one.job_id in goes) for one in considered]
-    told.sort(key=lambda one: (not one.goes, one.loss_ms, one.job_id))
-    ruling = Ruling(
-        job_id=job.job_id,
-        at_ms=turn.now_ms,
-        queue_name=job.queue_name,
-        priority=job.priority,
-        devices_milli=job.demand.size,
-        node_ids=node_ids,
-        considered=tuple(told[: max(MOST_TOLD, len(goes))]),
-    )
-    turn.put(ruling, Reason.RULED)
-
-
-def _considered(turn: Turn, job: Job, *, victim: Job, goes: bool) -> Considered:
-    assert victim.attempt is not None
-    rule = Rule.LESS_TO_DO
-    if victim.attempt.lent_by == job.job_id:
-        rule = Rule.LENT
-    elif victim.queue_name != job.queue_name:
-        rule = Rule.GUARANTEE
-    elif victim.priority < job.priority:
-        rule = Rule.PRIORITY
-    return Considered(
-        job_id=victim.job_id,
-        attempt=victim.attempt.number,
-        rule=rule.value,
-        loss_ms=loss_ms(victim, turn.now_ms),
-        goes=goes,
-    )
 
 
 def _thinned(

@@ -15,8 +15,8 @@ from coordinator.core.commands import Command
 from coordinator.core.core import Core
 from coordinator.core.decision import Changed, Event
 from coordinator.core.forecast import FORETOLD, Forecast, Limits, Luck
-from coordinator.core.preempt import loss_ms
 from coordinator.core.records import WHOLE, Job, JobStatus, StopCause
+from coordinator.core.ruling import loss_ms
 from coordinator.core.saving import PATIENT
 from coordinator.core.state import ClusterState
 

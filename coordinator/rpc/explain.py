@@ -16,7 +16,7 @@ from coordinator.runtime.rulings import Rulings
 from scaimind.v1 import mind_coordinator_pb2 as api
 
 RETRY_AFTER_S = 2.0
-MOST_PREEMPTIONS = 20
+MOST_PREEMPTIONS = 100
 
 
 class ExplainMethods:
@@ -53,19 +53,21 @@ class ExplainMethods:
         for ruling in self._rulings.of(answer.job_id)[:MOST_PREEMPTIONS]:
             own = next(one for one in ruling.considered if one.job_id == answer.job_id)
             names = (ruling.job_id, *(one.job_id for one in ruling.considered))
-            told = {job_id: await self._tells(job_id, call) for job_id in names}
+            told = {job_id: await self._tells(job_id, call) for job_id in names if job_id}
             answer.preemptions.add(
                 at=convert.timestamp(ruling.at_ms),
                 attempt=own.attempt,
                 rule=own.rule,
-                for_job_id=ruling.job_id if told[ruling.job_id] else "",
-                for_queue_name=ruling.queue_name if told[ruling.job_id] else "",
+                for_job_id=ruling.job_id if told.get(ruling.job_id) else "",
+                for_queue_name=ruling.queue_name if told.get(ruling.job_id) else "",
                 for_priority=ruling.priority,
                 for_devices=ruling.devices_milli / WHOLE,
                 node_ids=ruling.node_ids,
                 lost_device_seconds=own.loss_ms / 1000,
                 others=_others(ruling, answer.job_id, told),
                 others_count=len(ruling.considered) - 1,
+                reason=ruling.reason,
+                actor=ruling.actor if call.identity.is_operator else "",
             )
 
     async def _tells(self, job_id: str, call: Call) -> bool:

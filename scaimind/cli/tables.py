@@ -253,9 +253,14 @@ def explanation(answer: "pb.ExplainJobResponse") -> Rows:
 
 def _preempted(one: "pb.Preemption") -> str:
     other = one.for_job_id or "a job of another tenant"
+    lost = f"it lost {number(one.lost_device_seconds)} device-seconds"
+    if not one.for_devices:
+        which = f" of {', '.join(one.node_ids)}" if one.node_ids else ""
+        said = f" ({one.reason})" if one.reason else ""
+        return f"{one.rule}{which}{said}; {lost}"
     return (
         f"{one.rule}: {other} needed {one.for_devices:g} devices with priority {one.for_priority}; "
-        f"it lost {number(one.lost_device_seconds)} device-seconds; "
+        f"{lost}; "
         f"{one.others_count} others were considered"
     )
 

@@ -80,6 +80,7 @@ CHECKS = {
     ),
     "OneChildPerRequest": ("I9", "a retry that is asked for again gives no second child"),
     "FewOut": ("I10", "no rolling drain has more nodes out than it may"),
+    "WhyIsKept": ("", "of every attempt that is preempted or drained it is kept why"),
     "DrainedStaysEmpty": ("I10", "a drained or silent node and a bad device are given to nobody"),
     "OutTakesNothing": (
         "",

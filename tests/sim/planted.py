@@ -273,6 +273,9 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "coordinator.core.attempts", "job.failures_count + verdict.counts", "job.failures_count"
         ),
     ),
+    "nobody can tell who was drained": (
+        Edit("coordinator.core.attempts", "if cause is StopCause.DRAINED:", "if False:"),
+    ),
     "a rolling drain takes one node too many": (
         Edit(
             "coordinator.core.rolling",

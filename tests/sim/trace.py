@@ -122,6 +122,8 @@ def show_record(record: Record, now_ms: int) -> str:
 
 def _show_ruling(ruling: Ruling) -> str:
     words = [f"ruling {ruling.job_id} needs {ruling.devices_milli / WHOLE:g}"]
+    if not ruling.job_id:
+        words = ["ruling", *[f"of {ruling.actor}"] * bool(ruling.actor)]
     words.append(f"on {'+'.join(ruling.node_ids)}:")
     for one in ruling.considered:
         what = "goes" if one.goes else "stays"

@@ -35,6 +35,7 @@ from tests.sim.plans import Plan, draw_plan
 from tests.sim.quotas import LimitsHold
 from tests.sim.readers import Place
 from tests.sim.rolls import FewOut
+from tests.sim.rulings import WhyIsKept
 from tests.sim.silence import Silence
 from tests.sim.situations import Situations
 from tests.sim.storm import Storm
@@ -297,6 +298,7 @@ class World:
             checkers.FewAtOnce(),
             RoomForOne(),
             FewOut(),
+            WhyIsKept(),
             NobodyDelaysAClaim(),
             NobodyOutlivesAWindow(),
             LimitsHold(),

@@ -272,6 +272,8 @@ FULL: dict[Kind, Record] = {
         considered=(
             Considered(job_id="job_0001", attempt=1, rule="PRIORITY", loss_ms=2, goes=True),
         ),
+        reason="disks",
+        actor="ada",
     ),
     Kind.MIX: Mix(through_sequence=17, demands=((_FULL_JOB.demand, 18),)),
     Kind.ENTRY: Entry(

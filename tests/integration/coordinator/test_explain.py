@@ -162,3 +162,30 @@ async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(
     [found] = (await explained(ada, mine)).preemptions
     assert found.node_ids == ["n1"], "also after it has ended"
     assert not (await explained(ada, also_mine)).preemptions
+
+
+async def test_who_had_to_leave_a_drained_node_is_told_which_and_why_and_operators_who_drained_it(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    ada = await house.caller("acme", *ALL)
+    for caller, actor in ((ada, ""), (admin, "root")):
+        job_id = await caller.submit()
+        told = Considered(job_id=job_id, attempt=1, rule="DRAIN", loss_ms=3_000, goes=True)
+        ruling = Ruling(
+            job_id="",
+            at_ms=1_700_000_000_000,
+            queue_name="",
+            priority=0,
+            devices_milli=0,
+            node_ids=("n1",),
+            considered=(told,),
+            reason="disks",
+            actor="root",
+        )
+        house.now.parts.driver.view.apply(
+            [Changed(record=ruling, cause=Reason.RULED, actor="core", at_ms=ruling.at_ms)]
+        )
+        [found] = (await explained(caller, job_id)).preemptions
+        assert (found.rule, found.reason, found.actor) == ("DRAIN", "disks", actor)
+        assert (found.for_job_id, found.lost_device_seconds) == ("", 3)
+        assert found.node_ids == ["n1"]

@@ -1,0 +1,145 @@
+"""Why attempts had to give their devices up: kept with the decision, in the same commit.
+
+Theory of operation. A ruling is all that a decision was made of: who needed devices, by which rule, who
+was considered and what each would have lost. So "why was I preempted on Tuesday" is answered by what was
+decided then, by the version that decided it. One that the scheduler makes is kept when devices are set
+aside; one of a drain when the attempt is really stopped, as a drain may be taken back before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import islice
+
+from coordinator.core.reasons import Reason
+from coordinator.core.records import WHOLE, Considered, Job, Kind, Lease, Ruling
+from coordinator.core.turn import Turn
+
+MOST_TOLD = 16  # of those considered, that are kept beside those that go
+SAVE_MS = (
+    60_000  # what a training that has proven a checkpoint loses at most: it will prove another
+)
+
+
+class Rule(StrEnum):
+    """Why an attempt has to give its devices up."""
+
+    PRIORITY = "PRIORITY"  # the job's is higher, in the same queue
+    LESS_TO_DO = "LESS_TO_DO"  # the job has less left to do, by a factor, in the same queue
+    GUARANTEE = "GUARANTEE"  # the job's queue holds less than it is guaranteed, the other's more
+    LENT = (
+        "LENT"  # it was lent what was set aside for the job, and has it still when its time comes
+    )
+    DRAIN = "DRAIN"  # a node of it is being emptied
+    REQUEST = "REQUEST"  # somebody asked for it
+
+
+def loss_ms(job: Job, now_ms: int) -> int:
+    """Device-milliseconds that are lost when the job's attempt is preempted now."""
+    attempt = job.attempt
+    assert attempt is not None
+    if not attempt.started_at_ms:
+        return 0
+    newest_ms = max(
+        (x.created_at_ms for x in job.checkpoints if x.attempt == attempt.number), default=0
+    )
+    since_ms = now_ms - max(attempt.started_at_ms, newest_ms)
+    if job.checkpoints:
+        since_ms = min(since_ms, SAVE_MS)
+    return job.demand.size * since_ms // WHOLE
+
+
+def keep_ruling(
+    turn: Turn,
+    job: Job,
+    *,
+    node_ids: tuple[str, ...],
+    victims: list[Job],
+    considered: list[Job],
+) -> None:
+    """Keeps why some are preempted for a job, before they are."""
+    goes = {victim.job_id for victim in victims}
+    told = [
+        _considered(turn, one, rule=_rule(job, victim=one), goes=one.job_id in goes)
+        for one in considered
+    ]
+    told.sort(key=lambda one: (not one.goes, one.loss_ms, one.job_id))
+    ruling = Ruling(
+        job_id=job.job_id,
+        at_ms=turn.now_ms,
+        queue_name=job.queue_name,
+        priority=job.priority,
+        devices_milli=job.demand.size,
+        node_ids=node_ids,
+        considered=tuple(told[: max(MOST_TOLD, len(goes))]),
+    )
+    _put(turn, ruling)
+
+
+def keep_request(turn: Turn, job: Job, *, reason: str) -> None:
+    """Keeps that somebody asked for a job's preemption."""
+    attempt = job.attempt
+    node_ids = tuple(share.node_id for share in attempt.shares) if attempt else ()
+    told = _considered(turn, job, rule=Rule.REQUEST)
+    _put(turn, _for_nobody(turn, told, node_ids=node_ids, reason=reason, actor=turn.actor))
+
+
+def keep_drain(turn: Turn, job: Job, *, leases: Sequence[Lease]) -> None:
+    """Keeps for which drain a job is stopped."""
+    nodes = [turn.state.nodes.get(lease.node_id) for lease in leases]
+    drains = [(node.node_id, node.drain) for node in nodes if node and node.drain]
+    drain = drains[0][1] if drains else None  # none where it was taken back too late
+    ruling = _for_nobody(
+        turn,
+        _considered(turn, job, rule=Rule.DRAIN),
+        node_ids=tuple(node_id for node_id, _ in drains),
+        reason=drain.reason if drain else "",
+        actor=drain.actor if drain else "",
+    )
+    _put(turn, ruling)
+
+
+def _for_nobody(
+    turn: Turn, told: Considered, *, node_ids: tuple[str, ...], reason: str, actor: str
+) -> Ruling:
+    return Ruling(
+        job_id="",
+        at_ms=turn.now_ms,
+        queue_name="",
+        priority=0,
+        devices_milli=0,
+        node_ids=node_ids,
+        considered=(told,),
+        reason=reason,
+        actor=actor,
+    )
+
+
+def _put(turn: Turn, ruling: Ruling) -> None:
+    """Lets old rulings go, one more than comes."""
+    rulings, settings = turn.state.rulings, turn.state.settings
+    for id in [*islice(rulings, 2)]:
+        too_old = rulings[id].at_ms < turn.now_ms - settings.ruling_ttl_ms
+        if too_old or len(rulings) >= settings.max_rulings:
+            turn.retire(Kind.RULING, id)
+    turn.put(ruling, Reason.RULED)
+
+
+def _considered(turn: Turn, victim: Job, *, rule: Rule, goes: bool = True) -> Considered:
+    assert victim.attempt is not None
+    return Considered(
+        job_id=victim.job_id,
+        attempt=victim.attempt.number,
+        rule=rule.value,
+        loss_ms=loss_ms(victim, turn.now_ms),
+        goes=goes,
+    )
+
+
+def _rule(job: Job, *, victim: Job) -> Rule:
+    if victim.attempt is not None and victim.attempt.lent_by == job.job_id:
+        return Rule.LENT
+    if victim.queue_name != job.queue_name:
+        return Rule.GUARANTEE
+    return Rule.PRIORITY if victim.priority < job.priority else Rule.LESS_TO_DO
