@@ -64,7 +64,11 @@ class UsageMethods:
     def spent(self, job: Job) -> Spent:
         """Device-microseconds of a job up to now."""
         leases = self._view.leases_of_job(job.job_id)
-        return ledger.spent(job, leases, now_ms=self._clock.now_ms()) if leases else job.spent
+        # The leases are those of now, and the record may be of a page that was read before their grant.
+        newest = self._view.job(job.job_id) or job
+        if not leases or newest.attempt is None:
+            return newest.spent
+        return ledger.spent(newest, leases, now_ms=self._clock.now_ms())
 
     async def _groups(self, where: UsageFilter, *, now_ms: int) -> tuple[UsageGroup, ...]:
         """Of leases that have ended as the store says, of others as they are published now."""

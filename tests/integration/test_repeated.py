@@ -28,7 +28,7 @@ from scaimind.v1 import key_service_pb2 as keys
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.both import MODULE
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import CHANNEL, Caller, Program, a_submit
+from tests.integration.coordinator.house import CHANNEL, Caller, Program, a_submit, cut
 from tests.integration.tenants.rows import METHODS, over_http
 
 READS = ("Get", "List", "Stream", "Explain", "Validate", "Simulate")
@@ -106,6 +106,7 @@ class World:
     async def restart(self) -> None:
         """kill -9 of the coordinator."""
         await self.program.kill()
+        await cut(self.channel)
         await self.program.start()
         await self.channel.channel_ready()
 

@@ -24,6 +24,11 @@ def of_folder(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; nothing of one that has ended meanwhile."""
+    return _command(process).split()
+
+
 def left_of(folder: Path) -> list[psutil.Process]:
     """Those that stay: a supervisor that sees its last file to the disk ends by itself."""
     deadline = time.monotonic() + ENDS_S

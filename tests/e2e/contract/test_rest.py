@@ -353,7 +353,8 @@ def test_the_cache_is_told_by_node_with_totals(caller: Caller) -> None:
 
 def test_what_stands_beside_the_module_needs_no_credential(cluster: Cluster) -> None:
     with httpx.Client(base_url=f"http://{cluster.http}", timeout=30, trust_env=False) as anyone:
-        for path in ("/healthz", "/livez", "/readyz", "/metrics", f"{MODULE}/docs"):
+        until(lambda: anyone.get("/readyz").status_code == 200, "it is ready")
+        for path in ("/healthz", "/livez", "/metrics", f"{MODULE}/docs"):
             assert anyone.get(path).status_code == 200, path
         described = anyone.get(f"{MODULE}/openapi.json").json()
         assert described["openapi"].startswith("3.1")

@@ -32,7 +32,7 @@ from tests.integration.coordinator.house import Caller, House, open_house
 from tests.integration.gateway.scripted import ALL_KEY, OPEN, SECRET, Coordinator
 from tests.support.browser import showing
 
-WITHIN_S = 60.0
+WITHIN_S = 150.0
 FOLLOW = Path(host_app.__file__).with_name("follow.js")
 PAGE = """<!doctype html><meta charset=utf-8><title>log</title><script type=module>
 import {{ follow }} from "/follow.js";

@@ -29,6 +29,7 @@ from scaimind.service.reach.guard import NOT_ALLOWED
 from scaimind.service.reach.keys import image_key, key_of
 from scaimind.service.reach.stores import NOT_BELOW
 from tests.support.files import BUCKET, Answer, Files, serving
+from tests.support.processes import words_of
 from tests.support.waiting import until
 from tests.support.written import written
 from tests.unit.node_agent.cache.test_unpack import zipped
@@ -203,7 +204,7 @@ def test_a_fetch_ends_with_its_agent(tmp_path: Path) -> None:
             process.stdin.flush()
             until(lambda: _has_begun(tmp_path), "the fetch has begun")
             process.stdin.close()
-            assert process.wait(30) == 1
+            assert process.wait(90) == 1
         gate.set()
 
 
@@ -380,8 +381,8 @@ def _names(entries: list[Entry]) -> list[str]:
 
 
 def _partial_bytes(house: House) -> int:
-    return sum(path.stat().st_size for path in (house.folder / "partial").glob("*/tree/*"))
+    return sum(len(read) for _, read in written(house.folder / "partial"))
 
 
 def _fetchers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "node_agent.cache" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "node_agent.cache" in words_of(child)]

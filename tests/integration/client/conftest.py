@@ -1,4 +1,4 @@
-"""A scripted coordinator for each test, and clients of it that give up soon."""
+"""A scripted coordinator for each test, and clients of it."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def coordinator() -> Iterator[Scripted]:
 
 @pytest.fixture
 def client(coordinator: Scripted) -> Iterator[Client]:
-    with Client(coordinator.address, "sgk_test", timeout_s=10, retry_s=5, reconnect_s=5) as made:
+    with Client(coordinator.address, "sgk_test", timeout_s=60, retry_s=30, reconnect_s=30) as made:
         yield made

@@ -173,7 +173,7 @@ def test_a_wait_can_run_out_of_time(coordinator: Scripted, client: Client) -> No
     running = job_pb2.Job(job_id="job_1", status=job_pb2.Job.TRAINING)
     coordinator.answers["GetJob"] = lambda _: running
     with pytest.raises(errors.DeadlineExceeded, match="job_1 is still TRAINING"):
-        client.wait("job_1", timeout_s=0.3)
+        client.wait("job_1", timeout_s=1.0)
 
 
 async def test_the_async_client_does_the_same(coordinator: Scripted) -> None:

@@ -109,7 +109,7 @@ async def test_the_async_client_goes_on_after_a_break(coordinator: Scripted) -> 
         yield from logs_until(LINES if done else 6 * len(coordinator.asked), ends=done)(request)
 
     coordinator.answers["StreamJobLogs"] = answer
-    async with AsyncClient(coordinator.address, "k", reconnect_s=5) as client:
+    async with AsyncClient(coordinator.address, "k", reconnect_s=30) as client:
         ids = [event.id async for event in client.logs("job_1", tail=-1)]
     assert ids == [f"c{n}" for n in range(LINES + 1)]
     assert [request.after for request in coordinator.requests("StreamJobLogs")] == ["", "c5", "c11"]

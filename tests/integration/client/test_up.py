@@ -39,7 +39,7 @@ def test_a_program_that_dies_before_it_is_ready_ends_up_with_its_last_words(
         [sys.executable, "-m", "scaimind.cli", "up", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert up.returncode == exits.UNAVAILABLE
@@ -53,5 +53,5 @@ def test_a_program_that_is_killed_is_started_again(tmp_path: Path) -> None:
         killed = cluster.kill("gateway")
         assert cluster.returned("gateway", killed) != killed
         cluster.up.send_signal(signal.SIGINT)
-        assert cluster.up.wait(30) == 0
+        assert cluster.up.wait(90) == 0
     assert "gateway died (SIGKILL); starting it again in 0.2 s" in cluster.story()

@@ -10,7 +10,7 @@ import grpc
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.house import Caller
 
-WITHIN_S = 20.0
+WITHIN_S = 90.0
 
 
 class Follower:
@@ -26,13 +26,13 @@ class Follower:
         if "after" not in fields:
             fields.setdefault("tail", -1)
         request = api.StreamJobLogsRequest(job_id=job_id, **fields)
-        return cls(caller.start("StreamJobLogs", request, timeout_s=60))
+        return cls(caller.start("StreamJobLogs", request, timeout_s=150))
 
     @classmethod
     def of_metrics(cls, caller: Caller, job_id: str, **fields: Any) -> Follower:
         """Follows the metrics."""
         request = api.StreamJobMetricsRequest(job_id=job_id, **fields)
-        return cls(caller.start("StreamJobMetrics", request, timeout_s=60))
+        return cls(caller.start("StreamJobMetrics", request, timeout_s=150))
 
     @property
     def lines(self) -> list[str]:

@@ -33,8 +33,8 @@ from tests.support import jobs
 from tests.support.ports import Port
 
 ALL = ("VIEW", "MANAGE", "CLUSTER_ADMIN", "EVALUATE")
-CALL_S = 20.0
-START_S = 30.0
+CALL_S = 90.0
+START_S = 120.0
 CHANNEL = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -109,6 +109,17 @@ class Caller:
 async def first(call: Any) -> Any:
     """The answer of a unary call, the first message of a stream."""
     return await (call.read() if hasattr(call, "read") else call)
+
+
+async def cut(channel: grpc.aio.Channel) -> None:
+    """Waits until a channel knows that the program has gone to which it had a connection.
+
+    Until then it takes itself to be ready, and a call is lost with that connection.
+    """
+    ready = grpc.ChannelConnectivity.READY
+    if channel.get_state() is ready:
+        async with asyncio.timeout(CALL_S):
+            await channel.wait_for_state_change(ready)
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -212,7 +223,7 @@ class Program:
         """Stops it with a signal; answers its exit status."""
         assert self._process is not None
         os.kill(self._process.pid, number)
-        return await asyncio.to_thread(self._process.wait, 30)
+        return await asyncio.to_thread(self._process.wait, START_S)
 
     async def close(self) -> None:
         """Ends it, however it is."""

@@ -17,7 +17,15 @@ from scaimind.v1 import job_pb2, options_pb2
 from scaimind.v1 import key_service_pb2 as keys
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import CHANNEL, Caller, House, Program, first, open_house
+from tests.integration.coordinator.house import (
+    CHANNEL,
+    Caller,
+    House,
+    Program,
+    cut,
+    first,
+    open_house,
+)
 from tests.support.certificates import Authority
 
 CODE = grpc.StatusCode
@@ -190,7 +198,9 @@ async def test_who_joined_is_known_after_a_restart(
         agent = FakeAgent(program.caller(channel, "join.token"))
         await agent.sync()
         await program.stop(signal.SIGKILL)
+        await cut(channel)
         await program.start()
+        await channel.channel_ready()
         fault = await program.caller(channel, "join.token").refused("Join", STOLEN)
         assert fault.reason == "NODE_NAME_TAKEN"
         await agent.sync()

@@ -94,7 +94,7 @@ async def test_a_call_with_an_old_revision_is_answered_at_once(
     loop = asyncio.get_running_loop()
     began = loop.time()
     answer = await agent.sync(hold_ms=60_000, seen_revision=0)
-    assert (len(answer.leases), loop.time() - began < 5) == (1, True)
+    assert (len(answer.leases), loop.time() - began < 30) == (1, True)
 
 
 async def test_reports_of_progress_do_not_answer_the_held_call(
@@ -111,7 +111,7 @@ async def test_a_newer_call_answers_the_older_one(agent: FakeAgent) -> None:
     older = asyncio.create_task(agent.sync(hold_ms=60_000))
     await asyncio.sleep(0.1)
     newer = asyncio.create_task(agent.sync(hold_ms=60_000))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await older
     newer.cancel()
 

@@ -16,7 +16,7 @@ from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
 from tests.integration.coordinator.follower import Follower
-from tests.integration.coordinator.house import CHANNEL, Caller, Program, a_submit
+from tests.integration.coordinator.house import CHANNEL, Caller, Program, a_submit, cut
 
 Job = job_pb2.Job
 
@@ -39,6 +39,7 @@ def agents(program: Program, channel: grpc.aio.Channel) -> Caller:
 
 async def restart(program: Program, channel: grpc.aio.Channel) -> None:
     await program.kill()
+    await cut(channel)
     await program.start()
     await channel.channel_ready()
 
@@ -91,6 +92,7 @@ async def test_every_acknowledged_submit_survives_a_kill_in_the_middle_of_many(
     await enough.wait()
     await program.kill()
     await asyncio.gather(*clients)
+    await cut(channel)
     await program.start()
     await channel.channel_ready()
     for job_id in acknowledged:
@@ -126,6 +128,7 @@ async def test_a_follower_goes_on_after_its_cursor_when_the_program_was_killed(
     await program.kill()
     with pytest.raises(grpc.aio.AioRpcError):
         await follower.rest()
+    await cut(channel)
     await program.start()
     await channel.channel_ready()
     await agent.push(sent, agent.batch(job_id, ["three"]))
@@ -161,7 +164,7 @@ async def test_asked_to_stop_it_lets_held_calls_go_and_ends_soon(
     held = asyncio.create_task(agent.sync(hold_ms=60_000))
     follower = Follower.of_log(admin, job_id)
     await follower.opened()
-    async with asyncio.timeout(2.5):
+    async with asyncio.timeout(30):  # the call would be held for twice as long
         assert await program.stop(signal.SIGTERM) == 0
     await asyncio.wait([held])
     held.exception()

@@ -9,7 +9,7 @@ import grpc
 from scaimind.v1 import mind_coordinator_pb2 as api
 from scaimind.v1 import node_pb2
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import CHANNEL, Caller, House, Program
+from tests.integration.coordinator.house import CHANNEL, Caller, House, Program, cut
 
 RACK = ["rack=a"]
 
@@ -54,6 +54,7 @@ async def test_nodes_are_taken_one_after_the_other_also_by_the_next_coordinator(
         drain_id = (await admin.call("StartRollingDrain", request)).drain_id
         assert await drained(admin) == ["n1"]
         await program.kill()
+        await cut(channel)
         await program.start()
         await channel.channel_ready()
         for agent in agents:

@@ -53,11 +53,11 @@ async def test_streams_of_a_revoked_key_end(house: House) -> None:
 async def test_streams_end_with_the_key_and_with_the_token(tmp_path: Path) -> None:
     async with provider() as made, guarded(tmp_path, made) as house:
         request = keys.CreateKeyRequest(tenant_id="acme", permissions=[options_pb2.VIEW])
-        request.expires_at.FromSeconds(int(time.time()) + 3)
+        request.expires_at.FromSeconds(int(time.time()) + 5)
         key = await house.admin.call("CreateKey", request)
         owner = await house.caller("acme")
         job_id = await owner.submit()
-        token = signed(exp=int(time.time()) - int(LEEWAY_S) + 3)
+        token = signed(exp=int(time.time()) - int(LEEWAY_S) + 5)
         followers = [
             Follower.of_log(Caller(house.channel, one), job_id) for one in (key.key, token)
         ]
@@ -68,7 +68,7 @@ async def test_streams_end_with_the_key_and_with_the_token(tmp_path: Path) -> No
 
 
 async def test_a_removed_agent_pushes_nothing_more(house: House, agent: FakeAgent) -> None:
-    push = agent.caller.method("Push")(metadata=agent.caller.metadata, timeout=20)
+    push = agent.caller.method("Push")(metadata=agent.caller.metadata, timeout=90)
     await push.write(agent.batch("job_x", ["a"]))
     assert (await push.read()).unknown_job
     await house.admin.call("DrainNode", api.DrainNodeRequest(node_id="n1"))

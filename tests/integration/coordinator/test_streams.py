@@ -285,7 +285,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(
     for follower in followers:
         await follower.opened()
     await agent.says(job_id, "one")
-    assert len(next(iter(watches.values()))) == 40
+    await eventually(lambda: sum(map(len, watches.values())) == 40)
     for follower in followers:
         follower.call.cancel()
     await eventually(lambda: not watches and len(asyncio.all_tasks()) <= before)

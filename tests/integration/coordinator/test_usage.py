@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.runtime.metrics import families
+from coordinator.store.protocol import JobFilter, JobPage
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
@@ -27,6 +29,29 @@ async def used(caller: Caller, **asked: Any) -> api.GetUsageResponse:
 
 def adds_up(time: job_pb2.DeviceTime) -> bool:
     return bool(time.leased_us == sum(getattr(time, f"{name}_us") for name in CLASSES))
+
+
+async def test_a_job_that_is_granted_while_its_page_is_read_is_shown_all_the_same(
+    house: House, agent: FakeAgent, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = house.now.parts.store
+    read = store.list_jobs
+    for _ in range(2):
+        waiting = await admin.submit(gpu_count=4)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+
+    async def slow(where: JobFilter, **words: Any) -> JobPage:
+        page = await read(where, **words)
+        await agent.ends(lease_id)
+        await agent.until(lambda answer: any(one.lease_id != lease_id for one in answer.leases))
+        return page
+
+    monkeypatch.setattr(store, "list_jobs", slow)
+    page = await admin.call("ListJobs", api.ListJobsRequest(order_by="created_at desc"))
+    assert page.jobs[0].job_id == waiting
+    assert all(adds_up(one.usage.time) for one in page.jobs)
+    assert (await admin.job(waiting)).status == job_pb2.Job.SCHEDULING
 
 
 async def fails(agent: FakeAgent, admin: Caller, **fields: Any) -> str:

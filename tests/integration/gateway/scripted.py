@@ -20,13 +20,15 @@ from gateway.catalog import Catalog, Method
 from gateway.endpoint import Limits
 from gateway.server import Server, listen, server
 from gateway.upstream import Upstream
+from scaimind.v1 import job_pb2, options_pb2
 from scaimind.v1 import key_service_pb2 as keys
-from scaimind.v1 import options_pb2
 
 OPEN = (("x-stream", "open"),)
 SECRET = "installation-secret"
 ALL_KEY = "sgk_all"
 GRANTS: dict[str, list[int]] = {ALL_KEY: [1, 2, 3, 4], "sgk_view": [1], "sgk_none": []}
+
+WITHIN_S = 60.0  # whatever is waited for: far beyond what a busy machine needs
 
 Script = Callable[[Any, Any], Any]
 
@@ -138,7 +140,7 @@ async def world(
     *,
     catalog: Catalog | None = None,
     limits: Limits | None = None,
-    timeout_s: float = 5.0,
+    timeout_s: float = 30.0,
     **parts: Any,
 ) -> AsyncIterator[World]:
     """Both programs on free ports, in this loop; `parts` go to create_app."""
@@ -157,7 +159,7 @@ async def world(
         async with httpx.AsyncClient(
             base_url=f"{base}/v1/modules/scaimind",
             headers={"authorization": f"Bearer {ALL_KEY}"},
-            timeout=20,
+            timeout=WITHIN_S,
         ) as client:
             yield World(coordinator, gateway, client, (host, port), http)
     finally:
@@ -167,7 +169,21 @@ async def world(
         await coordinator.stop()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+async def answering(made: World) -> None:
+    """Waits until the gateway has a connection, and knows the caller: both may take a while, and a test
+    of short times is not about them."""
+
+    async def found(request: Any, context: Any) -> Any:
+        return job_pb2.Job(job_id=request.job_id)
+
+    async def answers() -> bool:
+        return (await made.client.get("/jobs/first")).status_code == 200
+
+    made.coordinator.scripts["GetJob"] = found
+    await eventually(answers)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = WITHIN_S) -> None:
     """Waits until a condition holds.
 
     Raises:

@@ -37,7 +37,7 @@ async def found(request: Any, context: Any) -> Any:
 
 
 @asynccontextmanager
-async def keeping(path: Path, *, timeout_s: float = 5.0) -> AsyncIterator[tuple[World, Copies]]:
+async def keeping(path: Path, *, timeout_s: float = 30.0) -> AsyncIterator[tuple[World, Copies]]:
     copies = Copies(path)
     async with world(copies=copies, timeout_s=timeout_s) as made:
         made.coordinator.scripts |= {"ListJobs": listed, "GetJob": found, "CancelJob": found}
@@ -115,8 +115,12 @@ async def test_a_coordinator_that_hangs_is_away_too(tmp_path: Path) -> None:
     async def hang(request: Any, context: Any) -> None:
         await asyncio.Event().wait()
 
-    async with keeping(tmp_path / "copies.db", timeout_s=0.3) as (made, copies):
-        await made.client.get("/jobs")
+    async with keeping(tmp_path / "copies.db", timeout_s=0.5) as (made, copies):
+
+        async def is_read() -> bool:
+            return fresh(await made.client.get("/jobs"))
+
+        await eventually(is_read)
         await copies.flush()
         made.coordinator.scripts["GetJob"] = hang
         answer = await made.client.get("/jobs/job_1")

@@ -11,7 +11,7 @@ import structlog
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 
-from tests.integration.gateway.scripted import World, reason, refuse, world
+from tests.integration.gateway.scripted import World, answering, reason, refuse, world
 
 CODE = grpc.StatusCode
 LEAK = 'Traceback (most recent call last):\n  File "/srv/app/jobs.py", line 3\nat 10.0.0.5:6379'
@@ -125,7 +125,8 @@ async def test_a_call_that_takes_too_long_is_504() -> None:
     async def script(request: Any, context: Any) -> None:
         await asyncio.Event().wait()
 
-    async with world(timeout_s=0.2) as made:
+    async with world(timeout_s=0.5) as made:
+        await answering(made)
         answer, error = await failed(made, script)
         assert (answer.status_code, error["code"]) == (504, "BACKEND_TIMEOUT")
 

@@ -6,6 +6,7 @@ import asyncio
 
 from examples.host_app.app import PLACE
 from examples.host_app.fastapi_app import create_host
+from tests.integration.gateway.scripted import WITHIN_S
 from tests.integration.gateway.test_host_app import ANN, BOB, EVE, found, hosted
 from tests.integration.gateway.test_streams import endless, short
 
@@ -42,7 +43,7 @@ async def test_events_come_through_the_hosts_middleware_as_they_happen() -> None
             async for line in answer.aiter_lines():
                 if line.startswith("data:"):
                     break  # it is there though the stream never ends
-        await asyncio.wait_for(made.cancelled.wait(), 5)
+        await asyncio.wait_for(made.cancelled.wait(), WITHIN_S)
 
 
 async def test_the_hosts_own_description_stays_its_own_and_the_modules_says_where_it_is() -> None:
@@ -64,4 +65,4 @@ async def test_the_end_of_the_host_ends_the_streams_of_the_module() -> None:
         async with client.stream("GET", f"{PLACE}/jobs/j/logs", headers=ANN) as answer:
             assert answer.status_code == 200
             server.should_exit = True
-            await asyncio.wait_for(made.cancelled.wait(), 10)
+            await asyncio.wait_for(made.cancelled.wait(), WITHIN_S)

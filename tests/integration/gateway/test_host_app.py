@@ -17,7 +17,7 @@ from gateway.catalog import Catalog
 from gateway.server import listen
 from gateway.upstream import Upstream
 from scaimind.v1 import job_pb2
-from tests.integration.gateway.scripted import SECRET, Coordinator
+from tests.integration.gateway.scripted import SECRET, WITHIN_S, Coordinator
 from tests.integration.gateway.test_streams import endless, short
 
 ANN, BOB = {"cookie": "session=ann-session"}, {"cookie": "session=bob-session"}
@@ -37,7 +37,7 @@ async def hosted(
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     base = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=base, timeout=10) as client:
+    async with httpx.AsyncClient(base_url=base, timeout=WITHIN_S) as client:
         yield client, made, server
     server.should_exit = True
     await serving
@@ -88,7 +88,7 @@ async def test_a_reader_who_leaves_is_noticed_through_the_hosts_middleware() -> 
         made.scripts["StreamJobLogs"] = endless
         async with client.stream("GET", f"{PLACE}/jobs/j/logs", headers=ANN) as answer:
             assert answer.status_code == 200
-        await asyncio.wait_for(made.cancelled.wait(), 5)
+        await asyncio.wait_for(made.cancelled.wait(), WITHIN_S)
 
 
 def test_the_coordinator_is_named_by_the_environment(

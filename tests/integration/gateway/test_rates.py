@@ -42,7 +42,7 @@ def counters(client: Any) -> list[bytes]:
 @pytest.fixture
 async def shared(redis: RedisServer) -> AsyncIterator[RedisWindow]:
     """A shared window."""
-    window = RedisWindow(redis.url, answers_within_s=10)
+    window = RedisWindow(redis.url, answers_within_s=60)
     yield window
     await window.close()
 
@@ -170,4 +170,4 @@ def aclosing_window(url: str, *, window_s: int = 60) -> Any:
         async def aclose(self) -> None:
             await self.close()
 
-    return aclosing(Closing(url, window_s=window_s, answers_within_s=10))
+    return aclosing(Closing(url, window_s=window_s, answers_within_s=60))

@@ -10,7 +10,7 @@ import httpx
 
 from gateway.endpoint import Limits
 from scaimind.v1 import job_pb2, stream_pb2
-from tests.integration.gateway.scripted import OPEN, World, eventually, world
+from tests.integration.gateway.scripted import OPEN, WITHIN_S, World, eventually, world
 
 LOGS = "/jobs/job_1/logs"
 MANY = Limits(user_streams=1000)
@@ -205,7 +205,7 @@ async def test_a_frozen_reader_holds_up_nobody_and_goes_on_by_itself() -> None:
             await seen(readers, str(len(log.lines)))
         log.end()
         ids = ["1"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_S):
             while (line := await reader.readline()) != b"event: end\n":
                 if line.startswith(b"id: "):
                     ids.append(line[4:].decode().strip())

@@ -13,7 +13,16 @@ import pytest
 
 from gateway.endpoint import Limits
 from scaimind.v1 import job_pb2, stream_pb2
-from tests.integration.gateway.scripted import ALL_KEY, OPEN, World, reason, refuse, world
+from tests.integration.gateway.scripted import (
+    ALL_KEY,
+    OPEN,
+    WITHIN_S,
+    World,
+    answering,
+    reason,
+    refuse,
+    world,
+)
 
 LOGS = "/jobs/job_1/logs"
 COMPLETED = job_pb2.Job.Status.COMPLETED
@@ -59,7 +68,7 @@ def blocks(text: str) -> list[dict[str, str]]:
 
 async def test_a_stream_is_framed_as_events_and_ends_after_end(running: World) -> None:
     running.coordinator.scripts["StreamJobLogs"] = short
-    answer = await asyncio.wait_for(running.client.get(LOGS), 5)
+    answer = await asyncio.wait_for(running.client.get(LOGS), WITHIN_S)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-accel-buffering"] == "no"
@@ -85,7 +94,7 @@ async def test_a_stream_is_framed_as_events_and_ends_after_end(running: World) -
         "cursor",
     }
     assert json.loads(events[-1]["data"]) == {"status": "COMPLETED"}
-    await asyncio.wait_for(running.coordinator.cancelled.wait(), 5)
+    await asyncio.wait_for(running.coordinator.cancelled.wait(), WITHIN_S)
 
 
 async def test_headers_come_before_the_first_event(running: World) -> None:
@@ -95,7 +104,7 @@ async def test_headers_come_before_the_first_event(running: World) -> None:
         yield lines()
 
     running.coordinator.scripts["StreamJobLogs"] = silent
-    async with asyncio.timeout(5), running.client.stream("GET", LOGS) as answer:
+    async with asyncio.timeout(WITHIN_S), running.client.stream("GET", LOGS) as answer:
         assert answer.status_code == 200
         async for text in answer.aiter_text():
             assert text == "retry: 2000\n\n"
@@ -182,7 +191,7 @@ async def test_a_stream_that_ends_well_without_end_just_closes(running: World) -
 
 async def test_a_coordinator_that_dies_breaks_the_stream(running: World) -> None:
     running.coordinator.scripts["StreamJobLogs"] = endless
-    async with asyncio.timeout(10), running.client.stream("GET", LOGS) as answer:
+    async with asyncio.timeout(WITHIN_S), running.client.stream("GET", LOGS) as answer:
         text = ""
         async for part in answer.aiter_text():
             text += part
@@ -194,7 +203,7 @@ async def test_a_coordinator_that_dies_breaks_the_stream(running: World) -> None
 async def test_comments_come_while_nothing_happens() -> None:
     async with world(limits=Limits(heartbeat_s=0.05)) as made:
         made.coordinator.scripts["StreamJobLogs"] = endless
-        async with asyncio.timeout(10), made.client.stream("GET", LOGS) as answer:
+        async with asyncio.timeout(WITHIN_S), made.client.stream("GET", LOGS) as answer:
             text = ""
             async for part in answer.aiter_text():
                 text += part
@@ -209,7 +218,7 @@ async def test_a_reader_who_leaves_cancels_the_call(running: World) -> None:
         async for part in answer.aiter_text():
             if "id: a" in part:
                 break
-    await asyncio.wait_for(running.coordinator.cancelled.wait(), 5)
+    await asyncio.wait_for(running.coordinator.cancelled.wait(), WITHIN_S)
     assert await open_streams(running) == 0
 
 
@@ -238,7 +247,7 @@ async def test_a_reader_who_leaves_before_the_first_event_cancels_the_call(
     asking = asyncio.create_task(running.client.get(LOGS))
     await begun.wait()
     asking.cancel()
-    await asyncio.wait_for(running.coordinator.cancelled.wait(), 5)
+    await asyncio.wait_for(running.coordinator.cancelled.wait(), WITHIN_S)
 
 
 async def test_a_coordinator_that_never_decides_is_504() -> None:
@@ -246,7 +255,8 @@ async def test_a_coordinator_that_never_decides_is_504() -> None:
         await asyncio.Event().wait()
         yield lines()
 
-    async with world(timeout_s=0.2) as made:
+    async with world(timeout_s=0.5) as made:
+        await answering(made)
         made.coordinator.scripts["StreamJobLogs"] = undecided
         answer = await made.client.get(LOGS)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "BACKEND_TIMEOUT")
@@ -273,13 +283,13 @@ async def test_a_frozen_reader_is_let_go_and_holds_no_memory() -> None:
         path = f"/v1/modules/scaimind{LOGS}"
         head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ALL_KEY}\r\n\r\n"
         await loop.sock_sendall(sock, head.encode())
-        await asyncio.wait_for(made.coordinator.cancelled.wait(), 10)
+        await asyncio.wait_for(made.coordinator.cancelled.wait(), WITHIN_S)
         # A line is about 170 bytes as an event: far less than a flood of seconds went through.
         assert produced < 500_000
         assert await open_streams(made) == 0
         # The kernel drops the connection, although the reader still takes nothing; what is left
         # is the client's.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WITHIN_S):
             while len(made.server.server_state.connections) > 1:
                 await open_streams(made)
         sock.close()
@@ -299,7 +309,7 @@ async def test_open_streams_are_bounded() -> None:
 
 async def test_going_down_ends_streams_as_broken(running: World) -> None:
     running.coordinator.scripts["StreamJobLogs"] = endless
-    async with asyncio.timeout(5), running.client.stream("GET", LOGS) as answer:
+    async with asyncio.timeout(WITHIN_S), running.client.stream("GET", LOGS) as answer:
         text = ""
         async for part in answer.aiter_text():
             text += part

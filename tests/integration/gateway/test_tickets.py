@@ -21,7 +21,7 @@ async def ticket(running: World, path: str = LOGS) -> str:
 
 def bare(running: World) -> httpx.AsyncClient:
     """A client without a credential."""
-    return httpx.AsyncClient(base_url=str(running.client.base_url), timeout=10)
+    return httpx.AsyncClient(base_url=str(running.client.base_url), timeout=60)
 
 
 async def test_a_ticket_opens_its_stream_once_without_a_header(running: World) -> None:

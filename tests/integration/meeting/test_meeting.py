@@ -17,9 +17,10 @@ from coordinator.rpc.agents import PORTS_COUNT, PORTS_FIRST
 from scaimind.v1 import job_pb2
 from tests.support import jobs
 from tests.support.parted import Parted
-from tests.support.processes import of_folder
+from tests.support.processes import of_folder, words_of
+from tests.support.waiting import until
 
-TORCH_S = 120.0
+TORCH_S = 300.0
 LISTEN = (
     "import socket, sys; s = socket.create_server(('', int(sys.argv[1])))\n"
     "print('up', flush=True); sys.stdin.read()"
@@ -88,7 +89,12 @@ def test_the_rank_that_failed_first_is_named_and_the_others_are_stopped(cluster:
     job = jobs.final(cluster.client, job_id, within_s=TORCH_S)
     assert job.status == job_pb2.Job.FAILED
     assert (job.error.first_failing_rank, job.error.exit_code) == (3, 3), job.error
-    assert not [one for one in of_folder(cluster.folder) if "train.py" in " ".join(one.cmdline())]
+
+    def ranks() -> list[str]:
+        said = (" ".join(words_of(one)) for one in of_folder(cluster.folder))
+        return [words for words in said if "train.py" in words]
+
+    until(lambda: not ranks(), lambda: f"the others have ended: {ranks()}")
 
 
 def test_a_port_that_is_taken_where_rank_0_is_costs_a_try(
@@ -121,5 +127,7 @@ def listening(prefix: tuple[str, ...], port: int) -> Iterator[None]:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.read(1) == b"u"
-        yield
-        holder.kill()
+        try:
+            yield
+        finally:
+            holder.kill()

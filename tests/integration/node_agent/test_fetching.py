@@ -15,6 +15,7 @@ from tests.contract.runtimes.conftest import until_gone
 from tests.integration.node_agent.conftest import Agent, Script, lease
 from tests.integration.node_agent.coordinator import Coordinator
 from tests.support.files import Answer, serving
+from tests.support.processes import words_of
 from tests.support.waiting import until
 from tests.support.written import written
 
@@ -55,7 +56,7 @@ async def test_an_agent_that_is_killed_while_it_fetches_goes_on_where_it_was(
         await coordinator.reported("lease-1", agent_pb2.PREPARING)
         await begun(agent)
         children = psutil.Process(agent.process.pid).children()
-        (fetcher,) = [one for one in children if "node_agent.cache" in one.cmdline()]
+        (fetcher,) = [one for one in children if "node_agent.cache" in words_of(one)]
         assert await agent.end(signal.SIGKILL) == -signal.SIGKILL
         await until_gone(fetcher.pid)
         gate.set()

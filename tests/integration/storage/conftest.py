@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import CHANNEL, Caller, Program
+from tests.integration.coordinator.house import CHANNEL, Caller, Program, cut
 
 
 class Site:
@@ -25,6 +25,7 @@ class Site:
     async def restart(self) -> None:
         """kill -9, and another one in its place."""
         await self.program.kill()
+        await cut(self.channel)
         await self.program.start()
         await self.channel.channel_ready()
 

@@ -80,7 +80,7 @@ async def test_the_budget_of_all_logs_is_kept_by_the_coordinator_itself(tmp_path
         streams = house.now.parts.streams
         bell = streams.subscribe(job_id)
         if (await streams.log_bounds(job_id)).first == 1:
-            assert await bell.wait(10)
+            assert await bell.wait(90)
         assert (await streams.log_bounds(job_id)).first > 10
         reader = Follower.of_log(house.admin, job_id)
         await reader.rest()

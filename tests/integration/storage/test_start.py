@@ -19,7 +19,7 @@ from coordinator.data_dir import ADMIN_KEY, STORE, STREAMS
 from scaimind.v1 import job_pb2
 from tests.contract.stores.samples import batch, job
 from tests.integration.coordinator.follower import Follower
-from tests.integration.coordinator.house import CHANNEL, Program
+from tests.integration.coordinator.house import CHANNEL, Program, cut
 from tests.integration.coordinator.test_restart import run
 from tests.integration.storage.conftest import Site
 from tests.unit.store.test_backup import Home
@@ -120,6 +120,7 @@ async def test_lost_logs_are_done_without_once_somebody_has_said_so(site: Site) 
         sys.executable, "-m", "coordinator.backup", *words, stdout=asyncio.subprocess.DEVNULL
     )
     assert await said.wait() == 0
+    await cut(site.channel)
     await site.program.start()
     await site.channel.channel_ready()
     await site.agent.sync()
