@@ -7,6 +7,9 @@ Calls begin at least `MIN_INTERVAL_S` apart, and longer the more leases each of 
 change waits for nothing, a burst becomes one call. What an answer asks for is begun before the next
 call, which then tells of it. Whatever fails is tried again for ever, with jitter, and jobs never
 notice.
+
+Only an answer proves contact. Where changes come so fast that no call lives to be answered, one is sent
+that is not held, and nothing takes its place: else a busy node would take itself for one that is cut off.
 """
 
 from __future__ import annotations
@@ -119,7 +122,8 @@ class Session:
         self._failures = 0
         self._in_contact = False
         self._sent_s = self._next_s = 0.0
-        self._sent_boot_ms = 0
+        self._sent_boot_ms = self._answered_boot_ms = 0
+        self._hold_ms = hold_ms
         leases.on_change = self._changed.set
         self._trial = trial
         if trial is not None:
@@ -178,16 +182,20 @@ class Session:
             self._request.canary.CopyFrom(ended)
         interval_s = MIN_INTERVAL_S + INTERVAL_OF_LEASE_S * len(self._request.leases)
         self._sent_boot_ms = boot_now_ms()
+        is_due = self._sent_boot_ms - self._answered_boot_ms > 2 * self._hold_ms
+        self._request.hold_ms = 0 if is_due else self._hold_ms
         self._sent_s = time.monotonic()
         self._next_s = self._sent_s + interval_s
         return self._stub.Sync(
             self._request,
-            timeout=self._request.hold_ms / 1000 + DEADLINE_SLACK_S,
+            timeout=self._hold_ms / 1000 + DEADLINE_SLACK_S,
             metadata=self._credential.metadata,
         )
 
     async def _answer(self, call: _Call) -> agent_pb2.SyncResponse | None:
-        """Waits for the answer; None where a change makes the call out of date before."""
+        """Waits for the answer; None where a change makes a call that is held out of date before."""
+        if not self._request.hold_ms:
+            return await call
         waits = [asyncio.ensure_future(call), asyncio.ensure_future(self._out_of_date())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -213,6 +221,7 @@ class Session:
             log.info("in_contact", leader_epoch=answer.leader_epoch)
         self._in_contact = True
         self._failures = 0
+        self._answered_boot_ms = self._sent_boot_ms
         self._leader_epoch = answer.leader_epoch
         try:
             self._on_contact(self._sent_boot_ms)

@@ -118,9 +118,11 @@ def empty(turn: Turn, node: Node) -> None:
 
 
 def _keep(turn: Turn, node: Node) -> None:
-    """Lets what was to leave the node stay."""
-    for job in _jobs_on(turn, node):
-        stay(turn, job)
+    """Lets what was to leave the node stay; also where nothing of it runs there any more."""
+    for lease in turn.state.leases_on(node.node_id):
+        job = turn.state.jobs[lease.job_id]
+        if not job.is_final:
+            stay(turn, job)
 
 
 def _jobs_on(turn: Turn, node: Node) -> Iterator[Job]:
