@@ -25,6 +25,7 @@ from coordinator.core.known import (
     holding,
     is_doubted,
     kept_for,
+    lenders,
     may_be_preempted,
 )
 from coordinator.core.order import turn_of
@@ -51,7 +52,7 @@ STEP_MS = 30_000  # by which a claim that is late is put off at least
 
 def pass_by(turn: Turn, job: Job) -> Placement | None:
     """Gives up a claim that stands behind a job which fits with what is free of that one."""
-    for one in _claimants(turn.state):
+    for one in lenders(turn.state):
         if _yields(turn.state, one, job=job):
             found = turn.state.place_without(job, unkept=one.job_id)
             if found is not None:
@@ -62,15 +63,15 @@ def pass_by(turn: Turn, job: Job) -> Placement | None:
 
 def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
     """Starts a job of the group on what is idle of somebody's claim; whether there was one."""
-    lenders = list(_lenders(turn.state, group))
-    if not lenders and not turn.state.planned:
+    lending = list(_lenders(turn.state, group))
+    if not lending and not turn.state.planned:
         return False
     for turn_ in group.soonest(DEEP):
         job = turn.state.jobs[turn_[-1]]
         over_ms = _over_ms(turn, job, settings=settings)
         if over_ms is None or turn.state.shares.limit_of(job) or is_doubted(turn.state, job):
             continue
-        for lender in lenders:
+        for lender in lending:
             assert lender.claim is not None
             if over_ms > lender.claim.from_ms:
                 continue
@@ -213,12 +214,6 @@ def _holders(state: ClusterState, claim: Claim) -> list[Job]:
     return [state.jobs[job_id] for job_id in dict.fromkeys(found)]
 
 
-def _claimants(state: ClusterState) -> list[Job]:
-    """Whose claims lie idle in part."""
-    found = [state.jobs[job_id] for held in state.claims.values() for job_id in held]
-    return sorted(filter(state.idle, found), key=lambda job: job.sequence)
-
-
 def _yields(state: ClusterState, claimant: Job, *, job: Job) -> bool:
     """Whether the claim gives way to the job."""
     if claimant.job_id == job.job_id:
@@ -239,7 +234,7 @@ def _is_owed(state: ClusterState, job: Job) -> bool:
 
 def _lenders(state: ClusterState, group: Group) -> Iterator[Job]:
     """Who has a claim of which enough is idle for a job of the group, the longest from now first."""
-    claims = [(one, one.claim) for one in _claimants(state) if one.claim]
+    claims = [(one, one.claim) for one in lenders(state) if one.claim]
     claims.sort(key=lambda x: (-x[1].from_ms, x[0].sequence))
     free = sum(state.free.devices_by_type.values())
     for one, _ in claims[:MOST_LENDERS]:

@@ -18,7 +18,7 @@ duration is taken to need as long again as it is late.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -93,6 +93,7 @@ class Estimates:
         self._all = Known(History(kin=""), [0] * STEPS, [0] * STEPS)
 
         self._fresh: dict[tuple[str, ...], int] = {}  # index of jobs that have not run, by kins
+        self._medians: dict[tuple[str, ...], int] = {}  # what these run for, as likely as not
 
     def put(self, history: History) -> None:
         """Takes over what is known of a kin."""
@@ -104,6 +105,7 @@ class Estimates:
     def drop(self, kin: str) -> None:
         """Forgets a kin."""
         self._fresh.clear()
+        self._medians.clear()
         old = self.known.pop(kin, None)
         if old is not None:
             self._count(old, sign=-1)
@@ -134,7 +136,9 @@ class Estimates:
 
     def median_left_ms(self, job: Job, age_ms: int) -> int:
         """For how much longer a job that has run for `age_ms` will run, as likely as not."""
-        return self.part_left_ms(job, age_ms, part=0.5)
+        if age_ms or job.policy.expected_duration_ms:
+            return self.part_left_ms(job, age_ms, part=0.5)
+        return _known(self._medians, kins_of(job), find=lambda: self.part_left_ms(job, 0, part=0.5))
 
     def part_left_ms(self, job: Job, age_ms: int, *, part: float) -> int:
         """For how much longer it will run at most, in that part of all cases, above 0 and below 1.
@@ -157,13 +161,7 @@ class Estimates:
 
     def _fresh_ms(self, job: Asked) -> int:
         """The index of a job that has not run; jobs of the same kins come together."""
-        kins = kins_of(job)
-        known = self._fresh.get(kins)
-        if known is None:
-            if len(self._fresh) >= FRESH_MAX:
-                self._fresh.clear()
-            known = self._fresh[kins] = self._index_ms(job, 0)
-        return known
+        return _known(self._fresh, kins_of(job), find=lambda: self._index_ms(job, 0))
 
     def _index_ms(self, job: Asked, age_ms: int) -> int:
         spent, alive, best = 0.0, 1.0, float("inf")
@@ -195,6 +193,18 @@ class Estimates:
             for step in range(STEPS):
                 self._all.reached[step] += sign * known.reached[step]
                 self._all.ended[step] += sign * known.ended[step]
+
+
+def _known(
+    memo: dict[tuple[str, ...], int], kins: tuple[str, ...], *, find: Callable[[], int]
+) -> int:
+    """What a bounded memo holds of kins, or what is found."""
+    known = memo.get(kins)
+    if known is None:
+        if len(memo) >= FRESH_MAX:
+            memo.clear()
+        known = memo[kins] = find()
+    return known
 
 
 def learn(history: History, *, from_ms: int, to_ms: int, ended: bool, now_ms: int) -> History:

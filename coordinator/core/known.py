@@ -72,6 +72,7 @@ class Known:
         self.claims: dict[str, dict[str, None]] = {}  # by queue: jobs that have one
         self.kept: dict[str, dict[str, Share]] = {}  # by node and job: set aside for who waits
         self._idle: dict[str, int] = {}  # a memo: devices of its claim that nobody holds, by job
+        self.lender_ids: list[str] | None = None  # a memo: jobs of whose claims some are idle
         self.contacts = Contacts()
         self.doubt = Doubt()
         self.deadlines = Deadlines()
@@ -265,6 +266,15 @@ def holding(known: Known, share: Share) -> Iterator[tuple[str, str]]:
         for device_id in () if lease.is_ended else lease.device_ids:
             if device_id in share.device_ids:
                 yield lease.job_id, device_id
+
+
+def lenders(known: Known) -> list[Job]:
+    """The jobs of whose claims nobody holds some devices, in the order of their acceptance."""
+    if known.lender_ids is None:
+        found = (known.jobs[x] for held in known.claims.values() for x in held)
+        idle = sorted(filter(known.idle, found), key=lambda job: job.sequence)
+        known.lender_ids = [job.job_id for job in idle]
+    return [known.jobs[x] for x in known.lender_ids]
 
 
 def is_eligible(job: Job) -> bool:

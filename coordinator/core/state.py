@@ -249,8 +249,14 @@ class ClusterState(Known):
                 if kept_for(self.jobs[job_id]):
                     self.queue.opened.touch([job_id])
 
+    def _forget_idle(self, job_id: str) -> None:
+        self._idle.pop(job_id, None)
+        self.lender_ids = None
+
     def _put_claim(self, before: Job | None, job: Job) -> None:
         had = before if before and before.claim else None
+        if had is not None or job.claim is not None:
+            self.lender_ids = None
         if had is not None and (job.claim is None or had.queue_name != job.queue_name):
             del self.claims[had.queue_name][job.job_id]
             if not self.claims[had.queue_name]:
@@ -268,7 +274,7 @@ class ClusterState(Known):
 
     def _keep(self, job: Job, before: tuple[Share, ...]) -> None:
         """Sets devices aside for a job, instead of those that were before."""
-        self._idle.pop(job.job_id, None)
+        self._forget_idle(job.job_id)
         for share in before:
             on_node = self.kept[share.node_id]
             del on_node[job.job_id]
@@ -472,7 +478,7 @@ class ClusterState(Known):
         """Files anew what the node has free, and tries again who waits for it."""
         for job_id in self.kept.get(node_id, ()):
             self.queue.opened.touch([job_id])
-            self._idle.pop(job_id, None)
+            self._forget_idle(job_id)
         before = self.free.rooms.get(node_id)
         after = self.free_room(node_id)
         if after == before:

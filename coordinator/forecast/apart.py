@@ -7,11 +7,13 @@ import pickle
 import selectors
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 CHUNK_BYTES = 1 << 16
+MOMENT_S = 0.001  # a timer of 0 would never end anything
 
 
 class Apart:
@@ -45,21 +47,26 @@ class Apart:
 
 
 def apart(works: Sequence[Callable[[], Any]], *, at_once: int, limit_s: float) -> list[Any]:
-    """Runs functions on copies, some at once; their answers in order."""
+    """Runs functions on copies, some at once; their answers in order.
+
+    `limit_s` is for all together: those that it leaves no time for have no answer.
+    """
+    end_s = time.monotonic() + limit_s
     answers: list[Any] = [None] * len(works)
     waiting = list(enumerate(works))[::-1]
     with selectors.DefaultSelector() as selector:
-        while waiting or selector.get_map():
-            while waiting and len(selector.get_map()) < at_once:
+        while True:
+            while waiting and len(selector.get_map()) < at_once and time.monotonic() < end_s:
                 index, work = waiting.pop()
-                one = Apart(work, limit_s=limit_s)
+                one = Apart(work, limit_s=max(MOMENT_S, end_s - time.monotonic()))
                 selector.register(one.fd, selectors.EVENT_READ, (index, one))
+            if not selector.get_map():
+                return answers
             for key, _ in selector.select():
                 index, one = key.data
                 if one.take():
                     selector.unregister(one.fd)
                     answers[index] = one.end()
-    return answers
 
 
 def _work(work: Callable[[], Any], writing: int, limit_s: float) -> None:

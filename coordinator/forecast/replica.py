@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -31,7 +32,8 @@ AHEAD = Limits(steps=150)  # for the job that is asked about
 CHANGED = Limits(steps=40)  # for each change of it
 ALL = Limits(steps=5_000)  # for all that wait
 AT_ONCE = 2
-LIMIT_S = 2.0
+EXPLAIN_S = 3.0
+FORESEE_S = 10.0
 EMPTY_S = 4.0
 SIMULATE_S = 9.0
 MOST_SOONER = 8
@@ -48,7 +50,7 @@ class Replica:
     def __init__(self, settings: CoreSettings) -> None:
         self.core = Core(settings_for(settings))
         self.calibration = Calibration()
-        self._foreseen: dict[str, int] = {}  # by the newest look at all jobs, uncorrected
+        self._foreseen = Foreseen({})  # by the newest look at all jobs, uncorrected
 
     def feed(self, events: Iterable[Event]) -> None:
         """Takes over what has changed."""
@@ -69,7 +71,7 @@ class Replica:
 
     def note(self, foreseen: Foreseen, now_ms: int) -> Foreseen:
         """Remembers what was foretold, to learn from what comes, and corrects it by what was learnt."""
-        self._foreseen = foreseen.starts_ms
+        self._foreseen = foreseen
         corrected = {}
         for job_id, at_ms in foreseen.starts_ms.items():
             wait_ms = at_ms - now_ms
@@ -78,9 +80,11 @@ class Replica:
         return Foreseen(corrected)
 
     def foresee(self, now_ms: int) -> Foreseen:
-        """When the waiting jobs will start, uncorrected. Uses the state up."""
+        """When the waiting jobs will start, uncorrected, as far as can be seen in time. Uses the state
+        up."""
+        end_s = time.monotonic() + FORESEE_S
         forecast = Forecast(self.core, now_ms)
-        forecast.run(limits=ALL)
+        forecast.run(limits=ALL, until=lambda: time.monotonic() >= end_s)
         return Foreseen(forecast.starts_ms)
 
     def explain(self, question: Explain) -> Explained | None:
@@ -96,11 +100,12 @@ class Replica:
         forecast = Forecast(self.core, now_ms)  # made once; each copy goes on with it by itself
         works: list[Callable[[], Waits]] = [partial(_waits, forecast, job, None)]
         works += [partial(_waits, forecast, job, one) for one in wishes]
-        asis, *changed = apart(works, at_once=AT_ONCE, limit_s=LIMIT_S)
+        asis, *changed = apart(works, at_once=AT_ONCE, limit_s=EXPLAIN_S)
         wait_ms, after_job_ids = asis or (None, ())
         changed_ms = [one[0] if one else None for one in changed]
-        if wait_ms is None and job.job_id in self._foreseen:
-            wait_ms = max(0, self._foreseen[job.job_id] - now_ms)  # too far ahead to look at again
+        foreseen_ms = self._foreseen.starts_ms.get(job.job_id)
+        if wait_ms is None and foreseen_ms is not None:
+            wait_ms = max(0, foreseen_ms - now_ms)  # too far ahead to look at again
         found = [
             Sooner(wish.text, one_ms)
             for wish, one_ms in zip(wishes, changed_ms, strict=True)

@@ -27,6 +27,11 @@ def test_a_large_answer_arrives_whole() -> None:
     assert found == b"x" * (1 << 20)
 
 
+def test_what_there_is_no_time_for_has_no_answer() -> None:
+    works = [lambda: 1, lambda: time.sleep(30), lambda: 2]
+    assert apart(works, at_once=1, limit_s=0.5) == [1, None, None]
+
+
 def test_what_fails_or_takes_too_long_has_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
     works = [lambda: 1 / 0, lambda: time.sleep(30), lambda: os._exit(3), lambda: 7]
     assert apart(works, at_once=4, limit_s=0.3) == [None, None, None, 7]
