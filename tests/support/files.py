@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -70,17 +70,21 @@ def serving(
 
 @contextmanager
 def stalling() -> Iterator[str]:
-    """A server that sends a byte now and then and never ends."""
+    """A server that sends a byte now and then, to whoever asks, and never ends."""
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(0.2)
     ended = threading.Event()
 
     def serve() -> None:
-        with suppress(OSError):
-            connection, _ = listening.accept()
-            with connection:
-                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                while not ended.wait(0.2):
-                    connection.sendall(b" ")
+        with ExitStack() as stack:
+            asking: list[socket.socket] = []
+            while not ended.is_set():
+                with suppress(OSError):
+                    asking.append(stack.enter_context(listening.accept()[0]))
+                    asking[-1].sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                for connection in asking:
+                    with suppress(OSError):
+                        connection.sendall(b" ")
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -76,12 +76,12 @@ def test_a_gpu_that_hangs_is_at_fault_costs_one_thread_and_comes_back(world: Wor
     for _ in range(4):
         started_s = time.monotonic()
         readings = world.read()
-        assert time.monotonic() - started_s < READ_TIMEOUT_S * 3
+        assert time.monotonic() - started_s < READ_TIMEOUT_S * 10
         assert readings[SECOND].fault != ""
         assert readings[FIRST].fault == ""
     assert world.threads() == threads
     world.hang(False)
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while world.read()[SECOND].fault and time.monotonic() < deadline_s:
         pass
     assert world.read()[SECOND].fault == ""

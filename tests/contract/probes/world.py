@@ -24,7 +24,7 @@ from tests.contract.probes.stand_in import StandIn
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 ROOT = Path(__file__).parents[3]
-READ_TIMEOUT_S = 0.5
+READ_TIMEOUT_S = 1.0
 
 
 class World(Protocol):
@@ -132,7 +132,7 @@ class CompiledWorld:
     def close(self) -> None:
         self.hang(False)
         if self._process is not None:
-            self._process.communicate(timeout=30)
+            self._process.communicate(timeout=90)
 
     def _ask(self, question: str) -> Any:
         process = self._process

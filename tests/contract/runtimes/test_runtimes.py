@@ -177,7 +177,7 @@ async def test_a_rank_hears_one_sigterm_however_often_it_is_stopped(bench: Bench
         "while True: time.sleep(0.01)"
     )
     await bench.printed(path, "up")
-    for grace_ms in (60_000, 50_000, 700):
+    for grace_ms in (60_000, 50_000, 1_500):
         bench.runtime.stop(path, grace_ms)
     await bench.ended(path)
     assert (path / "stdout").read_text() == "up\nterm\n"

@@ -17,7 +17,7 @@ from scaimind.cli.up import claim, plan
 from scaimind.cli.up.plan import Address, Start
 from scaimind.cli.up.program import MAX_LOG_BYTES, Program
 
-LIMIT_S = 20.0
+LIMIT_S = 90.0
 
 
 def make(folder: Path, *, http: str = "127.0.0.1:0", devices: str = "cpu") -> plan.Plan:

@@ -20,7 +20,7 @@ async def asked(checker: Checker, path: str, tenant_id: str = "acme") -> Finding
 
 async def test_one_tenants_dead_servers_do_not_hold_up_another(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n")
-    rules = Rules(roots=(str(tmp_path),), networks=("127.0.0.1/32",), source_s=60, all_s=4)
+    rules = Rules(roots=(str(tmp_path),), networks=("127.0.0.1/32",), source_s=60, all_s=8)
     checker = Checker(rules)
     with stalling() as url:
         slow = [asyncio.create_task(asked(checker, f"{url}/a.txt")) for _ in range(4)]

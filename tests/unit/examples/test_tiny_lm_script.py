@@ -64,7 +64,7 @@ class Job:
 
     def finish(self) -> tuple[int, str]:
         process = self.start()
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=150)
         return process.returncode, output
 
     def events(self, kind: str) -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ def test_sigterm_saves_and_leaves_without_done(text_folder: Path, tmp_path: Path
     process = job.start()
     read_until(process, "step     3/")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=150)
     assert process.returncode == 0
     assert "stopped at step" in output
     last = job.events("checkpoint")[-1]
@@ -170,7 +170,7 @@ def test_sigusr1_saves_and_goes_on(text_folder: Path, tmp_path: Path) -> None:
     while not any(job.checkpoints.glob("step-*")):
         read_until(process, "step ")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=150)
     assert process.returncode == 0
     asked, last = job.events("checkpoint")
     assert asked["step"] < last["step"] == job.events("metrics")[-1]["step"]

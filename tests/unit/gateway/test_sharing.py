@@ -146,7 +146,7 @@ async def follow(steps: list[tuple[str, int]], world: World) -> None:
         gate.set()
     world.over = True
     world.wake()
-    await asyncio.wait_for(asyncio.gather(*(task for *_, task in readers)), 10)
+    await asyncio.wait_for(asyncio.gather(*(task for *_, task in readers)), 90)
     for after, seen, _, _ in readers:
         assert seen == list(range(after + 1, after + 1 + len(seen)))
         assert len(seen) == world.last - after or len(seen) >= 4

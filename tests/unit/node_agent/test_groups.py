@@ -34,14 +34,14 @@ async def test_what_comes_while_a_group_is_worked_on_is_done_by_the_same_thread(
         at_once += 1
         most = max(most, at_once)
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         at_once -= 1
         return number
 
     async with asyncio.TaskGroup() as tasks:
         work = Groups(tasks, count)
         first = asyncio.ensure_future(work(0))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 60)
         others = [asyncio.ensure_future(work(number)) for number in range(1, 5)]
         await asyncio.sleep(0)
         go_on.set()
@@ -56,13 +56,13 @@ async def test_work_that_hangs_holds_up_nobody_else(monkeypatch: pytest.MonkeyPa
     def hang(number: int) -> int:
         if number == 0:
             begun.set()
-            assert answers.wait(10)
+            assert answers.wait(60)
         return number
 
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(10):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
         work = Groups(tasks, hang)
         hanging = asyncio.ensure_future(work(0))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 60)
         assert await work(1) == 1
         assert not hanging.done()
         answers.set()
@@ -74,13 +74,13 @@ async def test_one_that_gives_up_waiting_does_not_disturb_the_others() -> None:
 
     def wait(number: int) -> int:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return number
 
     async with asyncio.TaskGroup() as tasks:
         work = Groups(tasks, wait)
         impatient, patient = (asyncio.ensure_future(work(number)) for number in (0, 1))
-        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.to_thread(begun.wait, 60)
         impatient.cancel()
         go_on.set()
         assert await patient == 1

@@ -14,7 +14,7 @@ from tests.support.ports import Port
 async def ask(port: int, sent: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         answer = await reader.read()
     writer.close()
     return answer

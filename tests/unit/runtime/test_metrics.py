@@ -106,5 +106,5 @@ def test_an_address_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) 
 
 def read(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=10) as answer:
+    with opener.open(url, timeout=60) as answer:
         return str(answer.read().decode())

@@ -176,7 +176,9 @@ def test_a_zip_that_points_before_its_beginning_is_refused(tmp_path: Path) -> No
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_no_damage_to_an_archive_brings_more_than_a_refusal(

@@ -42,7 +42,9 @@ def _dead_folder(folder: Path) -> Path:
 
 
 @given(DOCUMENTS, DOCUMENTS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 def test_any_exit_and_start_files_give_an_ended_rank(
     tmp_path: Path, ended: str, started: str
 ) -> None:

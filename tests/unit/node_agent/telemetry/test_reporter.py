@@ -66,7 +66,7 @@ async def reports(
     )
     reporter.on_change = lambda: on_change(reporter)
     running = asyncio.create_task(reporter.run())
-    await asyncio.wait_for(done.wait(), 30)
+    await asyncio.wait_for(done.wait(), 90)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return reporter, sent
