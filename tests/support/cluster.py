@@ -87,7 +87,7 @@ class Cluster:
     def client(self) -> Client:
         """A gRPC client with the admin's key."""
         if self._client is None:
-            self._client = Client(self.grpc, self.key)
+            self._client = Client(self.grpc, self.key, timeout_s=START_S, retry_s=START_S)
         return self._client
 
     @property

@@ -164,7 +164,8 @@ class Parted:
     @cached_property
     def client(self) -> Client:
         """A client with the admin's key."""
-        return Client(self.address, (self.folder / "coordinator" / "admin.key").read_text().strip())
+        key = (self.folder / "coordinator" / "admin.key").read_text().strip()
+        return Client(self.address, key, timeout_s=START_S, retry_s=START_S)
 
     def machine_of(self, job_id: str) -> Machine:
         """The node of the job's newest attempt."""

@@ -32,10 +32,12 @@ BEATING = """
     """
 
 
-def submit_until_taken(several: Several, *, within_s: float) -> str:
+def submit_until_taken(
+    several: Several, *, within_s: float, given: dict[str, Any] | None = None, request_id: str = ""
+) -> str:
     """Submits under one request id until a coordinator takes it."""
-    body = jobs.body("/bin/true")
-    request_id = f"failover-{time.monotonic_ns()}"
+    body = given or jobs.body("/bin/true")
+    request_id = request_id or f"failover-{time.monotonic_ns()}"
 
     def submit() -> str | None:
         try:
@@ -169,7 +171,7 @@ def test_a_redis_that_lost_its_last_writes_costs_what_they_told_and_nothing_else
         beat = several.folder / "beat"
         program = jobs.script(several.folder, "beating.py", BEATING)
         body = jobs.body(program, args=str(beat))
-        lost = several.client.submit(body, request_id="lost").job_id
+        lost = submit_until_taken(several, within_s=START_S, given=body, request_id="lost")
         until(beat.exists, lambda: f"it runs\n{several.story()}")
         kept.more_lines()
         several.redis.kill()
