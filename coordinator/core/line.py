@@ -101,7 +101,7 @@ class Line:
             stand, by_shape, shape = twig.heads[0]
             group = self._state.queue.group(stand)
             is_it = group is not None and (not by_shape or self._is_aside(group))
-            if is_it and (not by_shape or self._worth.holds(twig.leaf, shape)):
+            if is_it and (not by_shape or self._worth.holds(twig.leaf, shape, stand=stand)):
                 return group
             heapq.heappop(twig.heads)
             if not is_it:
@@ -117,7 +117,9 @@ class Line:
         stand, by_shape, shape = heapq.heappop(twig.heads)
         if placed:
             self._worth.changed()
-        if by_shape:
+        if by_shape and placed and self._state.queue.group(stand) is not None:
+            heapq.heappush(twig.heads, (stand, True, shape))  # one behind its first was placed
+        elif by_shape:
             if not placed:
                 self._worth.in_vain(stand[1], shape)
             self._add(twig, shape, after=stand)

@@ -56,6 +56,11 @@ class Room:
         """Devices of which anything is there."""
         return sum(len(pool.device_ids) + len(pool.parts) for pool in self.pools)
 
+    def devices_of(self, device_type: str) -> int:
+        """The same of one type."""
+        found = (pool for pool in self.pools if pool.device_class.type == device_type)
+        return sum(len(pool.device_ids) + len(pool.parts) for pool in found)
+
     def devices_with(self, thousandths: int) -> set[str]:
         """Devices of which so much is free."""
         whole = {device_id for pool in self.pools for device_id in pool.device_ids}

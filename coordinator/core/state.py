@@ -264,6 +264,10 @@ class ClusterState(Known):
             self._next_in_line(had.queue_name)
         if job.claim is not None:
             self.claims.setdefault(job.queue_name, {})[job.job_id] = None
+            if before is None or before.claim != job.claim:
+                self.queue.opened.claimants[job.job_id] = (
+                    None  # who was not over in time may be now
+                )
         self.deadlines.set(Due.CLAIM, job.job_id, at_ms=job.claim.from_ms if job.claim else 0)
 
     def _next_in_line(self, queue_name: str) -> None:
@@ -280,6 +284,7 @@ class ClusterState(Known):
             del on_node[job.job_id]
             if not on_node:
                 del self.kept[share.node_id]
+            self.queue.opened.grow(share.device_type, share.node_id)  # also for who would preempt
         for share in kept_for(job):
             self.kept.setdefault(share.node_id, {})[job.job_id] = share
         granted = job.attempt.shares if job.attempt and job.status is JobStatus.SCHEDULING else ()
@@ -376,6 +381,9 @@ class ClusterState(Known):
             self.queue.opened.windows[device.type] = None
         for job_id in self.kept.get(node_id, ()):
             self.queue.opened.claimants[job_id] = None
+            group = self.queue.group_of.get(job_id)
+            if group is not None and group.is_blocked:
+                self.queue.try_again([group])  # it may have to preempt fewer now
 
     def _check_free(self, lease: Lease) -> None:
         taken = dict.fromkeys(lease.device_ids, lease.thousandths)

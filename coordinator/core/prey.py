@@ -1,0 +1,82 @@
+"""Whom those that wait may take devices from on nodes that have more than before.
+
+A job that found no room, not even with what it may take from others of its queue, finds some only where a
+node has more: because something came free there, or because an attempt has become one that may be
+preempted. So of the first kind it is worth a look only where what is free of such a node and what the job
+may take on it are enough for what it needs on one node. It is asked of memos alone, before anything is
+tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from coordinator.core.known import Known
+from coordinator.core.order import least_level
+from coordinator.core.queue import Shape
+from coordinator.core.records import Job, Order
+
+MANY = 64  # nodes that are looked at
+
+
+@dataclass(slots=True)
+class _There:
+    """What a queue could have of a node."""
+
+    device_type: str
+    free: int
+    held: list[tuple[int, int, int]]  # (priority, level, devices) of its attempts
+
+
+class Prey:
+    """Attempts of queues that preempt, as they are filed, on nodes that have more."""
+
+    def __init__(self, known: Known, nodes: Mapping[str, Iterable[str]]) -> None:
+        self._known = known
+        self._free: dict[str, int] = {}  # most devices free on one node, by type
+        self._there: dict[str, list[_There]] = {}  # by queue
+        ranks = known.running.levels if nodes else ()
+        self.queues = {
+            name for name, _ in ranks if (queue := known.queues.get(name)) and queue.preempts
+        }
+        for device_type, node_ids in nodes.items():
+            for node_id in [*node_ids][:MANY]:
+                self._add(node_id, device_type)
+
+    def serves(self, job: Job, shape: Shape) -> bool:
+        """Whether one of the nodes may come to have as many devices for a job as it needs on one."""
+        is_gang = shape.device_count > shape.least
+        for device_type in shape.types or self._free:
+            if is_gang and self._free.get(device_type, 0) >= shape.least:
+                return True
+        there = self._there.get(job.queue_name)
+        if not there:
+            return False
+        queue = self._known.queue_of(job)
+        by_work = queue.order is Order.SHORTEST
+        from_level = 0 if queue.aging_permille else least_level(job)
+        for one in there:
+            count = one.free
+            for priority, level, devices in one.held:
+                is_behind = by_work and level >= from_level
+                count += devices * (priority < job.priority + is_behind)
+            if count >= shape.least and (not shape.types or one.device_type in shape.types):
+                return True
+        return False
+
+    def _add(self, node_id: str, device_type: str) -> None:
+        room = self._known.free.rooms.get(node_id)
+        free = room.devices_of(device_type) if room else 0
+        self._free[device_type] = max(free, self._free.get(device_type, 0))
+        found: dict[str, _There] = {}
+        for lease_id in self._known.leases_of_node.get(node_id, ()):
+            lease = self._known.leases[lease_id]
+            filed = self._known.running.filed.get(lease.job_id)
+            if filed is None or filed.level is None or filed.rank[0] not in self.queues:
+                continue
+            name, priority = filed.rank
+            there = found.setdefault(name, _There(device_type, free, []))
+            there.held.append((priority, filed.level, len(lease.device_ids)))
+        for name, there in found.items():
+            self._there.setdefault(name, []).append(there)
