@@ -5,7 +5,7 @@ part of the threads and of the memory; elsewhere the part is what the job asked 
 nothing keeps it from taking more. The node's label `gpu_sharing` says which of the two it is, so a job that
 needs the limit to be real selects `gpu_sharing: mps`.
 
-An instance of a GPU that is partitioned in hardware (MIG) is a device of its own, and is not shared.
+Partitions in hardware (MIG) are not used: a GPU is the one device as which NVML counts it.
 """
 
 from __future__ import annotations
