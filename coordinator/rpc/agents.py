@@ -108,7 +108,7 @@ class AgentMethods:
     ) -> api.ReportCacheResponse:
         """Keeps what the cache of a known node holds."""
         self._check_known(request.node_id)
-        self._fetching.hold(request)
+        self._fetching.hold(request, self._view.nodes)
         return api.ReportCacheResponse()
 
     async def ReportTelemetry(

@@ -7,7 +7,7 @@ told again by the agents.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from coordinator.core.records import Job
 from coordinator.runtime.clock import Clock
@@ -50,13 +50,20 @@ class Fetching:
             return {}
         return kept[1]
 
-    def hold(self, told: agent_api.ReportCacheRequest) -> None:
-        """Takes what a node's cache holds, in place of what it told before."""
+    def hold(self, told: agent_api.ReportCacheRequest, known: Collection[str]) -> None:
+        """Takes what a node's cache holds, in place of what it told before.
+
+        What was told by nodes that are not `known` any more is dropped.
+        """
         for one in told.entries:
             one.entry.uri = one.entry.uri[:TEXT_MAX]
             one.entry.digest = one.entry.digest[:TEXT_MAX]
             del one.entry.pinned_by[PINS_MAX:]
         self._caches[told.node_id] = told
+        for kept in (self._caches, self._amounts):
+            if len(kept) > len(known):
+                for node_id in kept.keys() - set(known):
+                    del kept[node_id]
 
     def cache(self, node_id: str) -> node_pb2.NodeCache:
         """What a node's cache holds, in sum."""
