@@ -1,4 +1,4 @@
-"""Many agents in one process: the real link to the coordinator, and nodes that run nothing.
+"""Many agents in one process: the real link to the coordinator, their telemetry, and nodes that run nothing.
 
 One JSON line asks, one answers. `{"kind": "mark"}` forgets whom the coordinator has answered;
 `{"kind": "back", "limit_s": 60}` waits until all were answered since, and tells how many `seconds` that
@@ -10,22 +10,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from node_agent.credential import Credential
 from node_agent.session import CHANNEL_OPTIONS, Session
+from node_agent.telemetry.local import SimulatedProbe
+from node_agent.telemetry.reporter import INTERVAL_S, Host, Sample, to_request
 from scaimind.agent.v1 import agent_service_pb2 as api
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from scaimind.service import log as service_log
 from scaimind.v1 import node_pb2
 
+if TYPE_CHECKING:  # the class is there for type checkers only
+    from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+
 DEVICES = 8
+TYPE = "L40S"
 HOLD_MS = 5_000
 
 
@@ -48,9 +56,9 @@ class Node:
         self.answered_s = now_s
 
 
-def _session(
+def _agent(
     node: Node, number: int, *, server: str, folder: Path, token: str, hold_ms: int
-) -> Session:
+) -> tuple[Session, Coroutine[Any, Any, None]]:
     # a connection of its own for each, as separate machines have
     channel = grpc.aio.insecure_channel(
         server, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
@@ -59,7 +67,7 @@ def _session(
         address="127.0.0.1",
         simulated=True,
         devices=[
-            node_pb2.Device(device_id=f"sim-{number}-{n}", index=n, type="L40S", healthy=True)
+            node_pb2.Device(device_id=f"sim-{number}-{n}", index=n, type=TYPE, healthy=True)
             for n in range(DEVICES)
         ],
         cpu_count=64,
@@ -69,17 +77,32 @@ def _session(
     node_id = f"node-{number:04d}"
     home = folder / node_id
     home.mkdir(parents=True, exist_ok=True)
-    return Session(
-        AgentServiceStub(channel),
+    stub = AgentServiceStub(channel)
+    credential = Credential(home, node_id=node_id, join_token=token)
+    session = Session(
+        stub,
         node,
         node_id=node_id,
         incarnation=f"bench-{number}",
         generation=int(time.time()),
         offer=offer,
         hold_ms=hold_ms,
-        credential=Credential(home, node_id=node_id, join_token=token),
+        credential=credential,
         on_contact=lambda sent_ms: None,
     )
+    return session, _tell(stub, credential, node_id)
+
+
+async def _tell(stub: AgentServiceAsyncStub, credential: Credential, node_id: str) -> None:
+    """Reports what simulated devices measure, as often as an agent does."""
+    probe, host = SimulatedProbe([TYPE] * DEVICES), Host(1.0, 1 << 30, 1 << 40, 1 << 30, 1 << 42)
+    await asyncio.sleep(random.uniform(0, INTERVAL_S))
+    while True:
+        sample = Sample(time.time_ns() // 1_000_000, host, probe.read())
+        with suppress(grpc.RpcError):  # it has not joined, or the coordinator is away
+            request = to_request(sample, node_id=node_id)
+            await stub.ReportTelemetry(request, metadata=credential.metadata, timeout=INTERVAL_S)
+        await asyncio.sleep(INTERVAL_S)
 
 
 async def _answer(order: dict[str, Any], nodes: Sequence[Node], *, marked_s: float) -> float:
@@ -98,11 +121,13 @@ async def _answer(order: dict[str, Any], nodes: Sequence[Node], *, marked_s: flo
 async def _serve(server: str, folder: Path, *, token: str, count: int, hold_ms: int) -> None:
     nodes = [Node() for _ in range(count)]
     words = {"server": server, "token": token}
-    sessions = [
-        _session(node, number, **words, folder=folder, hold_ms=hold_ms)
+    agents = [
+        _agent(node, number, **words, folder=folder, hold_ms=hold_ms)
         for number, node in enumerate(nodes)
     ]
-    links = [asyncio.create_task(session.run()) for session in sessions]
+    links = [
+        asyncio.create_task(work) for session, tells in agents for work in (session.run(), tells)
+    ]
     marked_s = time.monotonic()
     while line := await asyncio.to_thread(sys.stdin.readline):
         order = json.loads(line)

@@ -111,7 +111,7 @@ def _measure(folder: Path, port: Port) -> list[Row]:
         with Coordinator(folder, port=port) as coordinator:
             agents.ask("mark")
             agents.ask("back")
-            share, gap_s = _at_rest(coordinator, agents)
+            share, gap_s = at_rest(coordinator, agents)
     what = f"{LIVE_JOBS:,} live and {FINISHED_JOBS:,} finished jobs, {AGENTS:,} agents"
     return [
         Row(f"kill -9 → a job is taken, {what}", Figure(max(serving_s), "s"), target=SERVING),
@@ -121,7 +121,7 @@ def _measure(folder: Path, port: Port) -> list[Row]:
     ]
 
 
-def _at_rest(coordinator: Coordinator, agents: Agents) -> tuple[float, float]:
+def at_rest(coordinator: Coordinator, agents: Agents) -> tuple[float, float]:
     """Percent of a core that the agents cost the coordinator, and the longest wait for an answer."""
     process = psutil.Process(coordinator.process.pid)
     agents.ask("mark")
