@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from moto.server import ThreadedMotoServer
 from scaimind import Client
 from scaimind.v1 import job_pb2
 from tests.support import jobs, processes
+from tests.support.narrow import Narrow
 from tests.support.several import START_S, Coordinator, Program
 from tests.support.waiting import until
 
@@ -41,6 +43,22 @@ TRAINS = """
         if start:
             (run.output_dir / "model.bin").write_text("weights")
             run.done()
+            break
+    """
+
+PARTS, PART_BYTES = 4, 1 << 20
+SAVES = """
+    import os, time
+    import scaimind
+
+    run = scaimind.init()
+    for step in run.track(1_000_000):
+        if step == 1:
+            with run.checkpoint(step) as folder:
+                for number in range(PARTS):
+                    (folder / f"part-{number}").write_bytes(os.urandom(PART_BYTES))
+        time.sleep(0.01)
+        if run.should_stop:
             break
     """
 
@@ -169,3 +187,34 @@ def test_a_training_that_moves_goes_on_from_the_store_on_a_node_that_has_nothing
             lambda: f"the first one is removed\n{home.story()}",
         )
     assert "canary-secret" not in home.story() + "\n".join(log)
+
+
+def test_an_upload_in_the_middle_of_which_its_agent_is_killed_is_taken_up_and_is_whole(
+    home: Home, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, _, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").partition(":")
+    with Narrow(host, int(port), most_bytes=PARTS * PART_BYTES // 2) as way:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{way.address}")
+        with home.start() as client:
+            text = SAVES.replace("PARTS", str(PARTS)).replace("PART_BYTES", str(PART_BYTES))
+            body = jobs.body(jobs.script(tmp_path, "saves.py", text))
+            body["output_config"] = {"checkpoint_uri": "s3://mind/local/checkpoints"}
+            job_id = client.submit(body).job_id
+            until(way.stuck.is_set, lambda: f"half of it is uploaded\n{home.story()}")
+            home.agents[0].kill()
+            assert not store.glob("mind/local/checkpoints/**/*.manifest.json")
+            assert not client.get_job(job_id).checkpoints
+            way.open()
+            home.agents[0].start()
+            until(
+                lambda: len(client.get_job(job_id).checkpoints) == 1,
+                lambda: f"its checkpoint is uploaded\n{home.story()}",
+            )
+            (saved,) = client.get_job(job_id).checkpoints
+            text = store.cat_file(f"{saved.uri}.manifest.json")
+            assert saved.digest == f"sha256:{hashlib.sha256(text).hexdigest()}"
+            listed = manifest(store, saved.uri)["files"]
+            assert [one["name"] for one in listed] == [f"part-{n}" for n in range(PARTS)]
+            assert client.get_job(job_id).attempts_count == 1
+            client.cancel(job_id)
+            jobs.final(client, job_id)
