@@ -19,8 +19,6 @@ from coordinator.core.retry import HANG
 from coordinator.core.saving import PATIENT, save_and_stop
 from coordinator.core.turn import Turn
 
-SIGHT_MS = 60_000  # how long all its nodes have been in contact
-
 
 def watch(turn: Turn, lease_id: str, *, one: ObservedLease) -> None:
     """Takes over what the agent of rank 0 says of the silence of a training, and acts on it."""
@@ -40,9 +38,10 @@ def watch(turn: Turn, lease_id: str, *, one: ObservedLease) -> None:
 
 
 def _is_in_sight(turn: Turn, attempt: Attempt) -> bool:
+    sight_ms = turn.state.settings.sight_ms
     for share in attempt.shares:
         since_ms = turn.state.contacts.since_ms(share.node_id)
-        if since_ms is None or turn.now_ms - max(since_ms, attempt.started_at_ms) < SIGHT_MS:
+        if since_ms is None or turn.now_ms - max(since_ms, attempt.started_at_ms) < sight_ms:
             return False
     return True
 

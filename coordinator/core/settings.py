@@ -44,6 +44,11 @@ class CoreSettings:
         return self.unreachable_after_ms // 4
 
     @property
+    def sight_ms(self) -> int:
+        """How long all nodes of a training have been in contact before it is judged to hang."""
+        return 3 * self.unreachable_after_ms
+
+    @property
     def fence_after_ms(self) -> int:
         """Silence after which an agent stops by itself what may run elsewhere: SIGTERM then, SIGKILL
         a third of that time later.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from scaimind.v1 import job_pb2
 from tests.integration.partition.conftest import StartBeating
+from tests.support import jobs
 from tests.support.networks import Delay, Network
 from tests.support.parted import SHORT, Beating, Parted
 from tests.support.waiting import until
@@ -162,3 +164,26 @@ def test_a_coordinator_that_was_frozen_takes_nobody_to_be_lost(
     assert not any(map(parted.is_unreachable, parted.machines))
     job.beats(1)
     job.end()
+
+
+def test_a_training_that_stands_still_while_it_lives_goes_on_in_another_attempt(
+    parted: Parted, tmp_path: Path
+) -> None:
+    program = jobs.script(
+        tmp_path,
+        "stands_still.py",
+        """
+        import json, os, time
+        with open(os.environ["MIND_EVENTS"], "a", buffering=1) as events:
+            told = {"event": "metrics", "step": 1, "values": {"loss": 1.0}}
+            events.write(json.dumps(told) + "\\n")
+        while os.environ["MIND_ATTEMPT"] == "1":
+            time.sleep(0.05)
+        """,
+    )
+    wishes = {"on_hang": "RESTART", "hang_after_seconds": 1, "checkpoint_grace_seconds": 1}
+    given = jobs.body(program, gpu_type="H100", scheduling=wishes)
+    job_id = parted.client.submit(given).job_id
+    job = jobs.final(parted.client, job_id, within_s=BACK_S)
+    assert job.status == job_pb2.Job.COMPLETED, f"{job}\n{parted.story()}"
+    assert job.attempt.number == 2

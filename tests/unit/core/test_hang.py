@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from coordinator.core import hang
+from coordinator.core.settings import CoreSettings
 from tests.transcript.player import Player
 
 UNREACHABLE_AFTER_S = 20
@@ -55,7 +56,7 @@ class World:
             assert node == "n1"  # that of rank 0
             for one in NODES:
                 assert self._now_s - self._heard_s[one] <= UNREACHABLE_AFTER_S
-                assert self._now_s - self._back_s[one] >= hang.SIGHT_MS // 1000
+                assert self._now_s - self._back_s[one] >= CoreSettings().sight_ms // 1000
 
 
 def stopped(count: int) -> int:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from coordinator.rpc.fetching import Fetching
+from coordinator.runtime.clock import Clock
 from scaimind.agent.v1 import agent_service_pb2 as agent_api
-
-
-class Now:
-    """A clock that stands."""
-
-    def now_ms(self) -> int:
-        return 1
 
 
 def told(node_id: str) -> agent_api.ReportCacheRequest:
@@ -18,7 +12,7 @@ def told(node_id: str) -> agent_api.ReportCacheRequest:
 
 
 def test_what_a_node_told_is_dropped_once_it_was_removed() -> None:
-    fetching = Fetching(Now())
+    fetching = Fetching(Clock())
     lease = agent_api.ObservedLease(lease_id="j.1.0", prepared_bytes=1, preparing_bytes=2)
     for number in range(50):  # each is removed before the next one joins
         node_id = f"n{number}"
