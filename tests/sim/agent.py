@@ -27,6 +27,7 @@ from tests.sim import machine, wire
 from tests.sim.care import Wear
 from tests.sim.changes import SimChanges
 from tests.sim.clock import SECOND, LocalClock, Loop
+from tests.sim.hangs import LOOK_MS, Look
 from tests.sim.machine import Folder, Key, Machine
 from tests.sim.messages import Answer, Call, Order
 from tests.sim.output import Output
@@ -56,6 +57,7 @@ class Held:
     settled: bool = False
     farewell: ObservedLease | None = None
     reported: tuple[object, ObservedLease] | None = None  # of what was known, what came of it
+    look: Look = field(default_factory=Look)
 
 
 class SimNode:
@@ -112,7 +114,9 @@ class SimNode:
         self._generation = 0
         self._sequence = 0
         self._calls = 0
-        self._sent_ms = 0.0
+        self._sent_ms = self._answered_ms = 0.0
+        self._hold_ms = HOLD_MS
+        self._watches = False
         self._leader_epoch = 0
         self._seen: int | None = None
         self._canary: tuple[int, tuple[str, ...]] | None = None
@@ -344,6 +348,20 @@ class SimNode:
     def _watch(self, folder: Folder) -> None:
         for number in folder.ranks:
             self._spool.watch(self.machine.files(folder, number))
+        if self._plan_of(folder.lease.job_id).watched and 0 in folder.ranks:
+            self._watches = True
+            self._later(LOOK_MS, partial(self._look, folder))
+
+    def _look(self, folder: Folder) -> None:
+        """Looks whether a training comes on, again and again until it has ended."""
+        held = self._held.get(folder.key)
+        if held is None or held.folder is not folder or folder.ranks[0].state is State.ENDED:
+            return
+        runs = folder.ranks[0].state is State.RUNNING
+        reports, now_ms = self.machine.reports(folder), int(self.clock.wall_ms())
+        if runs and held.look.look(reports, now_ms):
+            self._changed()
+        self._later(LOOK_MS, partial(self._look, folder))
 
     def _printed(self, path: Path) -> None:
         if self.up:
@@ -387,7 +405,7 @@ class SimNode:
             self._later(self._rng.randint(0, BACKOFF_MS), self._sync)
             return
         self._leader_epoch = answer.leader_epoch
-        self.machine.acknowledged_ms = self._sent_ms
+        self.machine.acknowledged_ms = self._answered_ms = self._sent_ms
         news = answer.revision != self._seen
         self._seen = answer.revision
         self._orders = {(order.lease_id, order.epoch): order for order in answer.leases}
@@ -418,8 +436,8 @@ class SimNode:
             self._sync()
 
     def _sync_if_changed(self) -> None:
-        if self._told != self._news:
-            self._sync()
+        if self._told != self._news and self._hold_ms:
+            self._sync()  # else the answer comes at once, and the next call tells of it
 
     def _sync_if(self, number: int) -> Callable[[], None]:
         """The next call, unless there was one since that of this number."""
@@ -429,6 +447,9 @@ class SimNode:
         self._calls += 1
         self._sequence += 1
         self._sent_ms = self.clock.elapsed_ms()
+        is_due = self._sent_ms - self._answered_ms > 2 * HOLD_MS
+        # only where any is watched: all other worlds stay those in which planted bugs were found
+        self._hold_ms = 0 if is_due and self._watches else HOLD_MS
         number = self._calls
         self._told = self._news = self._picture({})
         report = SyncNode(
@@ -444,7 +465,7 @@ class SimNode:
             leases=self._told,
             canary=self.wear.done,
         )
-        self._call(self, Call(number, report, self._seen, HOLD_MS))
+        self._call(self, Call(number, report, self._seen, self._hold_ms))
 
         def give_up() -> None:
             if self._calls == number:
@@ -482,6 +503,7 @@ class SimNode:
             checkpoints=tuple(folder.checkpoints) if folder is not None else (),
             checkpointing=folder is not None and folder.checkpointing,
             saved=folder.saved if folder is not None else 0,
+            silent_since_ms=held.look.silent_since_ms,
             started_at_ms=max([rank.started_at_ms or 0 for rank in lease.ranks], default=0),
             ended_at_ms=max([rank.ended_at_ms or 0 for rank in lease.ranks], default=0),
         )
@@ -490,7 +512,7 @@ class SimNode:
 def _facts(held: Held) -> object:
     """All of which a report is made."""
     folder = held.folder
-    own = held.fault, held.stop_by_ms, held.settled, held.ordered
+    own = held.fault, held.stop_by_ms, held.settled, held.ordered, held.look.silent_since_ms
     if folder is None:
         return own
     has = folder.done, folder.checkpointing, folder.saved, *folder.checkpoints

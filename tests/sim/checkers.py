@@ -21,7 +21,7 @@ from coordinator.core.records import (
     Record,
     StopCause,
 )
-from coordinator.core.retry import NODE_LOST
+from coordinator.core.retry import HANG, NODE_LOST
 from coordinator.core.tables import ASIDE, BORN, JOB, RUNNING, may_become
 from tests.sim.clock import START_MS
 from tests.sim.coordinator import SETTINGS, SimCoordinator
@@ -414,9 +414,14 @@ class StoppedForAReason(Checker):
                 # a clock may go a tenth too fast, and a tenth faster to meet the wall clock
                 return 0 < job.policy.max_runtime_ms <= ran_ms * 1.25
             case StopCause.RANK_FAILED:
-                return attempt in asked.failed
+                return attempt in asked.failed or self._hangs(job)
             case StopCause.NODE_LOST | None:  # None: the coordinator does not know of it yet
                 return attempt in asked.lost
+
+    def _hangs(self, job: Job) -> bool:
+        assert job.attempt is not None
+        is_told = job.failure is not None and job.failure.category == HANG
+        return is_told and (job.job_id, job.attempt.number) in self._truth.asked.hung
 
 
 class HonestOutcomes(Checker):
@@ -439,7 +444,8 @@ class HonestOutcomes(Checker):
         if not isinstance(event, Changed) or not isinstance(event.record, Job):
             return
         job = event.record
-        failed = [x for x in self._truth.asked.failed if x[0] == job.job_id]
+        bad = self._truth.asked.failed | self._truth.asked.hung.keys()
+        failed = [x for x in bad if x[0] == job.job_id]
         if job.failures_count > len(failed):
             raise SimFailure(f"{job.job_id}: {job.failures_count} failures counted", job.job_id)
         if job.attempt is None:
@@ -451,7 +457,7 @@ class HonestOutcomes(Checker):
             if key in self._truth.asked.failed or not ran:
                 raise SimFailure(f"{job.job_id} is COMPLETED and did not end well", job.job_id)
         blamed = job.status is JobStatus.FAILED and event.cause is Reason.RANK_FAILED
-        if blamed and key not in self._truth.asked.failed:
+        if blamed and key not in bad:
             raise SimFailure(f"{job.job_id} is FAILED and did not fail", job.job_id)
 
 

@@ -14,6 +14,7 @@ from coordinator.core.records import Checkpoint, Lease
 from node_agent.core.leases import Category, Fault, Rank, State
 from node_agent.ranks import RankFiles
 from tests.sim.clock import MINUTE, SECOND, LocalClock, Loop
+from tests.sim.hangs import Course
 from tests.sim.output import Output
 from tests.sim.plans import Plan
 from tests.sim.truth import Truth
@@ -39,6 +40,7 @@ class Folder:
     saved: int = 0  # the newest of these that was answered by a proven checkpoint
     ends: dict[int, int] = field(default_factory=dict)  # rank → number of the end it is promised
     fenced: bool = False  # stopped because nobody answered for too long
+    course: Course | None = None  # how far its rank 0 comes, once that has begun
 
     @property
     def key(self) -> Key:
@@ -174,6 +176,7 @@ class Machine:
                         rank, state=State.ENDED, fault=LOST, ended_at_ms=ended_ms
                     )
             folder.checkpointing = False
+            self._part(folder)
             self.truth.end(folder.lease)
 
     def files(self, folder: Folder, number: int) -> RankFiles:
@@ -215,10 +218,29 @@ class Machine:
         plan = self.plan_of(folder.lease.job_id)
         if plan.checkpoints and number == 0:
             self._in(plan.duration_ms // 4, folder, lambda: self._checkpoint(folder))
-        if not plan.hangs:
+        stalls = folder.lease.attempt <= plan.stalls
+        if plan.watched and number == 0:
+            self._set_out(folder, stalls_after_ms=plan.duration_ms // 2 if stalls else None)
+        if not plan.hangs and not stalls:
             self._in(plan.duration_ms, folder, lambda: self._finish(folder, number))
         self._print(folder, number)
         self.on_change()
+
+    def _part(self, folder: Folder) -> None:
+        """A rank is gone: those that are left wait for it."""
+        self.truth.asked.parted.setdefault(_grant(folder.lease), self._loop.now_ms)
+
+    def _set_out(self, folder: Folder, *, stalls_after_ms: int | None) -> None:
+        now_ms = self._loop.now_ms
+        stalls_ms = None if stalls_after_ms is None else now_ms + stalls_after_ms
+        folder.course = Course(now_ms, stalls_ms, _grant(folder.lease))
+        if stalls_ms is not None:
+            self.truth.asked.hung[folder.lease.job_id, folder.lease.attempt] = stalls_ms
+
+    def reports(self, folder: Folder) -> int:
+        """How often its rank 0 has reported progress."""
+        course = folder.course
+        return course.reports(self.truth.asked, self._loop.now_ms) if course is not None else 0
 
     def _print(self, folder: Folder, number: int) -> None:
         if folder.ranks[number].state is not State.ENDED:
@@ -265,6 +287,7 @@ class Machine:
         )
         if number == 0:
             folder.checkpointing = False
+        self._part(folder)
         if was_alive and not folder.is_alive:
             self.truth.end(folder.lease)
         self.on_change()
@@ -288,7 +311,8 @@ class Machine:
     def _add_checkpoint(self, folder: Folder) -> None:
         now_ms = int(self.clock.wall_ms())
         id = f"{folder.lease.lease_id}-c{self._loop.now_ms}"
-        folder.checkpoints.append(_checkpoint(id, folder, now_ms=now_ms))
+        step = 1 + self.reports(folder)
+        folder.checkpoints.append(_checkpoint(id, folder, step=step, now_ms=now_ms))
         del folder.checkpoints[:-2]
         self.on_change()
 
@@ -319,10 +343,14 @@ def copy_of(folders: Mapping[Key, Folder]) -> dict[Key, Folder]:
     }
 
 
-def _checkpoint(id: str, folder: Folder, *, now_ms: int) -> Checkpoint:
+def _grant(lease: Lease) -> tuple[str, int, int]:
+    return lease.job_id, lease.attempt, lease.epoch
+
+
+def _checkpoint(id: str, folder: Folder, *, step: int, now_ms: int) -> Checkpoint:
     return Checkpoint(
         checkpoint_id=id,
-        step=1,
+        step=step,
         uri=f"file:///{id}",
         size_bytes=1,
         digest="sha256:0",

@@ -30,6 +30,8 @@ class Plan:
     checkpoints: bool  # by itself, and when it is asked to
     wants_dependency: bool
     delay_ms: int  # when it is submitted
+    watched: bool = False  # its agent looks whether it comes on
+    stalls: int = 0  # in so many attempts it stands still half way, and never ends by itself
 
 
 def draw_plan(rng: Random, number: int, *, types: list[str], storm_ms: int) -> Plan:

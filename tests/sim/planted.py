@@ -103,6 +103,12 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "who failed on what is out pays for it": (
         Edit("coordinator.core.attempts", "if blame.excused:", "if False:"),
     ),
+    "a training that comes on is silent all the same": (
+        Edit("node_agent.core.cadence", "silent_ms=0,\n            progress_ms", "progress_ms"),
+    ),
+    "who hangs where it hung is restarted for ever": (
+        Edit("coordinator.core.retry", " and step_of(job) > job.hung_step", ""),
+    ),
     "losing a node costs a retry": (
         Edit(
             "coordinator.core.retry",

@@ -88,6 +88,7 @@ MET: dict[str, tuple[str, ...]] = {
     "stranger": (*JOBS, *LEASES, *ENDS),
     "reader returns": ("at the beginning", "in the middle", "at the end"),
     "gap": ("SPOOL_FULL", "RETENTION", "RESET"),
+    "hang": ("REPORT", "RESTART", "STOP", "is free", "costs"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
     "change": (*JOBS, *LEASES, *ENDS),
     "retry": ("job FAILED", "job PREEMPTED"),

@@ -51,6 +51,9 @@ class Asked:
     changes: dict[str, list[UpdateJob]] = field(default_factory=dict)  # job → what was asked
     failed: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) with a bad end
     lost: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) lost with a node
+    hung: dict[tuple[str, int], int] = field(default_factory=dict)  # (job, attempt) → since when
+    parted: dict[tuple[str, int, int], int] = field(default_factory=dict)  # (job, attempt, epoch) →
+    # when the first of its ranks ended
 
 
 class Checker:
