@@ -86,7 +86,7 @@ def test_of_many_nodes_that_fall_silent_at_once_none_is_given_up_and_no_rank_run
         until(over(SHORT.replace_s), "each of them would have been given up alone")
         # The node in contact has room, and yet nothing was begun anew; what is to be kept runs on.
         assert alarms(parted) == FROZEN
-        assert count(parted, "READY") == 1
+        until(lambda: count(parted, "READY") == 1, parted.story)
         for one in (keeps, replaced):
             assert one.record.attempts_count == 1
             assert one.record.status == job_pb2.Job.TRAINING
