@@ -550,6 +550,8 @@ FOUND_BY = {
     "an id of another job's log is taken for a place": 12,
     "a log is shown to every tenant": 8,
     "a job is retried for every tenant": 7,
+    "a training that comes on is silent all the same": 15,
+    "who hangs where it hung is restarted for ever": 30,
 }
 """Seeds near which to begin to look, for bugs that few worlds show."""
 
