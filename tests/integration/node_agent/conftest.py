@@ -57,6 +57,15 @@ class Agent:
         async with asyncio.timeout(WAIT_S):
             return await self.process.wait()
 
+    async def close(self) -> None:
+        """Kills everything of it."""
+        if self._process is not None:
+            await self.end(signal.SIGKILL)
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            await until_gone(pid)
+
     def rank(self, lease_id: str, rank: int = 0) -> Path:
         """A rank's folder."""
         return self.data_dir / "leases" / f"{lease_id}.1" / f"rank-{rank}"
@@ -90,12 +99,7 @@ async def agent(coordinator: Coordinator, tmp_path: Path) -> AsyncIterator[Agent
     """An agent that was not started yet; at the end everything of it is killed."""
     agent = Agent(coordinator, tmp_path / "node")
     yield agent
-    if agent._process is not None:
-        await agent.end(signal.SIGKILL)
-    for pid in agent.processes():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        await until_gone(pid)
+    await agent.close()
 
 
 Script = Callable[[str], Path]

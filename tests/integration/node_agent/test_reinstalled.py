@@ -61,6 +61,7 @@ async def test_ranks_that_it_knows_and_those_of_other_nodes_run_on(
     neighbour.flags = (*agent.flags, "--node-id", "n2")
     await neighbour.start()
     await neighbour.end()
+    await neighbour.close()
     await agent.start()
     assert (await coordinator.reported("lease-1", agent_pb2.RUNNING)).lease_id == "lease-1"
     for pid in pids:
