@@ -199,9 +199,7 @@ class Job:
     message: str = ""
     attempt: Attempt | None = None  # the newest
     failures_count: int = 0  # of the job's own making; held against max_retries
-    hung_step: int = (
-        -1
-    )  # how far it had come, by its checkpoints, when it was last ended for a hang
+    hung_step: int = -1  # the highest proven when it was last ended for a hang; -1: never
     served_ms: int = 0  # progress of attempts that have ended, as far as it was kept
     work_ms: int = 0  # device-milliseconds expected to be left when it began to wait
     room: tuple[Share, ...] = ()  # set aside for it, while others are preempted to make room
