@@ -13,7 +13,7 @@ dear to find out, so only the first of the line are asked, until so many of them
 
 from __future__ import annotations
 
-from coordinator.core.known import Known
+from coordinator.core.known import Known, lenders
 from coordinator.core.prey import Prey
 from coordinator.core.queue import Head, Leaf, Opened, Shape, Stand
 from coordinator.core.records import WHOLE
@@ -148,11 +148,10 @@ class Worth:
         """The most that is idle of one claim, by type."""
         if self._idle is None:
             self._idle = {}
-            for job_ids in self._state.claims.values():
-                for job in map(self._state.jobs.__getitem__, job_ids):
-                    if job.claim is not None and (idle := self._state.idle(job)):
-                        one = job.claim.shares[0].device_type
-                        self._idle[one] = max(idle, self._idle.get(one, 0))
+            for job in lenders(self._state):
+                if job.claim is not None:
+                    one = job.claim.shares[0].device_type
+                    self._idle[one] = max(self._state.idle(job), self._idle.get(one, 0))
         return self._idle
 
     def _is_lent(self, claimant_id: str, types: tuple[str, ...], *, count: int) -> bool:

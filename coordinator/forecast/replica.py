@@ -50,7 +50,7 @@ class Replica:
     def __init__(self, settings: CoreSettings) -> None:
         self.core = Core(settings_for(settings))
         self.calibration = Calibration()
-        self._foreseen = Foreseen({})  # by the newest look at all jobs, uncorrected
+        self._foreseen: dict[str, int] = {}  # by the newest look at all jobs, uncorrected
 
     def feed(self, events: Iterable[Event]) -> None:
         """Takes over what has changed."""
@@ -71,7 +71,7 @@ class Replica:
 
     def note(self, foreseen: Foreseen, now_ms: int) -> Foreseen:
         """Remembers what was foretold, to learn from what comes, and corrects it by what was learnt."""
-        self._foreseen = foreseen
+        self._foreseen = foreseen.starts_ms
         corrected = {}
         for job_id, at_ms in foreseen.starts_ms.items():
             wait_ms = at_ms - now_ms
@@ -103,9 +103,8 @@ class Replica:
         asis, *changed = apart(works, at_once=AT_ONCE, limit_s=EXPLAIN_S)
         wait_ms, after_job_ids = asis or (None, ())
         changed_ms = [one[0] if one else None for one in changed]
-        foreseen_ms = self._foreseen.starts_ms.get(job.job_id)
-        if wait_ms is None and foreseen_ms is not None:
-            wait_ms = max(0, foreseen_ms - now_ms)  # too far ahead to look at again
+        if wait_ms is None and job.job_id in self._foreseen:
+            wait_ms = max(0, self._foreseen[job.job_id] - now_ms)  # too far ahead to look at again
         found = [
             Sooner(wish.text, one_ms)
             for wish, one_ms in zip(wishes, changed_ms, strict=True)

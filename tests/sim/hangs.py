@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
-from coordinator.core.decision import Changed, Event
+from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, OnHang
 from node_agent.core.cadence import Cadence
 from tests.sim.clock import SECOND, Loop
-from tests.sim.kept import RecordsKept
 from tests.sim.plans import Plan
-from tests.sim.truth import Asked, Checker, SimFailure
+from tests.sim.truth import Asked, JobChecker, SimFailure
 
 WORLDS = 6  # one in so many has any
 REPORT_MS = 4 * SECOND  # of a training that comes on
@@ -78,25 +77,16 @@ class Look:
         return bool(before) != bool(self.silent_since_ms)
 
 
-class HungIsHung(Checker):
+class HungIsHung(JobChecker):
     """Only what stands still is said to hang, and what is done then is what its job asks for."""
 
-    facts = (Job,)
-
     def __init__(self, asked: Asked, loop: Loop, seen: Callable[..., None]) -> None:
+        super().__init__()
         self._asked = asked
         self._loop = loop
         self._seen = seen
-        self._jobs: dict[str, Job] = {}
 
-    def rewound(self, store: RecordsKept) -> None:
-        self._jobs = {x.job_id: x for x in store.live.values() if isinstance(x, Job)}
-
-    def committed(self, event: Event, number: int) -> None:
-        if not isinstance(event, Changed) or not isinstance(event.record, Job):
-            return
-        job, before = event.record, self._jobs.get(event.record.job_id)
-        self._jobs[job.job_id] = job
+    def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
         if event.cause is Reason.HANGS and job.attempt is not None:
             since_ms = self._asked.hung.get((job.job_id, job.attempt.number))
             if since_ms is None or self._loop.now_ms - since_ms < EARLY * LIMIT_MS:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Changed, Event
-from coordinator.core.records import Lease
+from coordinator.core.records import Job, Lease
 from tests.sim.kept import RecordsKept
 
 
@@ -91,6 +91,27 @@ class Checker:
 
     def settled(self) -> None:
         """The faults have ceased, and everything had time to come to rest."""
+
+
+class JobChecker(Checker):
+    """One property of what becomes of jobs."""
+
+    facts = (Job,)
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
+        """A job is durable as it is now; `before` is how it was."""
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Changed) and isinstance(event.record, Job):
+            before = self._jobs.get(event.record.job_id)
+            self._jobs[event.record.job_id] = event.record
+            self.changed(event, event.record, before=before)
+
+    def rewound(self, store: RecordsKept) -> None:
+        self._jobs = {one.job_id: one for one in store.live.values() if isinstance(one, Job)}
 
 
 HOOKS = tuple(name for name, what in vars(Checker).items() if isfunction(what))

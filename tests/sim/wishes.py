@@ -9,26 +9,17 @@ from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus
 from tests.sim.kept import RecordsKept
-from tests.sim.truth import Checker, SimFailure, Truth
+from tests.sim.truth import Checker, JobChecker, SimFailure, Truth
 
 
-class ChangedAsAsked(Checker):
+class ChangedAsAsked(JobChecker):
     """Priority, queue and time limits change as somebody asked, of that job, and by nothing else."""
 
-    facts = (Job,)
-
     def __init__(self, truth: Truth) -> None:
+        super().__init__()
         self._truth = truth
-        self._jobs: dict[str, Job] = {}
 
-    def rewound(self, store: RecordsKept) -> None:
-        self._jobs = {one.job_id: one for one in store.live.values() if isinstance(one, Job)}
-
-    def committed(self, event: Event, number: int) -> None:
-        if not isinstance(event, Changed) or not isinstance(event.record, Job):
-            return
-        job, before = event.record, self._jobs.get(event.record.job_id)
-        self._jobs[job.job_id] = job
+    def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
         if before is None:
             return
         if event.cause is not Reason.CHANGED_BY_USER:
@@ -40,23 +31,10 @@ class ChangedAsAsked(Checker):
             raise SimFailure(f"{job.job_id} is changed, and not as asked", job.job_id)
 
 
-class HeldUntilResumed(Checker):
+class HeldUntilResumed(JobChecker):
     """A job that somebody wants held does not run again by itself."""
 
-    facts = (Job,)
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
-
-    def rewound(self, store: RecordsKept) -> None:
-        self._jobs = {x.job_id: x for x in store.live.values() if isinstance(x, Job)}
-
-    def committed(self, event: Event, number: int) -> None:
-        if not isinstance(event, Changed) or not isinstance(event.record, Job):
-            return
-        job = event.record
-        before = self._jobs.get(job.job_id)
-        self._jobs[job.job_id] = job
+    def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
         if before is None or before.attempt is None or not before.attempt.hold:
             return
         if job.status in (JobStatus.QUEUED, JobStatus.PREEMPTED):
