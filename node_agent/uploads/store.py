@@ -10,29 +10,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from node_agent.uploads.orders import Failed
+from scaimind.service.reach import stores
 
 WAIT_S = 60
 _T = TypeVar("_T")
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {
-        "config_kwargs": {
-            "connect_timeout": WAIT_S,
-            "read_timeout": WAIT_S,
-            "retries": {"max_attempts": 3, "mode": "standard"},
-        },
-        "use_listings_cache": False,
-    },
-    "gs": {"timeout": WAIT_S, "use_listings_cache": False},
-}
 
 
 def open_store(uri: str) -> tuple[Any, str]:
     """The file system of a URI, and the path in it. Failed where its library is missing."""
     scheme = uri.partition("://")[0]
     try:
-        import fsspec
-
-        store = fsspec.filesystem(scheme, skip_instance_cache=True, **_OPTIONS.get(scheme, {}))
+        store = stores.open_store(scheme, "", wait_s=WAIT_S, attempts=3, listings_kept=False)
     except ImportError:
         text = f"{scheme}:// needs the extra `{scheme}` where the agent runs"
         raise Failed(text, lasting=True) from None

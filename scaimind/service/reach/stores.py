@@ -39,25 +39,30 @@ def path_below(url: str, roots: Sequence[str]) -> str:
     return path.rstrip("/")
 
 
-def open_store(scheme: str, endpoint: str, *, wait_s: float, attempts: int = 1) -> Any:
+def open_store(
+    scheme: str, endpoint: str, *, wait_s: float, attempts: int = 1, listings_kept: bool = True
+) -> Any:
     """The file system of a scheme, at an endpoint or where it usually is.
+
+    With `listings_kept` a folder that was listed is not asked for again: for who only reads.
 
     Raises:
         ImportError: the extra of that name is not installed.
     """
+    kept = {"skip_instance_cache": True, "use_listings_cache": listings_kept}
     if scheme == "s3":
         from s3fs import S3FileSystem
 
         waits = {
             "connect_timeout": wait_s,
             "read_timeout": wait_s,
-            "retries": {"max_attempts": attempts},
+            "retries": {"max_attempts": attempts, "mode": "standard"},
         }
         given = {"endpoint_url": endpoint} if endpoint else {}
-        return S3FileSystem(config_kwargs=waits, skip_instance_cache=True, **given)
+        return S3FileSystem(config_kwargs=waits, **kept, **given)
     # What it would try first speaks gRPC to one address, whatever the endpoint.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     from gcsfs import GCSFileSystem
 
     given = {"endpoint_url": endpoint, "token": "anon"} if endpoint else {}
-    return GCSFileSystem(skip_instance_cache=True, timeout=wait_s, **given)
+    return GCSFileSystem(timeout=wait_s, **kept, **given)
