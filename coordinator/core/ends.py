@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 
 class Ends:
@@ -29,6 +30,10 @@ class Ends:
         at_ms = self.filed.pop(job_id, None)
         if at_ms is not None:
             del self._order[bisect_left(self._order, (at_ms, job_id))]
+
+    def first(self, limit: int) -> Iterator[str]:
+        """Those that were expected to end first when they were filed."""
+        return (job_id for _, job_id in islice(self._order, limit))
 
     def soonest(self, expected_ms: Callable[[str], int]) -> Iterator[tuple[str, int]]:
         """(job, when it is expected to end), in this order; `expected_ms` says it as of now.

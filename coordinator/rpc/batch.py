@@ -14,6 +14,7 @@ from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.jobs import JobMethods, caller_of, new_job_id, note_replay
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.waits import Waits
 from scaimind.v1 import mind_coordinator_pb2 as api
 
 
@@ -21,8 +22,15 @@ class BatchMethods:
     """BatchSubmitJobs."""
 
     def __init__(
-        self, driver: Driver, *, documents: Documents, jobs: JobMethods, fetching: Fetching
+        self,
+        driver: Driver,
+        *,
+        documents: Documents,
+        jobs: JobMethods,
+        fetching: Fetching,
+        waits: Waits,
     ) -> None:
+        self._waits = waits
         self._fetching = fetching
         self._driver = driver
         self._documents = documents
@@ -45,7 +53,8 @@ class BatchMethods:
         )
         reply = await self._driver.submit(command)
         note_replay(call, reply)
-        decided = zip(sent, reply.outcomes, strict=True)
+        waits_s = self._waits.first_all_s([one.job_id for one in reply.outcomes])
+        decided = zip(sent, reply.outcomes, waits_s, strict=True)
         return api.BatchSubmitJobsResponse(
             results=[
                 _refused(one) if isinstance(one, Refusal) else self._result(*next(decided))
@@ -66,19 +75,19 @@ class BatchMethods:
             command = await self._jobs.with_dependencies(command)
         return command
 
-    def _result(self, command: SubmitJob, outcome: Outcome) -> api.BatchResult:
+    def _result(
+        self, command: SubmitJob, outcome: Outcome, wait_s: float | None
+    ) -> api.BatchResult:
         if outcome.reason:
             violations = ((outcome.field, outcome.message),) if outcome.field else ()
             return _refused(Refusal(Reason(outcome.reason), outcome.message, violations=violations))
         if outcome.job_id == command.job_id and not command.validate_only:
             self._documents.remember(command.job_id, command.document)
-        now = self._driver.view.job(outcome.job_id)
-        placed = now is not None and now.attempt is not None
         done = api.SubmitJobResponse(
             job_id="" if command.validate_only else outcome.job_id,
             status=convert.status_value(JobStatus(outcome.status)),
             message="the job is valid" if command.validate_only else TABLE[Reason.ACCEPTED].doc,
-            estimated_wait_seconds=0.0 if placed else None,
+            estimated_wait_seconds=wait_s,
         )
         return api.BatchResult(job=done)
 

@@ -30,6 +30,7 @@ from coordinator.rpc.jobs import (
 )
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.waits import Waits
 from coordinator.streams.protocol import Point, Streams
 from scaimind.evaluation import registry
 from scaimind.v1 import job_pb2
@@ -55,12 +56,14 @@ class EvaluationMethods:
         documents: Documents,
         reader: JobReader,
         jobs: JobMethods,
+        waits: Waits,
     ) -> None:
         self._driver = driver
         self._streams = streams
         self._documents = documents
         self._reader = reader
         self._jobs = jobs
+        self._waits = waits
 
     async def SubmitEvaluation(
         self, request: api.SubmitEvaluationRequest, call: Call
@@ -86,13 +89,11 @@ class EvaluationMethods:
         note_replay(call, reply)
         job = reply.job
         assert job is not None
-        now = self._driver.view.job(job.job_id)
-        placed = now is not None and now.attempt is not None
         return api.SubmitEvaluationResponse(
             evaluation_id=job.job_id,
             status=convert.status_value(job.status),
             message=job.message or TABLE[Reason.ACCEPTED].doc,
-            estimated_wait_seconds=0.0 if placed else None,
+            estimated_wait_seconds=self._waits.first_s(job.job_id),
         )
 
     async def GetEvaluation(self, request: api.GetEvaluationRequest, call: Call) -> api.Evaluation:

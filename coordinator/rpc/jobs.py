@@ -27,6 +27,7 @@ from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.runtime.view import View
+from coordinator.runtime.waits import Waits
 from coordinator.store.protocol import JobFilter, Store
 from coordinator.streams.protocol import Streams
 from scaimind.v1 import job_pb2
@@ -118,7 +119,9 @@ class JobMethods:
         tokens: PageTokens,
         fetching: Fetching,
         telemetry: Telemetry,
+        waits: Waits,
     ) -> None:
+        self._waits = waits
         self._fetching = fetching
         self._telemetry = telemetry
         self._driver = driver
@@ -142,13 +145,11 @@ class JobMethods:
             )
         if job.job_id == command.job_id:
             self._documents.remember(job.job_id, command.document)
-        now = self._driver.view.job(job.job_id)
-        placed = now is not None and now.attempt is not None
         return api.SubmitJobResponse(
             job_id=job.job_id,
             status=convert.status_value(job.status),
             message=job.message or TABLE[Reason.ACCEPTED].doc,
-            estimated_wait_seconds=0.0 if placed else None,
+            estimated_wait_seconds=self._waits.first_s(job.job_id),
         )
 
     async def GetJob(self, request: api.GetJobRequest, call: Call) -> job_pb2.Job:

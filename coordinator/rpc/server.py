@@ -10,7 +10,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coordinator.core.records import Job
 from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.batch import BatchMethods
@@ -44,6 +43,7 @@ from coordinator.runtime.driver import Driver
 from coordinator.runtime.forecaster import Forecaster
 from coordinator.runtime.leadership import Leadership
 from coordinator.runtime.telemetry import Telemetry
+from coordinator.runtime.waits import Waits
 from coordinator.store.protocol import Store
 from coordinator.streams.protocol import Streams
 from scaimind.agent.v1 import agent_service_pb2
@@ -149,15 +149,13 @@ class Server:
             join_token=parts.join_token,
             tokens=parts.tokens,
         )
-        wait_s = parts.forecaster.wait_s
+        waits = Waits(driver, parts.forecaster, clock)
+        wait_s = waits.wait_s
         usage = UsageMethods(driver.view, store, clock=clock, tokens=PageTokens(parts.page_secret))
         fetching = Fetching(clock)
         documents = Documents(store, streams, wait_s, spent=usage.spent, prepared=fetching.progress)
 
-        async def stored(job_id: str) -> Job | None:
-            return await store.job(job_id)
-
-        reader = JobReader(driver.view, stored)
+        reader = JobReader(driver.view, store.job)
         tokens = PageTokens(parts.page_secret)
 
         gate = Gate(parts.leadership, driver.view)
@@ -171,6 +169,7 @@ class Server:
             tokens=tokens,
             fetching=fetching,
             telemetry=telemetry,
+            waits=waits,
         )
         public = (
             jobs,
@@ -193,15 +192,17 @@ class Server:
             LifeMethods(driver, documents=documents, reader=reader),
             FollowMethods(driver.view, streams, reader),
             DataMethods(driver.view, parts.checker, fetching),
-            BatchMethods(driver, documents=documents, jobs=jobs, fetching=fetching),
-            EvaluationMethods(driver, streams, documents=documents, reader=reader, jobs=jobs),
+            BatchMethods(driver, documents=documents, jobs=jobs, fetching=fetching, waits=waits),
+            EvaluationMethods(
+                driver, streams, documents=documents, reader=reader, jobs=jobs, waits=waits
+            ),
         )
         keys = (KeyMethods(driver, authenticator, clock, tokens=tokens, secret=parts.api_secret),)
         agents = (
             AgentMethods(
                 driver,
                 documents=documents,
-                intake=Intake(streams, Ranks(driver.view, stored).are_known),
+                intake=Intake(streams, Ranks(driver.view, store.job).are_known),
                 telemetry=telemetry,
                 clock=clock,
                 fetching=fetching,

@@ -18,12 +18,14 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
 from coordinator.core.commands import Command, Recover, Renew, Tick
 from coordinator.core.core import Core
 from coordinator.core.decision import Event, Heard, Rejected, Reply
+from coordinator.core.known import Known
 from coordinator.core.reasons import Reason
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.refusal import Refusal
@@ -38,6 +40,8 @@ PULSES = 5  # looks at the clock in the time that counts as a stall, however lit
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 log = structlog.get_logger("coordinator.driver")
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -99,6 +103,11 @@ class Driver:
     def waiting(self) -> int:
         """Commands in the queue."""
         return len(self._queue)
+
+    def look(self, question: Callable[[Known, int], T]) -> T:
+        """What is to be seen of the state now. It runs ahead of the store by what is being committed:
+        for what is told as expected, never as a fact."""
+        return question(self._core.state, self._clock.now_ms())
 
     async def lead(self, epoch: int) -> None:
         """Loads the state, as the leader of an epoch. Raises StoreUnavailable, Conflict, Fenced."""

@@ -78,6 +78,7 @@ class Forecaster:
         self._answers: dict[int, asyncio.Future[Found | None]] = {}
         self._numbers = itertools.count(1)
         self._starts_ms: dict[str, int] = {}
+        self.looks = 0  # at all jobs, that were answered
         self.pid: int | None = None  # of the process, while there is one
         self._looking: asyncio.Task[None] | None = None
         self._look_due_s = 0.0
@@ -100,15 +101,14 @@ class Forecaster:
         )
         return await self._answer(question, Simulated)
 
-    def wait_s(self, job: Job) -> float | None:
-        """Seconds until a waiting job is expected to start, as of a few seconds ago; None if unknown."""
+    def start_ms(self, job: Job) -> int | None:
+        """When a waiting job is expected to start, as of a few seconds ago; None if unknown."""
         loop = asyncio.get_running_loop()
         is_long = self._clock.now_ms() - job.updated_at_ms >= PATIENCE_MS
         is_looking = self._looking is not None and not self._looking.done()
         if is_long and not is_looking and loop.time() >= self._look_due_s:
             self._looking = asyncio.create_task(self._look())
-        at_ms = self._starts_ms.get(job.job_id)
-        return None if at_ms is None else max(0.0, (at_ms - self._clock.now_ms()) / 1000)
+        return self._starts_ms.get(job.job_id)
 
     def feed(self, events: Iterable[Event] | None) -> None:
         """Takes what was published; None where everything was read anew."""
@@ -135,6 +135,7 @@ class Forecaster:
         with suppress(Unforeseen):
             found = await self._ask(Foresee(self._clock.now_ms()))
             self._starts_ms = found.starts_ms if isinstance(found, Foreseen) else {}
+            self.looks += 1
         took_s = loop.time() - began_s
         self._look_due_s = loop.time() + max(FRESH_S, REST * took_s)
 

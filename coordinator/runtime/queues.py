@@ -61,6 +61,15 @@ class Turns:
         else:
             del self._chunks[index], self._lasts[index]
 
+    def before(self, turn: Place) -> Iterator[Place]:
+        """Those before one, whether it is there or not, the nearest first."""
+        index = bisect_left(self._lasts, turn)
+        if index < len(self._chunks):
+            chunk = self._chunks[index]
+            yield from reversed(chunk[: bisect_left(chunk, turn)])
+        for chunk in reversed(self._chunks[:index]):
+            yield from reversed(chunk)
+
     def places(self, turns: Iterable[Place]) -> list[int]:
         """The place of each of some turns, 1 for the first of all."""
         before = [0, *accumulate(map(len, self._chunks))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
+from datetime import UTC, datetime
 
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
@@ -12,7 +14,7 @@ from coordinator.core.records import Considered, Ruling
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import ALL, Caller, House, eventually
+from tests.integration.coordinator.house import ALL, Caller, House, a_submit, eventually
 from tests.integration.coordinator.test_cluster import priority
 
 Job = job_pb2.Job
@@ -128,6 +130,27 @@ async def test_what_waits_for_a_while_shows_its_wait_wherever_it_is_read(
     assert HOUR_S - 120 < await wait_s() <= HOUR_S + 60
     queue = await admin.call("GetQueue", api.GetQueueRequest())
     assert queue.queues[0].jobs[0].estimated_wait_seconds > HOUR_S - 120
+
+
+async def test_a_submit_is_answered_with_the_wait_as_far_as_it_is_known_at_once(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    await two_jobs(admin, agent)
+    behind = a_submit(lasting(HOUR_S), gpu_count=2)
+    answer = await admin.call("SubmitJob", behind)
+    later_s = answer.estimated_wait_seconds
+    assert later_s > HOUR_S - 60, "not before the one that waits for all devices has ended"
+    job = await admin.job(answer.job_id)
+    assert later_s - 60 < job.estimated_wait_seconds <= later_s, "and so it is read"
+    many = await admin.call("BatchSubmitJobs", api.BatchSubmitJobsRequest(jobs=[behind] * 3))
+    waits_s = [one.job.estimated_wait_seconds for one in many.results]
+    assert min(waits_s) == max(waits_s) > later_s - 60
+    held = a_submit({"scheduling_config": {"depends_on": [answer.job_id]}})
+    assert not (await admin.call("SubmitJob", held)).HasField("estimated_wait_seconds")
+    in_an_hour = datetime.fromtimestamp(time.time() + HOUR_S, UTC).isoformat()
+    timed = a_submit({"scheduling_config": {"start_after": in_an_hour}})
+    told_s = (await admin.call("SubmitJob", timed)).estimated_wait_seconds
+    assert HOUR_S - 60 < told_s <= HOUR_S + 1
 
 
 async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(

@@ -53,6 +53,9 @@ def test_turns_stay_in_order_and_know_their_places(changes: list[tuple[int, bool
     assert list(turns) == ordered
     assert len(turns) == len(ordered)
     assert turns.places(ordered) == list(range(1, len(ordered) + 1))
+    for number in range(31):
+        turn = (bool(number % 2), number % 3, 0, number, f"job_{number}")
+        assert list(turns.before(turn)) == [one for one in reversed(ordered) if one < turn]
 
 
 @given(st.lists(jobs | NUMBERS | orders))

@@ -1,0 +1,104 @@
+"""How long a waiting job will wait: what the forecaster foretold, else what can be said at once.
+
+A look at all that waits takes longer than a job may take to be accepted. So until the next look a new job
+is told the time of the nearest before it in line that asks for at least as much; where that is not known,
+when it is its turn if the line gets devices one after another, by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+
+from coordinator.core.records import WAITING, Job, JobStatus
+from coordinator.core.soonest import soonest_ms
+from coordinator.runtime.clock import Clock
+from coordinator.runtime.driver import Driver
+from coordinator.runtime.forecaster import Forecaster
+from coordinator.runtime.queues import place_of
+
+LINE = 32  # jobs before a new one that are looked at
+GUESSES_MAX = 100_000
+
+
+class Waits:
+    """Tells waits; remembers what it told until there is a newer look."""
+
+    def __init__(self, driver: Driver, forecaster: Forecaster, clock: Clock) -> None:
+        self._driver = driver
+        self._view = driver.view
+        self._forecaster = forecaster
+        self._clock = clock
+        self._guesses_ms: dict[str, int] = {}  # by job, when it may start; since the last look
+        self._looks = 0  # as of which they are
+
+    def wait_s(self, job: Job) -> float | None:
+        """Seconds until a waiting job is expected to start; None where that is not known."""
+        foretold_ms = self._forecaster.start_ms(job)
+        return self._left_s(foretold_ms or self._guesses().get(job.job_id))
+
+    def first_s(self, job_id: str) -> float | None:
+        """The same of a job that was just accepted: 0 where it has its devices already."""
+        job = self._view.job(job_id)
+        if job is None:
+            return None
+        if job.status not in WAITING:
+            return 0.0 if job.attempt is not None else None
+        if job.status is JobStatus.PENDING:
+            return None if job.policy.depends_on else self._left_s(job.policy.start_after_ms)
+        known_s = self.wait_s(job)
+        if known_s is None and (guess_ms := self._guess_ms(job)) is not None:
+            self._guesses()[job_id] = guess_ms
+            return self._left_s(guess_ms)
+        return known_s
+
+    def first_all_s(self, job_ids: Sequence[str]) -> list[float | None]:
+        """The same of jobs that were accepted together; of those that ask for the same that of the
+        first."""
+        known: dict[tuple[object, ...], float | None] = {}
+        found = []
+        for job_id in job_ids:
+            job = self._view.job(job_id)
+            what = _asked(job) if job else ()
+            if what not in known:
+                known[what] = self.first_s(job_id)
+            found.append(known[what])
+        return found
+
+    def _guess_ms(self, job: Job) -> int | None:
+        """When a job may start of which the last look did not know."""
+        queue, guesses = self._view.queues.of(job.queue_name), self._guesses()
+        if len(queue.waiting) <= LINE:
+            guesses = {}  # it is told more closely by counting
+        line = [job.job_id]
+        for turn in islice(queue.waiting.before(place_of(job, queue.order)), LINE):
+            other = self._view.jobs[turn[-1]]
+            if _asks_as_much(other, job):
+                known_ms = self._forecaster.start_ms(other) or guesses.get(other.job_id)
+                if known_ms is not None:
+                    return known_ms
+            line.append(other.job_id)
+        if len(line) > LINE:
+            return None
+        return self._driver.look(partial(soonest_ms, line=line[::-1]))
+
+    def _guesses(self) -> dict[str, int]:
+        looks = self._forecaster.looks
+        if looks != self._looks or len(self._guesses_ms) >= GUESSES_MAX:
+            self._looks, self._guesses_ms = looks, {}
+        return self._guesses_ms
+
+    def _left_s(self, at_ms: int | None) -> float | None:
+        return None if at_ms is None else max(0.0, (at_ms - self._clock.now_ms()) / 1000)
+
+
+def _asked(job: Job) -> tuple[object, ...]:
+    """What the wait of a job follows from that has just been accepted."""
+    stands = job.status, job.attempt is None, job.queue_name, job.priority
+    return *stands, id(job.demand), id(job.policy)  # which jobs of one call share
+
+
+def _asks_as_much(one: Job, job: Job) -> bool:
+    demand, least = one.demand, job.demand
+    return demand.size >= least.size and demand.device_type == least.device_type
