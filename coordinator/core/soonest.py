@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from coordinator.core.known import Known, is_doubted
 
-LOOKS = 256  # at attempts that run
+LOOKS = 64  # at attempts that run: a submit waits for this
 
 Types = tuple[str, ...]  # of devices; () is any
 
