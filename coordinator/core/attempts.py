@@ -8,7 +8,6 @@ of the lease is left: capacity is freed by evidence, never by a wish.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from coordinator.core.care import testify
 from coordinator.core.estimate import kins_of, learn
@@ -28,6 +27,7 @@ from coordinator.core.records import (
     LeaseState,
     StopCause,
 )
+from coordinator.core.replacing import replace
 from coordinator.core.retry import (
     HANG,
     NODE_LOST,

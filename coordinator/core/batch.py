@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from coordinator.core.commands import ActOnJobs, Command, SubmitJobs
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Outcome
+from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
 from coordinator.core.submit import judge_submit, submit

@@ -10,7 +10,7 @@ is tried elsewhere and pays no retry. Who failed there lately, and has paid, get
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from coordinator.core.commands import ObservedCanary, SetHealth
 from coordinator.core.decision import Rejected, Reply
@@ -37,6 +37,7 @@ from coordinator.core.health import (
 )
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Device, Job, Lease, Node, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn

@@ -6,13 +6,12 @@ passed by then acts at the next tick. What was submitted stays readable as it wa
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn

@@ -7,8 +7,6 @@ depended on, its start time and its wished end belonged to the original.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.commands import RetryJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.hold import unknown_checkpoint
@@ -16,6 +14,7 @@ from coordinator.core.invariants import ensure
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Document, Job, JobStatus
+from coordinator.core.replacing import replace
 from coordinator.core.requests import no_job, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.submit import misplaced

@@ -8,12 +8,12 @@ end (to wait), leaves once a checkpoint is proven (to move), or is stopped after
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from coordinator.core.commands import DrainNode, EnableNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Drain, Job, Node, Outcome, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.saving import leave, save_and_stop, stay
 from coordinator.core.settings import CoreSettings

@@ -9,12 +9,11 @@ only just come back: its ranks wait for each other, and that may be all.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.attempts import is_newest, stop
 from coordinator.core.commands import ObservedLease
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Attempt, Failure, Job, LeaseState, OnHang, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.retry import HANG
 from coordinator.core.saving import PATIENT, save_and_stop
 from coordinator.core.turn import Turn

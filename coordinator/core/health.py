@@ -15,10 +15,11 @@ Rules of this file: values, and pure functions from a value, a fact and the time
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.core.faults import POINT, Severity
+from coordinator.core.replacing import replace
 
 NODE = ""  # in place of a device's id
 MOST_NOTES = 8

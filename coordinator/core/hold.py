@@ -7,13 +7,12 @@ it be PAUSED then, whatever has ended it, unless it is final.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.attempts import blocker, stop
 from coordinator.core.commands import PauseJob, PreemptJob, ResumeJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.ruling import keep_request
 from coordinator.core.saving import go_on, is_to_leave, leave, save_and_stop

@@ -17,7 +17,7 @@ cancelled, on a node that was given up) are idle until their agent says that the
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from coordinator.core.records import (
@@ -31,6 +31,7 @@ from coordinator.core.records import (
     LeaseState,
     StopCause,
 )
+from coordinator.core.replacing import replace
 from coordinator.core.times import (
     MOST_LOSSES,
     Day,

@@ -22,10 +22,11 @@ Whatever failed waits before it is tried again, twice as long each time, so a cr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Failure, Job, Lease, OnHang, Policy, StopCause
+from coordinator.core.replacing import replace
 
 HANG = "HANG"
 CONFIG = "CONFIG"

@@ -12,13 +12,13 @@ removed, or the record itself was put.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from coordinator.core.commands import CancelRollingDrain, StartRollingDrain
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.drain import empty
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Drain, Kind, Node, Pairs, RollingDrain
+from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState

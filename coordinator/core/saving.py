@@ -16,12 +16,11 @@ when that one is taken back.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.attempts import stop
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 

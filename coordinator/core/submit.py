@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.attempts import fail_dependency, remember_run, settle, stop_leases
 from coordinator.core.commands import CancelJob, SubmitJob
 from coordinator.core.decision import Rejected, Reply
@@ -13,6 +11,7 @@ from coordinator.core.placement import misfit
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState

@@ -16,8 +16,6 @@ delivered again.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.attempts import follow, forget, is_newest, settle
 from coordinator.core.care import answer, heed
 from coordinator.core.commands import ObservedLease, SyncNode
@@ -33,6 +31,7 @@ from coordinator.core.records import (
     LeaseState,
     Node,
 )
+from coordinator.core.replacing import replace
 from coordinator.core.retry import NODE_LOST
 from coordinator.core.saving import proven
 from coordinator.core.settings import CoreSettings

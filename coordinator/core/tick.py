@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from coordinator.core.attempts import reconsider, settle
 from coordinator.core.care import pass_time
 from coordinator.core.claims import fall_due
@@ -12,6 +10,7 @@ from coordinator.core.drain import empty, pass_window
 from coordinator.core.loss import give_up
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, StopCause
+from coordinator.core.replacing import replace
 from coordinator.core.saving import expire, save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn

@@ -7,7 +7,6 @@ fact is applied as it is noted, so the next line of a handler reads the state as
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Any
 
 from coordinator.core import ledger
@@ -34,6 +33,7 @@ from coordinator.core.records import (
     Record,
     StopCause,
 )
+from coordinator.core.replacing import replace
 from coordinator.core.state import ClusterState
 from coordinator.core.tables import check_node, next_status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,10 +26,12 @@ def read_document(path: Path, kind: type[_T]) -> _T | None:
 
 def write_document(path: Path, document: object) -> bool:
     """Writes the document; returns False, and leaves the old one, where the disk refuses."""
-    draft = path.with_name(f".{path.name}")
+    folder, name = os.path.split(path)
+    draft = f"{folder}/.{name}"
     try:
-        draft.write_bytes(msgspec.json.encode(document))
-        draft.replace(path)
+        with open(draft, "wb") as file:
+            file.write(msgspec.json.encode(document))
+        os.replace(draft, path)
     except OSError as error:
         _log.warning("spool_file_unwritable", file=path.name, reason=str(error))
         return False

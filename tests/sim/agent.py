@@ -457,11 +457,7 @@ class SimNode:
             incarnation=f"{self.device_ids[0]}-{self._starts}",
             generation=self._generation,
             sequence=self._sequence,
-            offer=_offer(
-                self._kind,
-                tuple((id, self.wear.faults(id)) for id in self.device_ids),
-                frozenset(self.bad_devices),
-            ),
+            offer=_offer(self._kind, self.wear.faults(), frozenset(self.bad_devices)),
             leases=self._told,
             canary=self.wear.done,
         )

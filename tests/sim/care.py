@@ -15,6 +15,7 @@ from tests.sim.truth import Checker, SimFailure
 
 CODES = ("XID_13", "XID_13", "XID_31", "XID_63", "XID_48", "XID_79", "NOT_ANSWERING", "XID_4711")
 NOT_BLAMED = ("CONFIG", "NODE_LOST")
+Reported = tuple[str, tuple[Fault, ...]]  # a device, and what was seen of it
 
 
 class Wear:
@@ -24,6 +25,7 @@ class Wear:
         self._rng = rng
         self._device_ids = device_ids
         self._faults: dict[str, dict[str, int]] = {}
+        self._reported: tuple[Reported, ...] | None = None
         self._rotten: set[str] = set()
         self.done: ObservedCanary | None = None
 
@@ -32,20 +34,26 @@ class Wear:
         device_id, code = self._rng.choice(self._device_ids), self._rng.choice(CODES)
         counts = self._faults.setdefault(device_id, {})
         counts[code] = counts.get(code, 0) + 1
+        self._reported = None
         if self._rng.random() < 0.3:
             self._rotten ^= {device_id}
 
     def restart(self) -> None:
         """The agent has started anew, and counts from the beginning."""
         self._faults.clear()
-        self.done = None
+        self._reported = self.done = None
 
     def mend(self) -> None:
         """Nothing is bad any more."""
         self._rotten.clear()
 
-    def faults(self, device_id: str) -> tuple[Fault, ...]:
-        """As they are reported."""
+    def faults(self) -> tuple[Reported, ...]:
+        """As they are reported, of every device."""
+        if self._reported is None:
+            self._reported = tuple((id, self._of(id)) for id in self._device_ids)
+        return self._reported
+
+    def _of(self, device_id: str) -> tuple[Fault, ...]:
         found = self._faults.get(device_id, {})
         return tuple(Fault(code, count) for code, count in sorted(found.items()))
 

@@ -98,9 +98,10 @@ class LegalMoves(Checker):
             if job.status not in BORN or job.version != 1:
                 raise SimFailure(f"{job.job_id} is born {job.status}", job.job_id)
             return
-        booked = replace(before, spent=job.spent, version=job.version)
-        if before.is_final and (cause is not Reason.BOOKED or booked != job):
-            raise SimFailure(f"{job.job_id} was final and changed", job.job_id)
+        if before.is_final:
+            booked = replace(before, spent=job.spent, version=job.version)
+            if cause is not Reason.BOOKED or booked != job:
+                raise SimFailure(f"{job.job_id} was final and changed", job.job_id)
         if job.version != before.version + 1:
             raise SimFailure(f"{job.job_id}: version {before.version}, {job.version}", job.job_id)
         if job.status is not before.status and JOB.get((before.status, cause)) is not job.status:

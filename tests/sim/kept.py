@@ -66,3 +66,7 @@ class RecordsKept:
         core = Core(settings)
         core.load(self.live[key] for key in sorted(self.live, key=lambda key: key[::-1]))
         return core
+
+    def is_held_by(self, core: Core) -> bool:
+        """Whether a core's state is exactly what is stored."""
+        return self.live == {(one.kind, one.id): one for one in core.state.records()}

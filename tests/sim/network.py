@@ -34,7 +34,7 @@ class Network:
             self._loop.after(rng.randint(1, 20), act)
             return
         way = NOT_HEARD if up else DOES_NOT_HEAR
-        if any(cut & way for cut in self._cuts.get(node_id, ())):
+        if self._is_cut(node_id, way):
             return
         if rng.random() < self._lost:
             self._seen("message lost", what)
@@ -49,7 +49,7 @@ class Network:
         if self.healed:
             return rng.randint(1, 20)
         way = NOT_HEARD if up else DOES_NOT_HEAR
-        if any(cut & way for cut in self._cuts.get(node_id, ())):
+        if self._is_cut(node_id, way):
             return None
         if rng.random() < self._lost:
             self._seen("message lost", what)
@@ -61,6 +61,10 @@ class Network:
         cuts = self._cuts.setdefault(node_id, [])
         cuts.append(ways)
         self._loop.after(length_ms, lambda: cuts.remove(ways))
+
+    def _is_cut(self, node_id: str, way: int) -> bool:
+        cuts = self._cuts.get(node_id)
+        return bool(cuts) and any(cut & way for cut in cuts or ())
 
     def _delay(self, what: str, rng: Random) -> int:
         if rng.random() < self._late:

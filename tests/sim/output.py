@@ -45,7 +45,7 @@ class Output:
         """An empty folder for a rank that is about to be started."""
         rank.path.mkdir(parents=True)
         for name in CHANNELS:
-            (rank.path / name).touch()
+            os.close(os.open(f"{rank.path}/{name}", os.O_WRONLY | os.O_CREAT))
             printed = self._printed(rank, name)
             printed.is_mixed = printed.is_mixed or bool(printed.data)
 
@@ -85,7 +85,7 @@ class Output:
             return  # since an earlier time: nobody has written since
         self._on_disk[rank.path] = None
         for name in CHANNELS:
-            size = os.path.getsize(rank.path / name)
+            size = os.path.getsize(f"{rank.path}/{name}")
             kept = rng.choice((size, size, rng.randint(0, size)))
             if kept < size:
                 os.truncate(rank.path / name, kept)
@@ -120,7 +120,7 @@ class Output:
 
     def _append(self, rank: RankFiles, name: str, data: bytes) -> None:
         self._printed(rank, name).data += data
-        descriptor = os.open(rank.path / name, os.O_WRONLY | os.O_APPEND)
+        descriptor = os.open(f"{rank.path}/{name}", os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, data)
         finally:

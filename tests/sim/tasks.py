@@ -12,7 +12,8 @@ import math
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, cast
 
 from tests.sim.clock import LocalClock
@@ -20,6 +21,42 @@ from tests.sim.clock import LocalClock
 Later = Callable[[int, Callable[[], None]], None]
 KEPT = 64  # tasks, before those that are done are let go
 MOST_ROUNDS = 5
+
+
+class Handle:
+    """Something to be called in its context: asyncio's own, without what only its debugging asks for."""
+
+    __slots__ = ("_args", "_callback", "_context", "_loop", "_when", "is_cancelled")
+
+    def __init__(
+        self, loop: Tasks, callback: Any, args: Any, *, context: Context | None, when: float = 0.0
+    ) -> None:
+        self.is_cancelled = False
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._context = copy_context() if context is None else context
+        self._when = when
+
+    def cancel(self) -> None:
+        """It is dropped when its time comes."""
+        self.is_cancelled = True
+        self._callback = self._args = None
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def when(self) -> float:
+        return self._when
+
+    def run(self) -> None:
+        """Calls it; a failure is its loop's."""
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._loop.call_exception_handler({"exception": error})
 
 
 class Tasks:
@@ -38,7 +75,7 @@ class Tasks:
         self._time_ms = time_ms
         self._world_ms = world_ms
         self._failed = failed
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[Handle] = deque()
         self._is_due = False
         self._tasks: list[asyncio.Task[Any]] = []
         self._keep = KEPT
@@ -83,10 +120,8 @@ class Tasks:
             self._keep = max(KEPT, 2 * len(self._tasks))
         return task
 
-    def call_soon(
-        self, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self._loop, context)
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Handle:
+        handle = Handle(self, callback, args, context=context)
         self._ready.append(handle)
         if not self._is_due:
             self._is_due = True
@@ -95,33 +130,30 @@ class Tasks:
 
     def call_at(
         self, when: float, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self._loop, context)
+    ) -> Handle:
+        handle = Handle(self, callback, args, context=context, when=when)
         self._set(handle, when - self.time())
         return handle
 
     def call_later(
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Handle:
         now = self.time()
-        handle = asyncio.TimerHandle(now + delay, callback, args, self._loop, context)
+        handle = Handle(self, callback, args, context=context, when=now + delay)
         self._set(handle, now + delay - now)
         return handle
 
-    def _set(self, handle: asyncio.TimerHandle, delay_s: float) -> None:
+    def _set(self, handle: Handle, delay_s: float) -> None:
         delay_ms = self._world_ms(math.ceil(delay_s * 1000))
-        self._later(max(1, delay_ms), lambda: self._due(handle))
+        self._later(max(1, delay_ms), partial(self._due, handle))
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if error is not None:
             self._failed(error)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It is dropped when its time comes."""
-
-    def _due(self, handle: asyncio.Handle) -> None:
-        if not handle.cancelled():
+    def _due(self, handle: Handle) -> None:
+        if not handle.is_cancelled:
             self._ready.append(handle)
             self._run()
 
@@ -132,8 +164,8 @@ class Tasks:
         try:
             while self._ready:
                 handle = self._ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
+                if not handle.is_cancelled:
+                    handle.run()
         finally:
             events._set_running_loop(None)
             self._is_due = False

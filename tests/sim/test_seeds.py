@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.sim.counted import CHECKS, FAULTS
+from tests.sim.garbage import undisturbed
 from tests.sim.shrink import command
 from tests.sim.situations import expected
 from tests.sim.truth import SimFailure
@@ -26,7 +27,8 @@ def live_through(seed: int) -> tuple[str, Counter[str]]:
     """Lives through the world of a seed; what failed, and what it has seen."""
     world = World(seed)
     try:
-        world.run()
+        with undisturbed():
+            world.run()
     except SimFailure as failure:
         story = "\n".join(world.story_of(failure.ids))
         return f"seed {seed}: {failure}\n{story}\nagain with: {command(seed)}", Counter()

@@ -209,9 +209,10 @@ class Truth:
     def commit(self, events: Sequence[Event], number: int) -> None:
         """Events are durable."""
         for event in events:
-            fact = type(event.record) if isinstance(event, Changed) else type(event)
+            fact = type(event.record) if type(event) is Changed else type(event)
             self._facts[fact] += 1
-            for checker in self._looking.get(fact) or self._who_looks_at(fact):
+            looking = self._looking.get(fact)
+            for checker in self._who_looks_at(fact) if looking is None else looking:
                 checker.committed(event, number)
 
     def acknowledge(self, what: str, id: str, number: int) -> None:

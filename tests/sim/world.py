@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from structlog.testing import capture_logs
 
+from coordinator.core.decision import Event
 from coordinator.core.health import SOUND, HealthState
 from coordinator.core.placement import place
 from coordinator.core.records import JobStatus, Lease
@@ -43,6 +44,7 @@ from tests.sim.storm import Storm
 from tests.sim.stream_checkers import LinesOnce
 from tests.sim.swarm import PLENTY, Swarm, draw
 from tests.sim.tasks import Burial
+from tests.sim.trace import show_event
 from tests.sim.truth import Checker, SimFailure, Truth
 from tests.sim.turns import RoomForOne
 from tests.sim.windows import NobodyOutlivesAWindow
@@ -92,7 +94,7 @@ class World:
 
     def __init__(self, seed: int, less: Less = ALL, *, swarm: Swarm | None = None) -> None:
         self.seed = seed
-        self.story: list[tuple[int, str]] = []
+        self._story: list[tuple[int, str | Event]] = []
         self.swarm = swarm or less.of(draw(self._rng("swarm")))
         self.loop = Loop(self._rng("loop"))
         self.truth = Truth([])
@@ -130,8 +132,8 @@ class World:
             self.truth.add([self._audience()])
         self.storm = Storm(self, self._rng("fate"))
 
-    def run(self) -> str:
-        """Lives through it all; answers a digest of everything that happened."""
+    def run(self) -> None:
+        """Lives through it all."""
         try:
             self.warm_up()
             self.storm.begin()
@@ -139,7 +141,6 @@ class World:
             self.calm()
             self.rest("at rest")
             self._last_drain()
-            return self.digest()
         finally:
             self.close()
 
@@ -188,9 +189,17 @@ class World:
         self.nodes[index] = clone
         clone.start_agent()
 
-    def note(self, text: str) -> None:
-        """Writes a line into the story."""
-        self.story.append((self.loop.now_ms - START_MS, text))
+    def note(self, what: str | Event) -> None:
+        """Writes a line into the story; a fact is told in words only where somebody reads them."""
+        self._story.append((self.loop.now_ms - START_MS, what))
+
+    @property
+    def story(self) -> list[tuple[int, str]]:
+        """Everything that happened, and after how many ms."""
+        return [
+            (at_ms, what if isinstance(what, str) else show_event(what, START_MS + at_ms))
+            for at_ms, what in self._story
+        ]
 
     def seen(self) -> Counter[str]:
         """What it has met, and how often each checker has looked."""
