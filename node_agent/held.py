@@ -29,6 +29,7 @@ from node_agent.supplies import NOTHING, Supplier, Supplies
 from node_agent.transfers import Transfers
 from node_agent.uploads.mover import MoverProtocol
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
+from scaimind.service.reach.keys import pinned
 from scaimind.v1.node_pb2 import TelemetryWindow
 
 FLUSH_DELAY_S = 0.05
@@ -78,6 +79,7 @@ class Seen:
 
     `prepared`: bytes of what is being brought here that are there, and of all of it.
     `telemetry`: what its devices measured before it failed, once it has ended.
+    `image_digest`: what its image is, once that is known.
     """
 
     lease: Lease
@@ -86,6 +88,7 @@ class Seen:
     output_uri: str
     prepared: tuple[int, int] = (0, 0)
     telemetry: TelemetryWindow | None = None
+    image_digest: str = ""
 
 
 class HeldLease:
@@ -162,6 +165,7 @@ class HeldLease:
             self._output_uri or "",
             prepared=self._prepared,
             telemetry=self._telemetry,
+            image_digest=self.grant.spec.job.resource_config.image.partition("@")[2],
         )
         return self._seen
 
@@ -187,6 +191,7 @@ class HeldLease:
         ordered: Sequence[RankOrder] = ()
         try:
             supplies = await self._supplied(tokens or {})
+            self._pin_image(supplies.image_digest)
             if self._stop_by_ms is None:
                 granted = Granted(self.grant, self._path, supplies)
                 ordered = await self._tools.prepare(granted)
@@ -301,6 +306,12 @@ class HeldLease:
             return NOTHING
         finally:
             self._supplying = None
+
+    def _pin_image(self, digest: str) -> None:
+        """From now on the grant names what its image was found to be: to all ranks, and to later agents."""
+        if digest:
+            needs = self.grant.spec.job.resource_config
+            needs.image = pinned(needs.image, digest)
 
     def _growing(self, done_bytes: int, total_bytes: int) -> None:
         self._prepared = done_bytes, total_bytes

@@ -126,7 +126,7 @@ async def _serve(
             mover=mover,
             address=settings.address,
             witness=partial(witness, telemetry),
-            supplier=Supplier(cache, rules),
+            supplier=Supplier(cache, rules, images=containers.digest if containers else None),
         )
         await keeper.adopt()
         offered = partial(_offer, settings, telemetry, holdings=holdings, data_dir=data_dir)

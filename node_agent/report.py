@@ -31,6 +31,7 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         retired=findings.retired,
         silent_since=_timestamp(findings.silent_since_ms or None),
         output_model_uri=seen.output_uri if ended else "",
+        image_digest=seen.image_digest,
         prepared_bytes=seen.prepared[0] if seen.state is State.PREPARING else 0,
         preparing_bytes=seen.prepared[1] if seen.state is State.PREPARING else 0,
     )

@@ -1,4 +1,4 @@
-"""What a job names by a URI, brought to the node before its ranks start: data, mounts, a script, its code.
+"""What a job names, brought to the node before its ranks start: image, data, mounts, a script, its code.
 
 Local paths are used where they lie, and need nothing. What is remote comes from the data cache, and stays
 there for as long as the lease does: which objects that is lies in the lease's folder, so that an agent
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from node_agent.cache.names import BadName, parts_of
 from node_agent.cache.store import User
 from node_agent.command import MODULE, SCRIPT, Refused, local_path, refuse
 from node_agent.core.leases import Category, Fault
+from node_agent.runtime.protocol import CannotStart
 from node_agent.runtime.rules import Rules
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1 import job_pb2
@@ -32,11 +33,15 @@ LOCAL = ("", "local", "file")
 
 @dataclass(frozen=True, slots=True)
 class Supplies:
-    """Where things lie: `fetched` by their URIs, `code` unpacked; `objects` of the cache are in use."""
+    """Where things lie: `fetched` by their URIs, `code` unpacked; `objects` of the cache are in use.
+
+    `image_digest`: what the job's image is; "" where no registry knows it.
+    """
 
     fetched: Mapping[str, Path] = field(default_factory=dict)
     code: Path | None = None
     objects: tuple[str, ...] = ()
+    image_digest: str = ""
 
     def path(self, name: str, uri: str) -> Path:
         """Where a URI lies; Refused, with the field's name, where this node cannot have it."""
@@ -58,6 +63,8 @@ class Supplies:
 
 
 NOTHING = Supplies()
+Images = Callable[[str], Awaitable[str]]
+"""Has an image there, and tells what its name stands for. May be cancelled. CannotStart."""
 Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
 
@@ -93,15 +100,20 @@ def is_remote(uri: str) -> bool:
 class Supplier:
     """Has things there for leases."""
 
-    def __init__(self, cache: Cache, rules: Rules) -> None:
-        """Fetches nothing yet."""
+    def __init__(self, cache: Cache, rules: Rules, *, images: Images | None = None) -> None:
+        """Fetches nothing yet; without `images` there are none to be had here."""
         self._cache = cache
         self._rules = rules
+        self._images = images
 
     def needs(self, spec: agent_pb2.LeaseSpec) -> bool:
         """Whether a lease waits for anything; most do not."""
-        return bool(spec.job.training_config.framework.source_uri) or any(
-            is_remote(uri) for uri in uris(spec).values()
+        framework, needs = spec.job.training_config.framework, spec.job.resource_config
+        in_image = bool(needs.image) and self._images is not None
+        return (
+            bool(framework.source_uri)
+            or in_image
+            or any(is_remote(uri) for uri in uris(spec).values())
         )
 
     async def get(
@@ -113,6 +125,7 @@ class Supplier:
             Refused: something cannot be had.
         """
         spec = grant.spec
+        image_digest = await self._image_digest(spec.job.resource_config.image)
         remote = {uri: name for name, uri in uris(spec).items() if is_remote(uri)}
         tell = _Sum(progress)
         code_uri = spec.job.training_config.framework.source_uri
@@ -129,6 +142,7 @@ class Supplier:
             tell.end()
         paths = [path for _, path in found]
         return Supplies(
+            image_digest=image_digest,
             fetched=dict(zip(remote, paths, strict=False)),
             code=paths[-1] if code_uri else None,
             objects=tuple(dict.fromkeys(object_id for object_id, _ in found)),
@@ -157,6 +171,15 @@ class Supplier:
         if rules is None or not any(path.is_relative_to(shown) for shown in rules.mounts):
             raise refuse(CODE, f"containers of this node do not see it: {path}")
         return rules.owner
+
+    async def _image_digest(self, name: str) -> str:
+        """What an image is, which is there from now on; "" for none. Refused where it cannot be had."""
+        if not name or self._images is None:
+            return ""
+        try:
+            return await self._images(name)
+        except CannotStart as cannot:
+            raise Refused(cannot.fault) from None
 
     async def _get(
         self, grant: agent_pb2.DesiredLease, name: str, *, wanted: Wanted, tell: _Sum

@@ -116,6 +116,7 @@ class RetryJob:
     demand: Demand | None = None  # None is the original's
     policy: Policy | None = None  # None is the original's; it waits for nothing in any case
     checkpoint_id: str = ""  # "" is the newest of the original
+    keeps_image: bool = True  # whether the child names the same image
     validate_only: bool = False
     parent: Job | None = None  # the original as the store knows it, where it is history
 
@@ -237,6 +238,7 @@ class ObservedLease:
     checkpoints: tuple[Checkpoint, ...] = ()
     checkpointing: bool = False
     saved: int = 0  # the highest asked-for save after which a checkpoint was proven
+    image_digest: str = ""  # what its image's name stands for there; "" is not known
     retired: tuple[str, ...] = ()  # ids of checkpoints of earlier attempts that are kept no more
     silent_since_ms: int = 0  # it has not come further since then, which is too long; 0 is not
     output_model_uri: str = ""

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     PAUSED_BY_USER = "PAUSED_BY_USER"
     HANGS = "HANGS"
     COMES_ON = "COMES_ON"
+    IMAGE_PINNED = "IMAGE_PINNED"
     PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
     DRAIN_WITHDRAWN = "DRAIN_WITHDRAWN"
@@ -216,6 +217,7 @@ TABLE: dict[Reason, Row] = {
         "", False, "It has reported no progress for much longer than it should take."
     ),
     Reason.COMES_ON: Row("", False, "It reports progress again."),
+    Reason.IMAGE_PINNED: Row("", False, "A node told what its image is; that stays."),
     Reason.PAUSE_WITHDRAWN: Row("", False, "It was resumed before the pause had stopped it."),
     Reason.PAUSE_GIVEN_UP: Row(
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."

@@ -3,8 +3,8 @@
 The order of the checks is the meaning:
 1. Every lease ended well, and nobody asked for a stop or the training said that it is done: COMPLETED.
 2. The job ran into its time limit: FAILED.
-3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt:
-   QUEUED again. None of these costs a retry.
+3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt, or its
+   nodes had different images (image.py): QUEUED again. None of these costs a retry.
 4. Its kind of failure is one of fail_on: FAILED.
 5. The exit code is one of retry_on_exit_codes, or the kind one of retry_on; or it hung, is to be
    restarted then, and has proven a checkpoint of a higher step since it hung last: QUEUED again, which
@@ -29,6 +29,7 @@ from coordinator.core.records import Failure, Job, Lease, OnHang, Policy, StopCa
 from coordinator.core.replacing import replace
 
 HANG = "HANG"
+IMAGE = "IMAGE"
 CONFIG = "CONFIG"
 NODE_LOST = "NODE_LOST"
 NETWORK = "NETWORK"
@@ -116,6 +117,8 @@ def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     if lost is not None:
         # what never ran may never run: that must not spin either
         return Verdict(Reason.NODE_LOST, lost, delay_ms=0 if attempt.started_at_ms else wait_ms)
+    if failure is not None and failure.category == IMAGE and attempt.stop is StopCause.NODE_LOST:
+        return Verdict(Reason.RETRYING, failure, delay_ms=wait_ms)
     if failure is not None and failure.category == NETWORK:
         failure = first_failure(leases) or failure  # by now all have told what they saw
     if failure is not None:

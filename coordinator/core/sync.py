@@ -21,6 +21,7 @@ from coordinator.core.care import answer, heed
 from coordinator.core.commands import ObservedLease, SyncNode
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.hang import watch
+from coordinator.core.image import pin
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Checkpoint,
@@ -55,11 +56,11 @@ def sync(turn: Turn, command: SyncNode, *, settings: CoreSettings) -> Reply | Re
         observed.setdefault(one.lease_id, one)
     for lease in turn.state.leases_on(node.node_id):
         if (lease.observed_generation, lease.observed_sequence) < _moment(command):
-            _take_lease(
-                turn, lease, one=observed.get(lease.lease_id), command=command, settings=settings
-            )
-            if lease.lease_id in observed:
-                watch(turn, lease.lease_id, one=observed[lease.lease_id])
+            told = observed.get(lease.lease_id)
+            lease = pin(turn, lease, one=told)
+            _take_lease(turn, lease, one=told, command=command, settings=settings)
+            if told is not None:
+                watch(turn, lease.lease_id, one=told)
     settle(turn)
     answer(turn, turn.state.nodes[command.node_id], canary=command.canary)
     return Reply(node=turn.state.nodes[command.node_id])

@@ -33,6 +33,7 @@ from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Sample, Telemetry
 from coordinator.runtime.view import Watch
 from scaimind.agent.v1 import agent_service_pb2 as api
+from scaimind.service.reach.keys import pinned
 
 PORTS_FIRST = 20_000
 PORTS_COUNT = 12_000  # below the range that Linux hands out to clients
@@ -169,6 +170,9 @@ class AgentMethods:
                 if job_id not in bodies:
                     log.error("document_missing", job_id=job_id)
                 spec.job.MergeFromString(bodies.get(job_id, b""))
+                needs = spec.job.resource_config
+                if needs.image and (digest := self._digest(job_id)):
+                    needs.image = pinned(needs.image, digest)
         return response
 
     def _specify(self, spec: api.LeaseSpec, lease: Lease) -> None:
@@ -197,6 +201,11 @@ class AgentMethods:
         if resume is not None:
             spec.resume_from.CopyFrom(convert.checkpoint_message(resume))
         spec.earlier.extend(convert.checkpoint_message(one) for one in self._uploaded(lease))
+
+    def _digest(self, job_id: str) -> str:
+        """What a job's image is, also where that became known while its document was read."""
+        job = self._view.jobs.get(job_id)
+        return job.image_digest if job else ""
 
     def _uploaded(self, lease: Lease) -> list[Checkpoint]:
         """The checkpoints of a lease's job that lie in a store of objects."""
@@ -263,6 +272,7 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         checkpoints=tuple(convert.checkpoint_record(one) for one in lease.checkpoints),
         checkpointing=lease.checkpointing,
         saved=lease.saved,
+        image_digest=lease.image_digest,
         retired=tuple(lease.retired),
         silent_since_ms=convert.milliseconds(lease.silent_since),
         output_model_uri=lease.output_model_uri,

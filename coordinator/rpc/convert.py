@@ -85,6 +85,7 @@ def job_message(job: Job, configs: bytes, latest: Latest | None) -> job_pb2.Job:
         lineage_id=job.lineage_id,
         checkpoints=[checkpoint_message(one) for one in job.checkpoints],
         output_model_uri=job.output_model_uri,
+        image_digest=job.image_digest,
         created_at=timestamp(job.created_at_ms),
         updated_at=timestamp(job.updated_at_ms),
         started_at=timestamp(job.started_at_ms),

@@ -52,7 +52,7 @@ class LifeMethods:
         """Accepts a child of a failed or preempted job."""
         parent = await self._reader.find(request.job_id, call.identity.tenant_id)
         caller = caller_of(call, request)
-        child = await self._child_request(request)
+        child, keeps_image = await self._child_request(request)
         admitted = submit_command(child, caller=caller, job_id=new_job_id())
         command = commands.RetryJob(
             caller=caller,
@@ -62,6 +62,7 @@ class LifeMethods:
             demand=admitted.demand,
             policy=admitted.policy,
             checkpoint_id=request.checkpoint_id,
+            keeps_image=keeps_image,
             validate_only=request.validate_only,
             parent=parent,
         )
@@ -78,10 +79,16 @@ class LifeMethods:
             parent_job_id=parent.job_id,
         )
 
-    async def _child_request(self, request: api.RetryJobRequest) -> api.SubmitJobRequest:
-        """What the child would have been submitted as; it waits for nothing."""
+    async def _child_request(
+        self, request: api.RetryJobRequest
+    ) -> tuple[api.SubmitJobRequest, bool]:
+        """What the child would have been submitted as, and whether it names the same image.
+
+        It waits for nothing.
+        """
         bodies = await self._documents.bodies((request.job_id,))
         child = api.SubmitJobRequest.FromString(bodies.get(request.job_id, b""))
+        image = child.resource_config.image
         if request.modify_resources:
             if not request.HasField("new_resource_config"):
                 text = "is needed with modify_resources"
@@ -92,7 +99,7 @@ class LifeMethods:
             child.resource_config.CopyFrom(request.new_resource_config)
         for name in ("depends_on", "start_after", "deadline"):
             child.scheduling_config.ClearField(name)
-        return child
+        return child, child.resource_config.image == image
 
     async def _act(self, command: Command, job_id: str, *, call: Call) -> job_pb2.Job:
         await self._reader.find(job_id, call.identity.tenant_id)

@@ -87,6 +87,14 @@ class Containers:
         """Names of the images that are there."""
         return await self._images.names()
 
+    async def digest(self, name: str) -> str:
+        """What the name of an image stands for; it is there from now on. "" where no registry knows it.
+
+        May be cancelled. Raises:
+            CannotStart: the image cannot be had.
+        """
+        return await self._images.digest(name)
+
     async def fetch(self, name: str, *, on_pull: Callable[[], None]) -> Mapping[str, Any]:
         """Has the image there, and returns what the engine says of it; `on_pull` where it is fetched.
 

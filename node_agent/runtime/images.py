@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,11 +21,13 @@ from docker.utils import parse_repository_tag
 
 from node_agent.core.leases import Category, Fault
 from node_agent.runtime.protocol import CannotStart
+from scaimind.service.reach.keys import same_repository
 
 FIELD = "resource_config.image"
 LOCAL = "localhost/"
 THREADS = 4
 TELL_S = 10.0
+DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 log = structlog.get_logger()
 
@@ -59,6 +62,14 @@ class Images:
             raise CannotStart(Fault(Category.IMAGE, f"{FIELD}: it was fetched, and is gone again"))
         image: dict[str, Any] = found
         return image
+
+    async def digest(self, name: str) -> str:
+        """What the name of an image stands for here, as `sha256:…`; it is there from now on.
+
+        "" where no registry knows it. CannotStart.
+        """
+        image = await self.get(name, on_pull=lambda: None)
+        return digest_of(name, image)
 
     async def names(self) -> list[str]:
         """Names of the images that the engine has; none where it does not say."""
@@ -105,6 +116,17 @@ class Images:
         except (DockerException, requests.RequestException, OSError) as error:
             raise CannotStart(_fault(error)) from None
         log.info("image_pulled", image=name)
+
+
+def digest_of(name: str, image: Mapping[str, Any]) -> str:
+    """What a name stands for, by what the engine says of the image; "" where no registry knows it."""
+    if name.startswith(LOCAL):
+        return ""
+    if "@" in name:
+        return name.partition("@")[2]
+    named = [one for one in image.get("RepoDigests") or () if same_repository(one, name)]
+    found = sorted(one.partition("@")[2] for one in named)
+    return next((one for one in found if DIGEST.fullmatch(one)), "")
 
 
 def _fault(error: Exception) -> Fault:

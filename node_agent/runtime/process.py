@@ -55,6 +55,12 @@ class ContainersProtocol(Protocol):
     async def image_names(self) -> list[str]:
         """Names of the images that are there."""
 
+    async def digest(self, name: str) -> str:
+        """What an image's name stands for, which is there from now on; "" where no registry knows it.
+
+        May be cancelled. CannotStart.
+        """
+
     async def fetch(self, name: str, *, on_pull: Callable[[], None]) -> Mapping[str, Any]:
         """Has an image there; calls `on_pull` where that takes long. May be cancelled. CannotStart."""
 

@@ -68,6 +68,7 @@ def job(job: "job_pb2.Job") -> Rows:
         ("queue", f"{job.queue_name}, priority {job.priority}"),
         ("labels", _pairs(job.labels.items())),
         ("retry of", job.parent_job_id),
+        ("image", _image(job)),
         ("attempt", _attempt(job)),
         ("metrics", _metrics(job)),
         *_checkpoints(job),
@@ -90,6 +91,11 @@ def _progress(job: "job_pb2.Job") -> str:
     if job.estimated_wait_seconds > 0:
         parts.append(f"starts in {duration(job.estimated_wait_seconds)}")
     return ", ".join(parts)
+
+
+def _image(job: "job_pb2.Job") -> str:
+    image, digest = job.resource_config.image, job.image_digest
+    return image if digest in image else f"{image}, which is {digest}"
 
 
 def _attempt(job: "job_pb2.Job") -> str:

@@ -163,6 +163,7 @@ def _show_job(job: Job, now_ms: int) -> str:
         words.append("checkpoints=" + ",".join(x.checkpoint_id for x in job.checkpoints))
     if job.resume_checkpoint_id:
         words.append(f"from={job.resume_checkpoint_id}")
+    words += [f"image={job.image_digest}"] * bool(job.image_digest)
     if job.output_model_uri:
         words.append(f"model={job.output_model_uri}")
     if job.failure is not None:

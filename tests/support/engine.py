@@ -44,14 +44,17 @@ _FOLDERS = ("proc", "sys", "dev", "tmp", "etc", "usr", "lib", "lib64", "root", "
 class Engine:
     """One engine. Use it as a context manager; `kill` and `start` as a test likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: str = "") -> None:
+        """`registry`: HOST:PORT of one that it reads without encryption."""
         self.folder = Path(tempfile.mkdtemp(prefix="mind-engine-"))
         self.socket = self.folder / "socket"
         (self.folder / "containers.conf").write_text(_CONF)
+        insecure = f'[[registry]]\nlocation="{registry}"\ninsecure=true\n' if registry else ""
+        (self.folder / "registries.conf").write_text(insecure)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Engine:
-        self._podman("import", "-q", "-", IMAGE, given=_root_file_system())
+        self._podman("import", "-q", "-", IMAGE, given=root_file_system())
         self.start()
         return self
 
@@ -130,7 +133,11 @@ class Engine:
         return ["podman", *folders, *driver]
 
     def _environ(self) -> dict[str, str]:
-        return {**os.environ, "CONTAINERS_CONF": str(self.folder / "containers.conf")}
+        return {
+            **os.environ,
+            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
+            "CONTAINERS_REGISTRIES_CONF": str(self.folder / "registries.conf"),
+        }
 
     def _podman(self, *words: str, given: bytes = b"") -> None:
         done = subprocess.run(
@@ -160,8 +167,8 @@ def programs() -> list[Path]:
     return found
 
 
-def _root_file_system() -> bytes:
-    """A tar of busybox under all its names."""
+def root_file_system(**files: str) -> bytes:
+    """A tar of busybox under all its names, and of files in its root."""
     names = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True)
     content = BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
@@ -175,4 +182,8 @@ def _root_file_system() -> bytes:
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link)
+        for name, text in files.items():
+            file = tarfile.TarInfo(name)
+            file.size, file.mode = len(text), 0o644
+            tar.addfile(file, BytesIO(text.encode()))
     return content.getvalue()

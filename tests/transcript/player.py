@@ -9,7 +9,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     flags: done ran ckpt model
                                                                     cp=STEP,… saved=N retired=STEP,…
                                                                     silent=SECONDS
-                                                                    exit=N fail=CATEGORY epoch=N
+                                                                    exit=N fail=CATEGORY epoch=N image=DIGEST
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
                                                                     [queue=NAME] [expect=SECONDS]
                                                                     [by=SECONDS] [wants=HASH,…] …
@@ -224,6 +224,7 @@ class Player:
             ),
             checkpointing="ckpt" in options,
             saved=int(options.get("saved", 0)),
+            image_digest=options.get("image", ""),
             silent_since_ms=self.now_ms - 1000 * int(options["silent"])
             if "silent" in options
             else 0,

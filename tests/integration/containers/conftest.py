@@ -11,12 +11,20 @@ import pytest
 from tests.support import jobs
 from tests.support.cluster import ROOT, Cluster
 from tests.support.engine import IMAGE, Engine, programs
+from tests.support.registry import Registry
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
+def registry() -> Iterator[Registry]:
+    """A registry of images for all tests; each test has tags of its own."""
+    with Registry() as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def engine(registry: Registry) -> Iterator[Engine]:
     """A container engine for all tests."""
-    with Engine() as engine:
+    with Engine(registry.place) as engine:
         yield engine
 
 
