@@ -101,11 +101,14 @@ def changes(state: ClusterState, job: Job) -> list[Change]:
 
 
 def alter(state: ClusterState, change: Change, *, now_ms: int) -> None:
-    """Lets a waiting job wait as the changed one, in a state that is used up afterwards."""
+    """Lets a job wait as the changed one, in a state that is used up afterwards, and which may not know
+    it yet."""
     turn = Turn(state, now_ms, epoch=0)
-    job = state.jobs[change.job.job_id]
-    turn.put(replace(job, not_before_ms=now_ms + 1), Reason.ACCEPTED)
-    turn.put(replace(change.job, room=()), Reason.ACCEPTED)
+    job, claim = state.jobs.get(change.job.job_id), None
+    if job is not None:
+        turn.put(replace(job, not_before_ms=now_ms + 1), Reason.ACCEPTED)
+        claim = job.claim
+    turn.put(replace(change.job, room=(), claim=claim), Reason.ACCEPTED)
 
 
 def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:

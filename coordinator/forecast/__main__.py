@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 
 from coordinator.forecast.apart import Apart
+from coordinator.forecast.explainer import Explainer
 from coordinator.forecast.replica import Replica
 from coordinator.forecast.terms import (
     LENGTH,
@@ -27,7 +28,6 @@ from coordinator.forecast.terms import (
     Explain,
     Feed,
     Foresee,
-    Foreseen,
     Found,
     Load,
     Message,
@@ -51,16 +51,18 @@ class Forecaster:
         self._replica: Replica | None = None
         self._asked: deque[Ask] = deque()
         self._running = 0
+        self._explainer = Explainer(self._answer, self._watch)
 
     def run(self) -> None:
         """Works until stdin ends."""
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._explainer.due_s()):
                 if key.data is not None:
-                    ask, one = key.data
-                    self._hear_copy(ask, one)
+                    key.data()
                 elif not self._hear():
                     return
+            if self._replica is not None:
+                self._explainer.hear(self._replica)
             self._begin()
 
     def _hear(self) -> bool:
@@ -81,41 +83,50 @@ class Forecaster:
                     self._replica = Replica(message.settings)
                 assert self._replica is not None
                 self._replica.core.load(message.records)
+                self._explainer.changed()
             case Feed():
                 assert self._replica is not None
                 self._replica.feed(message.events)
+                self._explainer.changed()
             case Ask():
                 self._asked.append(message)
 
     def _begin(self) -> None:
         while self._asked and self._running < AT_ONCE:
-            ask = self._asked.popleft()
-            assert self._replica is not None
-            self._replica.settle()
-            work: Callable[[], Found | None]
+            ask, replica = self._asked.popleft(), self._replica
+            assert replica is not None
+            replica.settle()
+            gc.freeze()  # what is old stays shared with the copies
             match ask.question:
                 case Explain() as question:
-                    work = partial(self._replica.explain, question)
+                    self._explainer.explain(replica, ask.number, question=question)
+                case Foresee() as question:
+                    self._explainer.foresee(replica, ask.number, question=question)
                 case Empty() as question:
-                    work = partial(self._replica.empty, question)
+                    self._apart(ask.number, partial(replica.empty, question))
                 case Simulate() as question:
-                    work = partial(self._replica.simulate, question)
-                case Foresee(now_ms=now_ms):
-                    work = partial(self._replica.foresee, now_ms)
-            gc.freeze()  # what is old stays shared with the copies
-            one = Apart(work, limit_s=LIMIT_S)
-            self._selector.register(one.fd, selectors.EVENT_READ, (ask, one))
-            self._running += 1
+                    self._apart(ask.number, partial(replica.simulate, question))
 
-    def _hear_copy(self, ask: Ask, one: Apart) -> None:
-        if not one.take():
-            return
-        self._selector.unregister(one.fd)
-        self._running -= 1
-        found = one.end()
-        if isinstance(found, Foreseen) and self._replica is not None:
-            found = self._replica.note(found, ask.question.now_ms)
-        sys.stdout.buffer.write(frame(Answer(ask.number, found)))
+    def _apart(self, number: int, work: Callable[[], Found | None]) -> None:
+        one = Apart(work, limit_s=LIMIT_S)
+        hear = partial(self._hear_copy, number, one)
+        self._selector.register(one.fd, selectors.EVENT_READ, hear)
+        self._running += 1
+
+    def _hear_copy(self, number: int, one: Apart) -> None:
+        if one.take():
+            self._selector.unregister(one.fd)
+            self._running -= 1
+            self._answer(number, one.end())
+
+    def _watch(self, fd: int, on: bool) -> None:
+        if on:
+            self._selector.register(fd, selectors.EVENT_READ, lambda: None)  # hear takes it
+        else:
+            self._selector.unregister(fd)
+
+    def _answer(self, number: int, found: Found | None) -> None:
+        sys.stdout.buffer.write(frame(Answer(number, found)))
         sys.stdout.buffer.flush()
 
 

@@ -106,6 +106,8 @@ class Explained:
     wait_p90_ms: int | None = None
     sooner: tuple[Sooner, ...] = ()
     after_job_ids: tuple[str, ...] = ()  # jobs with whose ends it starts
+    age_ms: int = 0  # of the look ahead that the waits come from
+    untried: int = 0  # changes that are not tried yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,5 +110,7 @@ def _put(answer: api.ExplainJobResponse, found: Explained) -> None:
     if found.wait_p90_ms is not None:
         answer.eta_p90_seconds = found.wait_p90_ms / 1000
     answer.after_jobs_count = len(found.after_job_ids)
+    answer.forecast_age_seconds = found.age_ms / 1000
+    answer.untried_changes_count = found.untried
     for one in found.sooner:
         answer.counterfactuals.add(change=one.change, eta_seconds=one.wait_ms / 1000)

@@ -253,6 +253,9 @@ def explanation(answer: "pb.ExplainJobResponse") -> Rows:
         cells.append((f"node {verdict.node_id}", says))
     for each in answer.counterfactuals:
         cells.append(("sooner with", f"{each.change}: {optional_seconds(each, 'eta_seconds')}"))
+    if answer.untried_changes_count:
+        text = f"{answer.untried_changes_count} other changes are being tried; ask again"
+        cells.append(("sooner with", text))
     cells += [(f"preempted {ago(one.at)}", _preempted(one)) for one in answer.preemptions]
     return Rows((), cells)
 
