@@ -5,17 +5,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from coordinator.streams.chunk import LINE_BYTES, Chunk
-from coordinator.streams.protocol import Bounds, Latest, Line, Placed
+from coordinator.streams.protocol import Bounds, Latest, Line, Placed, Point
 
-JOB_BYTES = 1 << 20
+JOB_BYTES = 1 << 20  # of lines, and as much of points
 ALL_BYTES = 64 << 20
+LATEST_BYTES = 64 << 20
 POINTS = 1000
 JOBS_MAX = 10_000
-LATEST_MAX = 100_000
+POINT_BYTES = 400  # what a point costs beside its values
+VALUE_BYTES = 130  # what a value costs beside its name
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -29,19 +34,49 @@ class News:
     placed: list[Placed] = field(default_factory=list)
 
 
+class _End(Generic[T]):
+    """The last entries of a stream; the newest stays however large it is."""
+
+    __slots__ = ("bytes", "entries", "sizes")
+
+    def __init__(self) -> None:
+        self.entries: list[T] = []
+        self.sizes: list[int] = []
+        self.bytes = 0
+
+    def add(self, entry: T, size: int) -> None:
+        self.entries.append(entry)
+        self.sizes.append(size)
+        self.bytes += size
+
+    def drop_while(self, is_too_old: Callable[[T, int], bool]) -> None:
+        """Lets the oldest go, as long as it is said of them and of how many are left."""
+        drop = 0
+        while (left := len(self.entries) - drop) and (
+            is_too_old(self.entries[drop], left) or (self.bytes > JOB_BYTES and left > 1)
+        ):
+            self.bytes -= self.sizes[drop]
+            drop += 1
+        del self.entries[:drop]
+        del self.sizes[:drop]
+
+
 class Tail:
     """The end of a job's streams, without holes."""
 
-    __slots__ = ("bytes", "chunks", "latest", "log", "metrics", "placed", "sizes")
+    __slots__ = ("chunks", "latest", "log", "metrics", "placed")
 
     def __init__(self, news: News) -> None:
         self.log = news.log
         self.metrics = news.metrics
         self.latest = news.latest
-        self.chunks: list[Chunk] = []
-        self.sizes: list[int] = []
-        self.placed: list[Placed] = []
-        self.bytes = 0
+        self.chunks: _End[Chunk] = _End()
+        self.placed: _End[Placed] = _End()
+
+    @property
+    def bytes(self) -> int:
+        """What it takes, about."""
+        return self.chunks.bytes + self.placed.bytes
 
     def is_followed_by(self, news: News) -> bool:
         """Whether the news begin where this ends: an append of unknown outcome may stand between."""
@@ -54,19 +89,11 @@ class Tail:
         before = self.bytes
         self.log, self.metrics, self.latest = news.log, news.metrics, news.latest
         for chunk, size in news.chunks:
-            self.chunks.append(chunk)
-            self.sizes.append(size + LINE_BYTES * len(chunk.texts))
-            self.bytes += self.sizes[-1]
-        drop = 0
-        while drop < len(self.chunks) and (
-            self.chunks[drop].first < self.log.first
-            or (self.bytes > JOB_BYTES and drop < len(self.chunks) - 1)
-        ):
-            self.bytes -= self.sizes[drop]
-            drop += 1
-        del self.chunks[:drop]
-        del self.sizes[:drop]
-        self.placed = (self.placed + news.placed)[-POINTS:]
+            self.chunks.add(chunk, size + LINE_BYTES * len(chunk.texts))
+        self.chunks.drop_while(lambda chunk, left: chunk.first < self.log.first)
+        for placed in news.placed:
+            self.placed.add(placed, _size(placed.point))
+        self.placed.drop_while(lambda placed, left: left > POINTS)
         return self.bytes - before
 
     def lines(
@@ -75,10 +102,11 @@ class Tail:
         """As Streams.lines; None when the disk must be asked."""
         if after >= self.log.last:
             return [], after
-        if not self.chunks or after + 1 < self.chunks[0].first:
+        chunks = self.chunks.entries
+        if not chunks or after + 1 < chunks[0].first:
             return None
         found: list[Line] = []
-        for chunk in self.chunks[bisect_left(self.chunks, after + 1, key=lambda c: c.last) :]:
+        for chunk in chunks[bisect_left(chunks, after + 1, key=lambda c: c.last) :]:
             found.extend(chunk.matching(after, rank=rank, min_level=min_level))
             if len(found) >= limit:
                 return found[:limit], found[limit - 1].position
@@ -88,10 +116,17 @@ class Tail:
         """As Streams.points; None when the disk must be asked."""
         if after >= self.metrics.last:
             return []
-        if not self.placed or after + 1 < self.placed[0].position:
+        points = self.placed.entries
+        if not points or after + 1 < points[0].position:
             return None
-        start = after + 1 - self.placed[0].position
-        return self.placed[start : start + limit]
+        start = after + 1 - points[0].position
+        return points[start : start + limit]
+
+
+def _size(point: Point | None) -> int:
+    """What a point takes in memory, about, in bytes."""
+    values = point.values if point else ()
+    return POINT_BYTES + sum(VALUE_BYTES + len(name) for name, _ in values)
 
 
 class Tails:
@@ -101,6 +136,7 @@ class Tails:
         self._tails: OrderedDict[str, Tail] = OrderedDict()
         self._latest: OrderedDict[str, Latest | None] = OrderedDict()
         self._bytes = 0
+        self._latest_bytes = 0
 
     def publish(self, job_id: str, news: News) -> None:
         """Takes in what has become durable."""
@@ -128,7 +164,7 @@ class Tails:
         """Nothing of this job is known any more."""
         tail = self._tails.pop(job_id, None)
         self._bytes -= tail.bytes if tail else 0
-        self._latest.pop(job_id, None)
+        self._forget_latest(job_id)
 
     def latest(self, job_ids: Iterable[str]) -> tuple[dict[str, Latest], list[str]]:
         """The newest figures that are known here, and the jobs of which nothing is known."""
@@ -147,7 +183,16 @@ class Tails:
             self._remember(job_id, latest)
 
     def _remember(self, job_id: str, latest: Latest | None) -> None:
+        self._forget_latest(job_id)
         self._latest[job_id] = latest
-        self._latest.move_to_end(job_id)
-        if len(self._latest) > LATEST_MAX:
-            self._latest.popitem(last=False)
+        self._latest_bytes += _latest_size(latest)
+        while self._latest_bytes > LATEST_BYTES:
+            self._forget_latest(next(iter(self._latest)))
+
+    def _forget_latest(self, job_id: str) -> None:
+        if job_id in self._latest:
+            self._latest_bytes -= _latest_size(self._latest.pop(job_id))
+
+
+def _latest_size(latest: Latest | None) -> int:
+    return _size(latest.point if latest else None)

@@ -1,9 +1,19 @@
 """What is kept in memory for followers: the end, without holes, within bounds."""
 
+import gc
+import tracemalloc
+
 from coordinator.streams.chunk import Chunk
 from coordinator.streams.intake import spread, take
 from coordinator.streams.protocol import Bounds, Latest, Placed
-from coordinator.streams.tails import ALL_BYTES, JOB_BYTES, JOBS_MAX, POINTS, News, Tails
+from coordinator.streams.tails import (
+    ALL_BYTES,
+    JOB_BYTES,
+    JOBS_MAX,
+    POINTS,
+    News,
+    Tails,
+)
 from tests.contract.streams.samples import batch, point
 
 
@@ -39,7 +49,7 @@ def test_the_newest_chunk_stays_however_large_it_is() -> None:
         tails.publish("job", news(first, size=2 * JOB_BYTES))
     tail = tails.get("job")
     assert tail is not None
-    assert [chunk.first for chunk in tail.chunks] == [11]
+    assert [chunk.first for chunk in tail.chunks.entries] == [11]
 
 
 def test_all_jobs_together_are_bounded_and_the_least_used_is_forgotten() -> None:
@@ -88,6 +98,52 @@ def test_the_newest_points_are_kept() -> None:
     assert found is not None
     assert [placed.position for placed in found] == [count - 2, count - 1]
     assert tail.points(count, 10) == []
+
+
+def wide(position: int, count: int = 1000) -> News:
+    """A point of many values at a position."""
+    one = news(position, count=1)
+    one.chunks = []
+    one.log, one.metrics = Bounds(first=1, last=0), Bounds(first=1, last=position)
+    values = tuple((f"a-rather-long-name-{position}-{number}", 0.1) for number in range(count))
+    one.placed = [Placed(position=position, point=point(position, values=values))]
+    one.latest = Latest(point=one.placed[0].point)
+    return one
+
+
+def test_points_of_many_values_are_bounded_by_what_they_take() -> None:
+    tails = Tails()
+    for position in range(1, 50):
+        tails.publish("job", wide(position))
+    tail = tails.get("job")
+    assert tail is not None
+    assert tail.bytes <= JOB_BYTES
+    found = tail.points(46, 10) or []
+    assert [placed.position for placed in found] == [47, 48, 49]
+    assert tail.points(0, 10) is None
+
+
+def test_what_points_take_is_counted_as_it_is() -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        tails = Tails()
+        for number in range(50):
+            tails.publish(f"job-{number}", wide(1))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    counted = sum(tail.bytes for number in range(50) if (tail := tails.get(f"job-{number}")))
+    assert 0.8 * counted < taken < 1.2 * counted
+
+
+def test_the_newest_figures_of_all_jobs_are_bounded_by_what_they_take() -> None:
+    tails = Tails()
+    for number in range(1_000):
+        tails.learn(f"job-{number}", wide(1).latest)
+    known, _ = tails.latest([f"job-{number}" for number in range(1_000)])
+    assert 300 < len(known) < 600
+    assert "job-999" in known
 
 
 def test_figures_that_were_read_never_replace_newer_ones() -> None:
