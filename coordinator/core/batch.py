@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordinator.core.commands import ActOnJobs, Command, SubmitJobs
+from coordinator.core.commands import ActOnJobs, Command, SubmitJob, SubmitJobs
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.mix import learn
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Outcome
 from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
-from coordinator.core.submit import judge_submit, submit
+from coordinator.core.submit import Place, accept, judge_submit, submit
 from coordinator.core.turn import Turn
 
 
@@ -22,7 +23,9 @@ def submit_all(turn: Turn, command: SubmitJobs, *, settings: CoreSettings) -> Re
         return known
     outcomes = _refused_together(turn, command, settings=settings) if command.atomic else None
     if outcomes is None:
-        outcomes = tuple(_outcome(submit(turn, one, settings=settings)) for one in command.jobs)
+        fine: set[Place] = set()
+        outcomes = tuple(_submit(turn, one, settings=settings, fine=fine) for one in command.jobs)
+        learn(turn)
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
 
 
@@ -43,12 +46,24 @@ def act_on_all(
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
 
 
+def _submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings, fine: set[Place]) -> Outcome:
+    """One of many; a request of its own is remembered by itself."""
+    if command.caller.request_id:
+        return _outcome(submit(turn, command, settings=settings))
+    accepted = accept(turn, command, settings=settings, fine=fine)
+    if isinstance(accepted, Rejected):
+        return _outcome(accepted)
+    return Outcome(job_id=accepted.job_id, status=accepted.status.value)
+
+
 def _refused_together(
     turn: Turn, command: SubmitJobs, *, settings: CoreSettings
 ) -> tuple[Outcome, ...] | None:
     """Why nothing of the batch is accepted; None where every job of it can be."""
+    fine: set[Place] = set()
+    live = len(turn.state.jobs)
     judged = [
-        judge_submit(turn.state, one, live_jobs=len(turn.state.jobs) + index, settings=settings)
+        judge_submit(turn.state, one, live_jobs=live + index, settings=settings, fine=fine)
         for index, one in enumerate(command.jobs)
     ]
     if not any(isinstance(one, Rejected) for one in judged):

@@ -17,6 +17,7 @@ duration is taken to need as long again as it is late.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ MOST = 2_000  # observations that a kin keeps; then all of them count half
 LATE = 20  # a job that is late needs at least this part of what it gave
 NAME_LIMIT = 64
 FRESH_MAX = 1_000
+_NUMBERS = re.compile("[0-9]+")
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ def kins_of(job: Asked) -> tuple[str, str, str]:
 
 @lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
+    if name.isascii():
+        return _NUMBERS.sub("#", name)[:NAME_LIMIT]
     runs = groupby(name, str.isdigit)
     return "".join("#" if numbers else "".join(text) for numbers, text in runs)[:NAME_LIMIT]
 

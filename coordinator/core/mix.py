@@ -8,6 +8,7 @@ the record and from how many devices there are, in steps; so it is a function of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -30,10 +31,10 @@ JOB = 4  # weight of one job against that of one want of NO_DISTINCTION
 def learnt(mix: Mix, demands: Iterable[Demand], *, through_sequence: int) -> Mix:
     """The record with more jobs in it. Labels are left out: they say where, not how much."""
     counts = dict(mix.demands)
-    for demand in demands:
+    for demand, count in Counter(demands).items():
         where = demand.labels or demand.within
         plain = replace(demand, node_selector=(), within="", exclusive=False) if where else demand
-        counts[plain] = counts.get(plain, 0) + 1
+        counts[plain] = counts.get(plain, 0) + count
     if sum(counts.values()) > MOST_JOBS:
         counts = {demand: count // 2 for demand, count in counts.items() if count > 1}
     often = sorted(counts.items(), key=lambda one: -one[1])  # equal ones stay in their order

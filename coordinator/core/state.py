@@ -220,11 +220,13 @@ class ClusterState(Known):
         if before is not None or job.attempt is not None:
             self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
         self._wait(job)
-        self._put_claim(before, job)
-        self._put_attempt(before, job, at_ms=at_ms)
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):
             self._index_dependencies(job, add=not was_told)
+        if before is None and job.attempt is None and job.claim is None and is_eligible(job):
+            return  # it holds nothing, and nothing of it is due
+        self._put_claim(before, job)
+        self._put_attempt(before, job, at_ms=at_ms)
         self._set_job_deadlines(job)
 
     def _wait(self, job: Job) -> None:

@@ -17,29 +17,46 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
+Place = tuple[str, int]
+"""A queue, and which demand."""
+
 
 def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply | Rejected:
     """Accepts a job: PENDING while it must wait for jobs or a time, else QUEUED."""
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    judged = judge_submit(turn.state, command, live_jobs=len(turn.state.jobs), settings=settings)
+    job = accept(turn, command, settings=settings, fine=set())
+    if isinstance(job, Rejected):
+        return job
+    if command.validate_only:
+        return Reply(job=job)
+    learn(turn)
+    return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
+
+
+def accept(
+    turn: Turn, command: SubmitJob, *, settings: CoreSettings, fine: set[Place]
+) -> Job | Rejected:
+    """The same, but for what is known of the request; nothing is learnt of the demand yet."""
+    judged = judge_submit(
+        turn.state, command, live_jobs=len(turn.state.jobs), settings=settings, fine=fine
+    )
     if isinstance(judged, Rejected):
         return judged
     dependencies = judged
     job = _born(turn, command, dependencies=dependencies)
     if command.validate_only:
-        return Reply(job=job)
+        return job
     ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
     turn.put(job, Reason.ACCEPTED)
     turn.put(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
-    learn(turn)
     for needed_id, status in dependencies.items():
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
             job = fail_dependency(turn, job, needed_id=needed_id, status=status)
             break
     settle(turn)
-    return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
+    return job
 
 
 def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply | Rejected:
@@ -62,10 +79,18 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
 
 
 def judge_submit(
-    state: ClusterState, command: SubmitJob, *, live_jobs: int, settings: CoreSettings
+    state: ClusterState,
+    command: SubmitJob,
+    *,
+    live_jobs: int,
+    settings: CoreSettings,
+    fine: set[Place],
 ) -> dict[str, str] | Rejected:
-    """The status of each dependency of a job that may be accepted; else why it may not."""
-    dependencies = _dependencies(state, command)
+    """The status of each dependency of a job that may be accepted; else why it may not.
+
+    `fine` are queues and demands that were found to go together; nothing else is decided meanwhile.
+    """
+    dependencies = _dependencies(state, command) if command.policy.depends_on else {}
     unknown = [id for id in command.policy.depends_on if id not in dependencies]
     if unknown:
         return Rejected(
@@ -73,27 +98,36 @@ def judge_submit(
             message=f"no job {unknown[0]}",
             field="scheduling_config.depends_on",
         )
-    refused = closed(state, command.queue_name)
-    if refused is not None:
-        return refused
-    return misplaced(state, command.demand, live_jobs=live_jobs, settings=settings) or dependencies
+    place = command.queue_name, id(command.demand)
+    if place not in fine:
+        refused = closed(state, command.queue_name) or _never(state, command.demand)
+        if refused is not None:
+            return refused
+        fine.add(place)
+    return _too_many(live_jobs, settings) or dependencies
 
 
 def misplaced(
     state: ClusterState, demand: Demand, *, live_jobs: int, settings: CoreSettings
 ) -> Rejected | None:
     """Why a demand is not taken: it can never fit, or too many jobs are there already."""
+    return _never(state, demand) or _too_many(live_jobs, settings)
+
+
+def _never(state: ClusterState, demand: Demand) -> Rejected | None:
     shape = _bad_shape(demand)
     if shape is not None:
         return shape
     never = misfit(state.total, demand)
     if never is not None:
         return Rejected(reason=Reason.NEVER_FITS, message=never.message, field=never.field)
-    if live_jobs >= settings.max_live_jobs:
-        return Rejected(
-            reason=Reason.QUEUE_FULL, message=f"{live_jobs} jobs are waiting or running"
-        )
     return None
+
+
+def _too_many(live_jobs: int, settings: CoreSettings) -> Rejected | None:
+    if live_jobs < settings.max_live_jobs:
+        return None
+    return Rejected(reason=Reason.QUEUE_FULL, message=f"{live_jobs} jobs are waiting or running")
 
 
 def _bad_shape(demand: Demand) -> Rejected | None:

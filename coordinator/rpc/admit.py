@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, OnHang, OnUnreachable, Policy
-from coordinator.rpc.bounds import Alike, alike
+from coordinator.rpc.bounds import Alike, Seen, document_of
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
 from coordinator.runtime.refusal import Refusal, Violation
@@ -72,7 +72,9 @@ class Judged:
 
     demand: Demand
     policy: Policy
-    wants: tuple[str, ...] = ()
+    wants: tuple[str, ...]
+    priority: int
+    queue_name: str
 
 
 class Jobs:
@@ -82,13 +84,14 @@ class Jobs:
     def __init__(self) -> None:
         self._judged: dict[Alike, Judged] = {}
 
-    def judge(self, request: SubmitJobRequest) -> Judged:
-        """What a job asks for. Raises Refusal."""
-        what = alike(request)
-        judged = self._judged.get(what)
+    def command(
+        self, request: SubmitJobRequest, seen: Seen, *, caller: Caller, job_id: str
+    ) -> SubmitJob:
+        """The command of one of them, as it was seen. Raises Refusal."""
+        judged = self._judged.get(seen.alike)
         if judged is None:
-            judged = self._judged[what] = judge(request)
-        return judged
+            judged = self._judged[seen.alike] = judge(request)
+        return _command(request, judged, seen=seen, caller=caller, job_id=job_id)
 
 
 def judge(request: SubmitJobRequest) -> Judged:
@@ -108,27 +111,34 @@ def judge(request: SubmitJobRequest) -> Judged:
         text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
     demand = _demand(request.resource_config, request.training_config)
-    return Judged(demand, _policy(request), _wants(request))
+    training, queue_name = request.training_config, request.scheduling_config.queue_name
+    priority = training.priority if training.HasField("priority") else DEFAULT_PRIORITY
+    return Judged(
+        demand,
+        _policy(request),
+        wants=_wants(request),
+        priority=priority,
+        queue_name=queue_name or DEFAULT_QUEUE,
+    )
 
 
-def submit_command(
-    request: SubmitJobRequest,
-    *,
-    caller: Caller,
-    job_id: str,
-    judge: Callable[[SubmitJobRequest], Judged] = judge,
-) -> SubmitJob:
+def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) -> SubmitJob:
     """The command of a submit whose fields are within their bounds.
 
     Raises:
         Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
     """
     judged = judge(request)
-    document = document_of(request)
-    if len(document) > DOCUMENT_BYTES_MAX:
+    seen = Seen(document_of(request), tuple(sorted(request.labels.items())))
+    return _command(request, judged, seen=seen, caller=caller, job_id=job_id)
+
+
+def _command(
+    request: SubmitJobRequest, judged: Judged, *, seen: Seen, caller: Caller, job_id: str
+) -> SubmitJob:
+    if len(seen.document) > DOCUMENT_BYTES_MAX:
         text = f"the job is larger than {DOCUMENT_BYTES_MAX >> 10} KiB"
         raise Refusal(Reason.INVALID_ARGUMENT, text)
-    training, scheduling = request.training_config, request.scheduling_config
     return SubmitJob(
         caller=caller,
         job_id=job_id,
@@ -136,23 +146,12 @@ def submit_command(
         demand=judged.demand,
         policy=judged.policy,
         wants=judged.wants,
-        document=document,
-        labels=tuple(sorted(request.labels.items())),
-        priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
-        queue_name=scheduling.queue_name or DEFAULT_QUEUE,
+        document=seen.document,
+        labels=seen.labels,
+        priority=judged.priority,
+        queue_name=judged.queue_name,
         validate_only=request.validate_only,
     )
-
-
-def document_of(request: SubmitJobRequest) -> bytes:
-    """What is kept of a submit: all of it but the fields that belong to the call."""
-    if not request.request_id and not request.validate_only:
-        return request.SerializeToString(deterministic=True)
-    kept = SubmitJobRequest()
-    kept.CopyFrom(request)
-    kept.ClearField("request_id")
-    kept.ClearField("validate_only")
-    return kept.SerializeToString(deterministic=True)
 
 
 def _training_faults(request: SubmitJobRequest) -> list[Violation]:

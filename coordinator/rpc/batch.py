@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from coordinator.core.commands import SubmitJob, SubmitJobs
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import JobStatus, Outcome
 from coordinator.rpc import convert
-from coordinator.rpc.admit import Jobs, submit_command
+from coordinator.rpc.admit import Jobs
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.errors import cleaned
@@ -40,8 +42,7 @@ class BatchMethods:
         self, request: api.BatchSubmitJobsRequest, call: Call
     ) -> api.BatchSubmitJobsResponse:
         """Judges each job by itself; what is left is decided at once and committed once."""
-        alike = Jobs()
-        judged = [await self._judge(one, call, alike=alike) for one in request.jobs]
+        judged = await self._judge_all(request, call)
         sent = [one for one in judged if isinstance(one, SubmitJob)]
         if request.atomic and len(sent) < len(judged):
             others = Refusal(Reason.BATCH_REFUSED, "another job of the atomic batch was refused")
@@ -53,43 +54,67 @@ class BatchMethods:
         )
         reply = await self._driver.submit(command)
         note_replay(call, reply)
-        waits_s = self._waits.first_all_s([one.job_id for one in reply.outcomes])
-        decided = zip(sent, reply.outcomes, waits_s, strict=True)
-        return api.BatchSubmitJobsResponse(
-            results=[
-                _refused(one) if isinstance(one, Refusal) else self._result(*next(decided))
-                for one in judged
-            ]
-        )
+        decided = zip(sent, reply.outcomes, strict=True)
+        pairs = [
+            (one, Outcome() if isinstance(one, Refusal) else next(decided)[1]) for one in judged
+        ]
+        return self._answer(pairs)
 
-    async def _judge(
-        self, request: api.SubmitJobRequest, call: Call, *, alike: Jobs
-    ) -> SubmitJob | Refusal:
-        caller = caller_of(call, request)
-        try:
-            command = submit_command(request, caller=caller, job_id=new_job_id(), judge=alike.judge)
-        except Refusal as refusal:
-            return refusal
-        self._fetching.keep(command.job_id, call.tokens)
-        if command.policy.depends_on:
-            command = await self._jobs.with_dependencies(command)
+    async def _judge_all(
+        self, request: api.BatchSubmitJobsRequest, call: Call
+    ) -> list[SubmitJob | Refusal]:
+        """The command of each job, or why there is none."""
+        jobs, found = Jobs(), list[SubmitJob | Refusal]()
+        nameless = caller_of(call, api.SubmitJobRequest())
+        for one, seen in zip(request.jobs, call.seen, strict=True):
+            caller = caller_of(call, one) if one.request_id else nameless
+            try:
+                command = jobs.command(one, seen, caller=caller, job_id=new_job_id())
+            except Refusal as refusal:
+                found.append(refusal)
+                continue
+            self._fetching.keep(command.job_id, call.tokens)
+            if command.policy.depends_on:
+                command = await self._jobs.with_dependencies(command)
+            found.append(command)
+        return found
+
+    def _answer(
+        self, decided: Sequence[tuple[SubmitJob | Refusal, Outcome]]
+    ) -> api.BatchSubmitJobsResponse:
+        """A result for each job: most are alike but for the id."""
+        answer = api.BatchSubmitJobsResponse()
+        waits_s = self._waits.first_all_s([outcome.job_id for _, outcome in decided])
+        known: dict[tuple[bool, str, float | None], api.SubmitJobResponse] = {}
+        for (command, outcome), wait_s in zip(decided, waits_s, strict=True):
+            if isinstance(command, Refusal) or outcome.reason:
+                answer.results.append(_refused(_refusal(command, outcome)))
+                continue
+            what = command.validate_only, outcome.status, wait_s
+            if what not in known:
+                known[what] = _accepted(*what)
+            done = answer.results.add().job
+            done.CopyFrom(known[what])
+            if not command.validate_only:
+                done.job_id = outcome.job_id
+                if outcome.job_id == command.job_id:
+                    self._documents.remember(command.job_id, command.document)
+        return answer
+
+
+def _accepted(is_only_checked: bool, status: str, wait_s: float | None) -> api.SubmitJobResponse:
+    return api.SubmitJobResponse(
+        status=convert.status_value(JobStatus(status)),
+        message="the job is valid" if is_only_checked else TABLE[Reason.ACCEPTED].doc,
+        estimated_wait_seconds=wait_s,
+    )
+
+
+def _refusal(command: SubmitJob | Refusal, outcome: Outcome) -> Refusal:
+    if isinstance(command, Refusal):
         return command
-
-    def _result(
-        self, command: SubmitJob, outcome: Outcome, wait_s: float | None
-    ) -> api.BatchResult:
-        if outcome.reason:
-            violations = ((outcome.field, outcome.message),) if outcome.field else ()
-            return _refused(Refusal(Reason(outcome.reason), outcome.message, violations=violations))
-        if outcome.job_id == command.job_id and not command.validate_only:
-            self._documents.remember(command.job_id, command.document)
-        done = api.SubmitJobResponse(
-            job_id="" if command.validate_only else outcome.job_id,
-            status=convert.status_value(JobStatus(outcome.status)),
-            message="the job is valid" if command.validate_only else TABLE[Reason.ACCEPTED].doc,
-            estimated_wait_seconds=wait_s,
-        )
-        return api.BatchResult(job=done)
+    violations = ((outcome.field, outcome.message),) if outcome.field else ()
+    return Refusal(Reason(outcome.reason), outcome.message, violations=violations)
 
 
 def _refused(raw: Refusal) -> api.BatchResult:

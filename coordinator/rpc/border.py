@@ -36,6 +36,7 @@ from google.protobuf.message import DecodeError, Message
 
 from coordinator.core.reasons import Reason
 from coordinator.rpc import bounds
+from coordinator.rpc.bounds import Seen
 from coordinator.rpc.errors import Metadata, cleaned, quoted, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
 from coordinator.runtime.bootstrap import OWN_TENANT
@@ -59,12 +60,14 @@ class Call:
     """One call as a servicer sees it. `trailing` is sent with a good answer.
 
     `tokens` are the caller's own for data services, by scheme; they are for one use, and shown nowhere.
+    `seen` is what was read already of a batch's jobs.
     """
 
     identity: Identity
     request_id: str
     trailing: list[tuple[str, str]]
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    seen: list[Seen] = field(default_factory=list, repr=False)
 
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
@@ -218,7 +221,7 @@ class _Border:
                 Reason.INVALID_ARGUMENT,
                 f"the request is larger than {PUBLIC_BYTES_MAX >> 20} MiB",
             )
-        violations = bounds.violations(request)
+        violations = bounds.violations(request, call.seen)
         if violations:
             found = tuple((_path(one.proto), one.proto.message) for one in violations)
             text = "; ".join(f"{field}: {message}" for field, message in found[:5])

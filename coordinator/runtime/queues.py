@@ -41,6 +41,10 @@ class Turns:
         if not self._chunks:
             self._chunks.append([])
             self._lasts.append(turn)
+        if turn > self._lasts[-1] and len(self._chunks[-1]) < CHUNK:  # as most are
+            self._chunks[-1].append(turn)
+            self._lasts[-1] = turn
+            return
         index = min(bisect_left(self._lasts, turn), len(self._chunks) - 1)
         chunk = self._chunks[index]
         insort(chunk, turn)

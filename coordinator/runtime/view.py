@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.records import (
+    Document,
     Entry,
     History,
     Job,
@@ -180,6 +181,8 @@ class View:
                 self.queues.put(self.jobs.get(record.job_id), record)
                 self.jobs[record.job_id] = record
                 self._wake(Kind.JOB, record.job_id)
+            case Document():
+                pass  # is asked of the store
             case Lease():
                 self._put_lease(record)
             case Queue() | Usage() | History() | Mix() | RollingDrain():

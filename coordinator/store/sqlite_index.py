@@ -36,6 +36,10 @@ Filed = tuple[str, str, int, str]
 
 COUNTS = ("tenant_id", "key", "value", "status")
 LABELS = (*COUNTS, "created_at", "job_id")
+MANY = 16  # jobs that stand at one place and are filed by one statement
+PUT_MANY = f"""INSERT INTO job_labels ({", ".join(LABELS)})
+    SELECT ?1, label.key, label.value, ?2, ?3, job.value
+    FROM (SELECT key, value FROM json_each(?4) ORDER BY key) AS label CROSS JOIN json_each(?5) AS job"""
 
 _filed = msgspec.json.Decoder(list[tuple[str, str, str, int, str]])
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -62,38 +66,48 @@ def filed(connection: sqlite3.Connection, job_ids: Iterable[str]) -> dict[str, F
         " FROM jobs WHERE job_id IN (SELECT value FROM json_each(?))",
         (msgspec.json.encode(list(job_ids)).decode(),),
     ).fetchone()
-    return {job_id: one for job_id, *one in _filed.decode(rows)}  # type: ignore[misc]
+    return {job_id: (*one,) for job_id, *one in _filed.decode(rows)}  # type: ignore[misc]
 
 
 def refile(
     connection: sqlite3.Connection, before: dict[str, Filed], after: dict[str, Filed]
 ) -> None:
     """Brings labels and counts up to date with jobs that stood elsewhere, or nowhere, before."""
-    gone: list[tuple[str, str, str, str, int, str]] = []
-    come: list[tuple[str, str, str, str, int, str]] = []
-    counted: Counter[tuple[str, str, str]] = Counter()
-    labels: dict[str, list[Label]] = {}  # by their text: jobs of one batch mostly have the same
+    gone: dict[Filed, list[str]] = {}
+    come: dict[Filed, list[str]] = {}
     for job_id, now in after.items():
         then = before.get(job_id)
-        if then == now:
-            continue
-        for one, entries, sign in ((then, gone, -1), (now, come, 1)):
-            if one is None:
-                continue
-            tenant_id, status, created_at, text = one
-            if text not in labels:
-                labels[text] = [*_labels.decode(text).items()]
-            counted[tenant_id, text, status] += sign
-            for key, value in labels[text]:
-                entries.append((tenant_id, key, value, status, created_at, job_id))
-    delete_rows(connection, "DELETE FROM job_labels WHERE", LABELS, rows=gone)
-    come.sort()  # as the table is: neighbours go to the same page
-    insert_rows(connection, f"INSERT INTO job_labels ({', '.join(LABELS)})", come)
+        if then != now:
+            come.setdefault(now, []).append(job_id)
+            if then is not None:
+                gone.setdefault(then, []).append(job_id)
+    labels = {stand[3]: [*_labels.decode(stand[3]).items()] for stand in (*gone, *come)}
+    delete_rows(connection, "DELETE FROM job_labels WHERE", LABELS, rows=_entries_of(gone, labels))
     numbers: Counter[tuple[str, ...]] = Counter()
-    for (tenant_id, text, status), number in counted.items():
-        for label in (ALL, *labels[text]):
-            numbers[tenant_id, *label, status] += number
+    for stands, sign in ((gone, -1), (come, 1)):
+        for (tenant_id, status, _, text), job_ids in stands.items():
+            for label in (ALL, *labels[text]):
+                numbers[tenant_id, *label, status] += sign * len(job_ids)
+    for stand, job_ids in come.items():
+        if len(job_ids) >= MANY:
+            values = (*stand, msgspec.json.encode(sorted(job_ids)).decode())
+            connection.execute(PUT_MANY, values)
+    few = {stand: job_ids for stand, job_ids in come.items() if len(job_ids) < MANY}
+    rows = sorted(_entries_of(few, labels))  # as the table is: neighbours go to the same page
+    insert_rows(connection, f"INSERT INTO job_labels ({', '.join(LABELS)})", rows)
     _count(connection, {where: number for where, number in numbers.items() if number})
+
+
+def _entries_of(
+    stands: dict[Filed, list[str]], labels: dict[str, list[Label]]
+) -> list[tuple[str, str, str, str, int, str]]:
+    """The rows of labels for jobs, by where they stand."""
+    return [
+        (tenant_id, key, value, status, created_at, job_id)
+        for (tenant_id, status, created_at, text), job_ids in stands.items()
+        for key, value in labels[text]
+        for job_id in job_ids
+    ]
 
 
 def _count(connection: sqlite3.Connection, numbers: dict[tuple[str, ...], int]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.core.commands import SubmitJob
 from coordinator.core.records import OnUnreachable
-from coordinator.rpc import admit
+from coordinator.rpc import bounds
 from coordinator.rpc.admit import submit_command
 from scaimind.service.reach.keys import image_key, key_of
 from scaimind.v1 import job_pb2
@@ -253,9 +253,9 @@ def test_what_was_set_reaches_the_core_in_its_units() -> None:
 
 def test_the_document_is_the_submit_without_what_belongs_to_the_call() -> None:
     request = a_submit()
-    plain = admit.document_of(request)
+    plain = bounds.document_of(request)
     request.request_id, request.validate_only = "again", True
-    assert admit.document_of(request) == plain
+    assert bounds.document_of(request) == plain
     assert SubmitJobRequest.FromString(plain) == a_submit()
 
 

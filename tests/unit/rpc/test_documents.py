@@ -10,7 +10,7 @@ from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Document
 from coordinator.rpc import documents as module
-from coordinator.rpc.admit import document_of
+from coordinator.rpc.bounds import document_of
 from coordinator.rpc.documents import Documents
 from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Batch
