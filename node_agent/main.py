@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from node_agent.ahead import Ahead
 from node_agent.cache.cache import Cache
 from node_agent.canary import Canary
 from node_agent.credential import Credential
@@ -109,6 +110,7 @@ async def _serve(
         report = partial(_report, stub, credential)
         telemetry = TelemetryReporter(probe, report, node_id=settings.node_id, data_dir=data_dir)
         cache = await _cache(settings, stack)
+        images = containers.digest if containers else None
         holdings = Holdings(
             cache,
             lambda told: stub.ReportCache(told, metadata=credential.metadata),
@@ -126,8 +128,9 @@ async def _serve(
             mover=mover,
             address=settings.address,
             witness=partial(witness, telemetry),
-            supplier=Supplier(cache, rules, images=containers.digest if containers else None),
+            supplier=Supplier(cache, rules, images=images),
         )
+        ahead = Ahead(cache, images=images)
         await keeper.adopt()
         offered = partial(_offer, settings, telemetry, holdings=holdings, data_dir=data_dir)
         session = Session(
@@ -141,11 +144,12 @@ async def _serve(
             credential=credential,
             on_contact=contact.note,
             trial=_canary(stack, telemetry, rules),
+            expect=ahead.expect,
         )
         telemetry.on_change = holdings.on_change = lambda: session.offer(offered())
         await _show(settings, stack, telemetry, keeper=keeper)
         log.info("agent_started", node_id=settings.node_id, devices=len(telemetry.devices()))
-        working = [tasks.create_task(part.run()) for part in (spool, telemetry, holdings)]
+        working = [tasks.create_task(part.run()) for part in (spool, telemetry, holdings, ahead)]
         code = await _until_told(session, keeper)
         for work in working:
             work.cancel()

@@ -100,11 +100,12 @@ class Session:
         credential: Credential,
         on_contact: Callable[[int], None],
         trial: Trial | None = None,
+        expect: Callable[[Sequence[agent_pb2.LeaseSpec]], None] = lambda specs: None,
     ) -> None:
         """Speaks for one start of the agent; `generation` counts the starts on this node.
 
         `on_contact` is told of each answer, before it is acted on: at which boot time (ms) its
-        call was sent. It may raise OSError.
+        call was sent. It may raise OSError. `expect` is told of jobs that may come here next.
         """
         self._stub = stub
         self._leases = leases
@@ -125,6 +126,7 @@ class Session:
         self._sent_boot_ms = self._answered_boot_ms = 0
         self._hold_ms = hold_ms
         leases.on_change = self._changed.set
+        self._expect = expect
         self._trial = trial
         if trial is not None:
             trial.on_change = self._changed.set
@@ -230,6 +232,8 @@ class Session:
         news = answer.revision != self._request.seen_revision
         self._request.seen_revision = answer.revision
         self._leases.desire(answer.leases)
+        if news:
+            self._expect(answer.expected)
         if self._trial is not None:
             self._trial.desire(answer.canary if answer.HasField("canary") else None)
         if news:

@@ -97,6 +97,13 @@ def is_remote(uri: str) -> bool:
     return bool(is_uri) and scheme.lower() != "file"
 
 
+def remote(spec: agent_pb2.LeaseSpec, tokens: Mapping[str, str]) -> list[Wanted]:
+    """All that a job names and that does not lie on this machine."""
+    named = [Wanted(uri, tokens) for uri in dict.fromkeys(uris(spec).values())]
+    code_uri = spec.job.training_config.framework.source_uri
+    return [one for one in (*named, Wanted(code_uri, tokens, bundle=True)) if is_remote(one.uri)]
+
+
 class Supplier:
     """Has things there for leases."""
 

@@ -22,6 +22,7 @@ from coordinator.core.records import (
     Offer,
 )
 from coordinator.rpc import convert
+from coordinator.rpc.ahead import Ahead, pin_image
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.fetching import Fetching
@@ -33,7 +34,6 @@ from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Sample, Telemetry
 from coordinator.runtime.view import Watch
 from scaimind.agent.v1 import agent_service_pb2 as api
-from scaimind.service.reach.keys import pinned
 
 PORTS_FIRST = 20_000
 PORTS_COUNT = 12_000  # below the range that Linux hands out to clients
@@ -63,6 +63,7 @@ class AgentMethods:
         self._telemetry = telemetry
         self._clock = clock
         self._fetching = fetching
+        self._ahead = Ahead(driver.view, documents, fetching)
         self._held: dict[str, Watch] = {}
         self._told: dict[str, dict[bytes, ObservedLease]] = {}  # what each node's agent told last
 
@@ -170,9 +171,9 @@ class AgentMethods:
                 if job_id not in bodies:
                     log.error("document_missing", job_id=job_id)
                 spec.job.MergeFromString(bodies.get(job_id, b""))
-                needs = spec.job.resource_config
-                if needs.image and (digest := self._digest(job_id)):
-                    needs.image = pinned(needs.image, digest)
+                pin_image(spec, self._view.jobs.get(job_id))
+        if response.revision != request.seen_revision:
+            response.expected.extend(await self._ahead.of(node_id))
         return response
 
     def _specify(self, spec: api.LeaseSpec, lease: Lease) -> None:
@@ -201,11 +202,6 @@ class AgentMethods:
         if resume is not None:
             spec.resume_from.CopyFrom(convert.checkpoint_message(resume))
         spec.earlier.extend(convert.checkpoint_message(one) for one in self._uploaded(lease))
-
-    def _digest(self, job_id: str) -> str:
-        """What a job's image is, also where that became known while its document was read."""
-        job = self._view.jobs.get(job_id)
-        return job.image_digest if job else ""
 
     def _uploaded(self, lease: Lease) -> list[Checkpoint]:
         """The checkpoints of a lease's job that lie in a store of objects."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from coordinator.core.decision import Changed, Event, Heard, Retired
+from coordinator.core.known import kept_for
 from coordinator.core.records import (
     Document,
     Entry,
@@ -34,6 +35,7 @@ from coordinator.core.times import Use
 from coordinator.runtime.queues import Queues
 from coordinator.runtime.rulings import Rulings
 
+_NOWHERE: dict[str, None] = {}
 Rule = Queue | Usage | History | Mix | RollingDrain
 RECENT_FINAL_JOBS = 10_000
 BOOKED_QUEUES = 500  # that are counted apart; users may name more
@@ -89,6 +91,7 @@ class View:
         self.closed = False
         self.tap: Callable[[Iterable[Event] | None], None] = _nobody
         """Told of what is published, after it is; None where everything was replaced."""
+        self._expected: dict[str, dict[str, None]] = {}  # by node: jobs that wait for its devices
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._revisions: dict[str, int] = {}
         self._counter = 0
@@ -104,6 +107,7 @@ class View:
         self.leases_by_job.clear()
         self.leases_by_node.clear()
         self._recent.clear()
+        self._expected.clear()
         self.unknown.clear()
         self.epoch = epoch
         for record in records:
@@ -155,6 +159,11 @@ class View:
         leases = self.leases_by_node.get(node_id, {})
         return [leases[key] for key in sorted(leases) if not leases[key].is_ended]
 
+    def expected_on(self, node_id: str) -> list[Job]:
+        """Jobs that wait for devices of a node and name something that is to be brought there, by age."""
+        found = map(self.jobs.__getitem__, self._expected.get(node_id, ()))
+        return sorted(found, key=lambda job: job.sequence)
+
     def revision(self, node_id: str) -> int:
         """Changes whenever the node's desired list does; differs between epochs."""
         return (self.epoch << 32) + self._revisions.get(node_id, 0)
@@ -178,8 +187,10 @@ class View:
     def _put(self, record: Record) -> None:
         match record:
             case Job():
-                self.queues.put(self.jobs.get(record.job_id), record)
+                before = self.jobs.get(record.job_id)
+                self.queues.put(before, record)
                 self.jobs[record.job_id] = record
+                self._expect(before, record)
                 self._wake(Kind.JOB, record.job_id)
             case Document():
                 pass  # is asked of the store
@@ -192,9 +203,9 @@ class View:
             case Ruling():
                 self.rulings.put(record)
             case Node():
-                before = self.nodes.get(record.node_id)
+                known = self.nodes.get(record.node_id)
                 self.nodes[record.node_id] = record
-                if before is not None and before.health.asked != record.health.asked:
+                if known is not None and known.health.asked != record.health.asked:
                     self._revise(record.node_id)
             case Entry():
                 self._book(record)
@@ -202,6 +213,22 @@ class View:
                 self.keys[record.key_id] = record
                 if not record.node_id:
                     self.keys_by_sha256[record.sha256] = record
+
+    def _expect(self, before: Job | None, after: Job | None) -> None:
+        """Files on which nodes a job waits for devices."""
+        were, are = _awaited(before), _awaited(after)
+        if were == are:
+            return
+        job = after or before
+        assert job is not None
+        for node_id in were:
+            del self._expected[node_id][job.job_id]
+            if not self._expected[node_id]:
+                del self._expected[node_id]
+        for node_id in are:
+            self._expected.setdefault(node_id, {})[job.job_id] = None
+        for node_id in dict.fromkeys((*were, *are)):
+            self._revise(node_id)
 
     def _book(self, entry: Entry) -> None:
         known = (entry.queue_name, Use.IDLE) in self.booked
@@ -234,6 +261,7 @@ class View:
             job = self.jobs.pop(event.id, None)
             if job is not None:
                 self.queues.put(job, None)
+                self._expect(job, None)
                 self._recent[event.id] = job
                 if len(self._recent) > RECENT_FINAL_JOBS:
                     self._recent.popitem(last=False)
@@ -287,6 +315,13 @@ class View:
 
 def _nobody(_: Iterable[Event] | None) -> None:
     pass
+
+
+def _awaited(job: Job | None) -> dict[str, None]:
+    """The nodes of which devices are set aside for a job that names what is to be brought there."""
+    if job is None or not job.wants or not (job.room or job.claim):
+        return _NOWHERE
+    return {share.node_id: None for share in kept_for(job)}
 
 
 def _desired(lease: Lease | None) -> tuple[object, ...] | None:

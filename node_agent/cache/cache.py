@@ -2,6 +2,10 @@
 
 Of one content there is one fetch; who else wants it waits for that, and goes on with it where its lease
 was stopped meanwhile. Room is made by dropping what was used least recently and no lease holds.
+
+What a job that waits is expected to need is fetched ahead, one source at a time, and only while no lease
+fetches: a lease that begins to has it given up, and it goes on later where it was. Where a lease wants the
+same content, it waits for that fetch as for any other, and from then on it is the lease's.
 """
 
 from __future__ import annotations
@@ -47,7 +51,9 @@ class Wanted:
 class _Flight:
     """One fetch, and who waits for it."""
 
-    def __init__(self, total_bytes: int) -> None:
+    def __init__(self, total_bytes: int, give_up: Callable[[], object] | None) -> None:
+        """`give_up` ends what is fetched ahead; None where a lease waits for it."""
+        self.give_up = give_up
         self.total_bytes = total_bytes
         self.reserved_bytes = total_bytes
         self.followers: list[Progress] = []
@@ -94,24 +100,21 @@ class Cache:
         Raises:
             CannotFetch: it cannot be had.
         """
-        order = Order(
-            uri=wanted.uri,
-            tenant_id=user.tenant_id,
-            partials=str(self._shelf.partials),
-            rules=self._rules,
-            tokens=dict(wanted.tokens),
-            bundle=wanted.bundle,
-            reader=wanted.reader,
-        )
-        try:
-            async with self._turns, fetching(order) as fetcher:
-                held = await self._held(_Ask(wanted.uri, user, fetcher, progress))
-        except NoRoom as fault:
-            raise CannotFetch(FULL.format(room=fault.room_bytes / GB)) from None
-        except OSError as error:
-            raise CannotFetch(f"the node's data cache: {error.strerror}") from None
+        async with self._turns:
+            held = await self._get(wanted, user=user, progress=progress)
         self.on_change()
         return held.object_id, held.path
+
+    async def get_ahead(self, wanted: Wanted, *, user: User) -> None:
+        """Has it here for a user who is `ahead`, while no lease fetches anything.
+
+        Is cancelled where a lease begins to; then it may be asked for again, once that is over. May be
+        cancelled by others too. CannotFetch.
+        """
+        while busy := [one for one in self._flights.values() if one.give_up is None]:
+            await busy[0].over.wait()
+        await self._get(wanted, user=user, progress=_nobody)
+        self.on_change()
 
     async def pin(self, object_ids: Sequence[str], *, owner: str, job_id: str) -> None:
         """Says that an owner whom an earlier agent served uses objects; unknown ones are nothing."""
@@ -130,6 +133,24 @@ class Cache:
         """Gives up what it is doing."""
         self._disk.shutdown(wait=False, cancel_futures=True)
 
+    async def _get(self, wanted: Wanted, *, user: User, progress: Progress) -> Held:
+        order = Order(
+            uri=wanted.uri,
+            tenant_id=user.tenant_id,
+            partials=str(self._shelf.partials),
+            rules=self._rules,
+            tokens=dict(wanted.tokens),
+            bundle=wanted.bundle,
+            reader=wanted.reader,
+        )
+        try:
+            async with fetching(order) as fetcher:
+                return await self._held(_Ask(wanted.uri, user, fetcher, progress))
+        except NoRoom as fault:
+            raise CannotFetch(FULL.format(room=fault.room_bytes / GB)) from None
+        except OSError as error:
+            raise CannotFetch(f"the node's data cache: {error.strerror}") from None
+
     async def _held(self, ask: _Ask) -> Held:
         """Finds it here, waits for whoever fetches it, or fetches it."""
         looked = await ask.fetcher.told()
@@ -140,17 +161,32 @@ class Cache:
             if held is not None:
                 return held
             flight = self._flights.get(looked.key)
+            if flight is not None:
+                flight.followers.append(ask.progress)
+                if not ask.user.ahead:
+                    flight.give_up = None
+            else:
+                flight = self._in_the_way(ask)
             if flight is None:
                 break
-            flight.followers.append(ask.progress)
             await flight.over.wait()
-        flight = self._flights[looked.key] = _Flight(looked.total_bytes)
+        flight = self._flights[looked.key] = _Flight(looked.total_bytes, _giving_up(ask))
         flight.followers.append(ask.progress)
         try:
             return await self._fetch(ask, looked, flight=flight)
         finally:
             del self._flights[looked.key]
             flight.over.set()
+
+    def _in_the_way(self, ask: _Ask) -> _Flight | None:
+        """What is fetched now and has to end before; what was begun ahead is given up for a lease."""
+        for flight in self._flights.values():
+            if flight.give_up is not None and not ask.user.ahead:
+                flight.give_up()
+                return flight
+            if flight.give_up is None and ask.user.ahead:
+                return flight
+        return None
 
     async def _fetch(self, ask: _Ask, looked: Looked, *, flight: _Flight) -> Held:
         reserved = sum(one.reserved_bytes for one in self._flights.values())
@@ -159,6 +195,7 @@ class Cache:
             looked.total_bytes,
             reserved_bytes=reserved - flight.reserved_bytes,
             busy=tuple(self._flights),
+            ahead=ask.user.ahead,
         )
         await ask.fetcher.write(Go(await self._do(make_room)))
         flight.grown(0)
@@ -175,3 +212,12 @@ class Cache:
     async def _do(self, work: Callable[[], _T]) -> _T:
         """Does what blocks, one after the other; what was begun is done, also where nobody waits."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _giving_up(ask: _Ask) -> Callable[[], object] | None:
+    doing = asyncio.current_task()
+    return doing.cancel if ask.user.ahead and doing is not None else None
+
+
+def _nobody(_: int, __: int) -> None:
+    """Nobody is told how far it is."""

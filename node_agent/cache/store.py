@@ -1,7 +1,8 @@
 """What the cache holds on disk: objects that are whole, what keys stand for, and what goes to make room.
 
 Everything here blocks, and is called by one thread alone. An object is known by one rename, and gone by
-one. Room is made by dropping what was used least recently and nobody has pinned.
+one. Room is made by dropping what was used least recently and nobody has pinned. What a job that waits is
+expected to use here goes last, and only to make room for a lease.
 """
 
 from __future__ import annotations
@@ -49,11 +50,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who uses an object until it is released: a lease, and the job and tenant of it."""
+    """Who uses an object until it is released: a lease, and the job and tenant of it.
+
+    `ahead`: nobody uses it yet; a job that waits is expected to.
+    """
 
     owner: str
     job_id: str
     tenant_id: str
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ class Shelf:
         self.objects: dict[str, Held] = {}
         self._budget_bytes = budget_bytes
         self._pins: dict[str, dict[str, str]] = {}  # object → owner → job
+        self._expected: dict[str, dict[str, str]] = {}  # the same of what is to be used later
         self._folder = folder
         self._objects = folder / "objects"
         self._refs = folder / "refs"
@@ -150,15 +156,19 @@ class Shelf:
 
     def release(self, owner: str) -> None:
         """Says that somebody uses nothing any more."""
-        for object_id, owners in list(self._pins.items()):
-            owners.pop(owner, None)
-            if not owners:
-                del self._pins[object_id]
+        for pins in (self._pins, self._expected):
+            for object_id, owners in list(pins.items()):
+                owners.pop(owner, None)
+                if not owners:
+                    del pins[object_id]
 
-    def make_room(self, need_bytes: int, *, reserved_bytes: int, busy: Collection[str]) -> int:
+    def make_room(
+        self, need_bytes: int, *, reserved_bytes: int, busy: Collection[str], ahead: bool = False
+    ) -> int:
         """Drops what nobody uses until so much more fits; returns how much may be fetched.
 
         `need_bytes`: 0 for not known. `reserved_bytes` are others' who are fetching; `busy` are keys.
+        `ahead`: what others are expected to use stays too, and what is fetched has a known size.
 
         Raises:
             NoRoom: it does not fit.
@@ -169,18 +179,19 @@ class Shelf:
         left_bytes = max(0, disk.free - int(disk.total * KEPT_FREE))
         budget = min(self._budget_bytes, self.used_bytes + begun_bytes + left_bytes)
         sizes = {key: held.meta.size_bytes for key, held in self.objects.items()}
-        pinned = sum(size for key, size in sizes.items() if key in self._pins)
+        kept = self._pins.keys() | (self._expected if ahead else ())
+        pinned = sum(size for key, size in sizes.items() if key in kept)
         room = max(0, budget - reserved_bytes - pinned)
-        if need_bytes > room or not room:
+        if need_bytes > room or not room or (ahead and not need_bytes):
             raise NoRoom(room)
         most_bytes = budget - reserved_bytes - need_bytes
         if self.used_bytes + begun_bytes > most_bytes:
             for path in begun:
                 remove_tree(path)
-        for held in sorted(self.objects.values(), key=lambda one: one.used_at_ms):
+        for held in sorted(self.objects.values(), key=self._how_dear):
             if self.used_bytes <= most_bytes:
                 break
-            if held.object_id not in self._pins:
+            if held.object_id not in kept:
                 self._remove(held.object_id)
         return need_bytes or room
 
@@ -192,11 +203,20 @@ class Shelf:
                 digest=held.meta.digest,
                 size_bytes=held.meta.size_bytes,
                 used_at_ms=held.used_at_ms,
-                pinned_by=tuple(dict.fromkeys(self._pins.get(held.object_id, {}).values())),
+                pinned_by=self._pinned_by(held.object_id),
                 tenants=tuple(dict.fromkeys(t for ref in held.refs.values() for t in ref.tenants)),
             )
             for held in sorted(self.objects.values(), key=lambda one: -one.used_at_ms)
         ]
+
+    def _how_dear(self, held: Held) -> tuple[bool, int]:
+        """What is least dear goes first."""
+        return held.object_id in self._expected, held.used_at_ms
+
+    def _pinned_by(self, object_id: str) -> tuple[str, ...]:
+        """The jobs that use an object, and those that are expected to."""
+        using, later = (pins.get(object_id, {}) for pins in (self._pins, self._expected))
+        return tuple(dict.fromkeys((*using.values(), *later.values())))
 
     def _remove(self, object_id: str) -> None:
         """Drops an object; whoever has a file of it open keeps that. OSError."""
@@ -227,7 +247,8 @@ class Shelf:
         ref = held.refs.get(key)
         if ref is None:
             ref = held.refs[key] = Ref(object_id=held.object_id, uri=uri, tenants=[])
-        self.pin([held.object_id], owner=user.owner, job_id=user.job_id)
+        pins = self._expected if user.ahead else self._pins
+        pins.setdefault(held.object_id, {})[user.owner] = user.job_id
         if user.tenant_id not in ref.tenants:
             ref.tenants = [*ref.tenants, user.tenant_id][-TENANTS_MAX:]
             replace_file(self._refs / f"{key}.json", msgspec.json.encode(ref))

@@ -100,3 +100,37 @@ def _listed(cluster: Cluster, url: str) -> None:
         return {one["uri"] for one in node["entries"]} == uris and node["used_bytes"] > len(LINES)
 
     until(listed, "the cache is listed")
+
+
+def test_what_a_job_names_that_waits_for_devices_of_a_node_is_there_before_it_starts(
+    tmp_path: Path,
+) -> None:
+    holder = jobs.script(tmp_path, "holder", "#!/bin/sh\nuntil [ -e go ]; do sleep 0.05; done\n")
+    reader = jobs.script(tmp_path, "reader", '#!/bin/sh\nwc -c <"$MIND_DATA_0_PATH"\n')
+    with serving({"/train.jsonl": Answer(LINES)}) as server:
+        settings = {"MIND_DATA_NETWORKS": "127.0.0.1/32"}
+        with Cluster(tmp_path / "data", settings=settings, devices="sim:2xH100") as cluster:
+            held = [
+                cluster.client.submit(jobs.body(holder, gpu_type="H100")).job_id for _ in range(2)
+            ]
+            for job_id in held:
+                jobs.reaches(cluster.client, job_id, "TRAINING")
+            body = jobs.body(reader, gpu_count=2, gpu_type="H100")
+            body["data_config"] = {"sources": [{"path": f"{server.url}/train.jsonl"}]}
+            waiting = cluster.client.submit(body).job_id
+            until(
+                lambda: _pins(cluster) == [[waiting]],
+                lambda: f"its data is here, and kept for it\n{cluster.story()}",
+            )
+            assert cluster.client.get_job(waiting).status == job_pb2.Job.QUEUED
+            for job_id in held:
+                (cluster.data_dir / "storage" / "jobs" / job_id / "work" / "go").touch()
+            job = jobs.final(cluster.client, waiting)
+            assert job.status == job_pb2.Job.COMPLETED, job.error
+            assert jobs.lines(cluster.client, waiting)[0].strip() == str(len(LINES))
+            assert len(server.asked) == 2  # fetched once, and looked at when it started
+
+
+def _pins(cluster: Cluster) -> list[list[str]]:
+    (node,) = cluster.rest.get("/data/cache").json()["data"]["nodes"]
+    return [one["pinned_by"] for one in node["entries"]]
