@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -24,7 +25,7 @@ LEAST_S = 1.0  # between two reports
 TIMEOUT_S = 10.0
 
 Report = Callable[[agent_pb2.ReportCacheRequest], Awaitable[object]]
-Images = Callable[[], Awaitable[Sequence[str]]]
+Images = Callable[[], Awaitable[Mapping[str, int]]]
 log = structlog.get_logger()
 
 
@@ -34,11 +35,12 @@ class Holdings:
     def __init__(
         self, cache: Cache, report: Report, *, node_id: str, images: Images | None = None
     ) -> None:
-        """Tells nothing yet; `images` tells the names of the images that the node has."""
+        """Tells nothing yet; `images` tells the images that the node has, with their bytes."""
         self._images = images
         self.on_change: Callable[[], None] = lambda: None
         """Called when `keys` has changed."""
-        self.keys: tuple[str, ...] = ()
+        self.keys: dict[str, int] = {}
+        """Hashes of what is here, with how many bytes each has, by hash."""
         self._cache = cache
         self._report = report
         self._node_id = node_id
@@ -59,10 +61,10 @@ class Holdings:
 
     async def _tell(self, entries: Sequence[Entry]) -> None:
         # By name: that something was used again is no news to placement.
-        images = await self._images() if self._images else ()
-        found = [*map(image_key, images[:IMAGES_MAX])]
-        found += [key_of(uri) for one in entries for uri in one.uris]
-        keys = tuple(sorted(set(found[:HOLDS_MAX])))
+        images = await self._images() if self._images else {}
+        found = [(image_key(name), size) for name, size in islice(images.items(), IMAGES_MAX)]
+        found += [(key_of(uri), one.size_bytes) for one in entries for uri in one.uris]
+        keys = dict(sorted(found[:HOLDS_MAX]))
         if keys != self.keys:
             self.keys = keys
             self.on_change()

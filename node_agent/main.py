@@ -115,7 +115,7 @@ async def _serve(
             cache,
             lambda told: stub.ReportCache(told, metadata=credential.metadata),
             node_id=settings.node_id,
-            images=containers.image_names if containers else None,
+            images=containers.image_sizes if containers else None,
         )
         keeper = Keeper(
             tasks=tasks,

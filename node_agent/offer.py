@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -21,12 +22,12 @@ def offer(
     address: str,
     labels: Mapping[str, str],
     data_dir: Path,
-    holds: Sequence[str] = (),
+    holds: Mapping[str, int] = MappingProxyType({}),
     faults: Callable[[str], Sequence[node_pb2.DeviceFault]] = lambda device_id: (),
 ) -> agent_pb2.NodeOffer:
     """The offer of this machine; disk is that of `data_dir`, which exists.
 
-    `holds` are hashes of what is at hand; `faults` tells what was seen of a device.
+    `holds` are hashes of what is at hand, with its bytes; `faults` tells what was seen of a device.
     """
     return agent_pb2.NodeOffer(
         address=address,
@@ -38,6 +39,7 @@ def offer(
         disk_bytes=shutil.disk_usage(data_dir).total,
         agent_version=_version(),
         holds=holds,
+        holds_bytes=holds.values(),
     )
 
 

@@ -46,7 +46,7 @@ def check_invariants(state: ClusterState) -> None:
     _check_capacity(state)
     _check_deadlines(state)
     _check_health(state)
-    holds = {node.node_id: node.offer.holds for node in state.nodes.values() if node.offer.holds}
+    holds = {node.node_id: node.offer.held for node in state.nodes.values() if node.offer.holds}
     ensure(state.near.held == holds, "what nodes hold is indexed", holds)
     for key in state.keys.values():
         held = key.key_id == node_key_id(key.node_id) if key.node_id else bool(key.tenant_id)

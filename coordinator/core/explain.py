@@ -294,7 +294,9 @@ def _verdicts(state: ClusterState, job: Job) -> list[Verdict]:
     share = ranks // demand.node_count if demand.node_count else 1
     found = [_verdict(state, node, demand=demand, ranks=share) for node in state.nodes.values()]
     counts = {one: count_of(wants, state.nodes[one].offer.holds) for one in state.near.of(wants)}
-    found.sort(key=lambda one: (one.reason is not None, -counts.get(one.node_id, 0), one.node_id))
+    places = {node_id: place for place, node_id in enumerate(counts)}
+    last = len(places)
+    found.sort(key=lambda one: (one.reason is not None, places.get(one.node_id, last), one.node_id))
     return [_told(one, counts.get(one.node_id, 0), of=len(wants)) for one in found[:MOST_VERDICTS]]
 
 

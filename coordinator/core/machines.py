@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import ClassVar
 
 from coordinator.core.faults import Fault
@@ -38,6 +39,13 @@ class Offer:
     disk_bytes: int = 0
     agent_version: str = ""
     holds: tuple[str, ...] = ()  # hashes of the data and images that are there, sorted
+    holds_bytes: tuple[int, ...] = ()  # of each of them; () is not known
+
+    @property
+    def held(self) -> dict[str, int]:
+        """How many bytes of each of the things that are there; 0 where that is not known."""
+        unknown = repeat(0, len(self.holds) - len(self.holds_bytes))
+        return dict(zip(self.holds, chain(self.holds_bytes, unknown), strict=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

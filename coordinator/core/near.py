@@ -1,12 +1,13 @@
 """Which nodes have at hand what jobs name: a hint for placement, and never a reason to wait.
 
-Agents tell hashes of the data and the images that they hold; jobs carry those of what they name. What many
+Agents tell hashes of the data and the images that they hold, and how large these are; jobs carry the hashes
+of what they name. The nearest node is that which has the least to fetch: the most bytes are there. What many
 nodes hold is no reason to prefer one of them, and is not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MOST_HOLDERS = 256
 MOST_NODES = 32  # that are preferred
@@ -16,28 +17,30 @@ class Near:
     """The holders of each hash."""
 
     def __init__(self) -> None:
-        self.held: dict[str, tuple[str, ...]] = {}  # by node
-        self._holders: dict[str, dict[str, None]] = {}
+        self.held: dict[str, Mapping[str, int]] = {}  # by node
+        self._holders: dict[str, dict[str, int]] = {}
 
-    def put(self, node_id: str, holds: Sequence[str]) -> None:
-        """Sets what a node holds; nothing takes it off."""
-        for key in dict.fromkeys(self.held.pop(node_id, ())):
+    def put(self, node_id: str, held: Mapping[str, int]) -> None:
+        """Sets what a node holds, with its bytes; nothing takes it off."""
+        for key in self.held.pop(node_id, ()):
             del self._holders[key][node_id]
             if not self._holders[key]:
                 del self._holders[key]
-        if holds:
-            self.held[node_id] = tuple(holds)
-            for key in holds:
-                self._holders.setdefault(key, {})[node_id] = None
+        if held:
+            self.held[node_id] = held
+            for key, size_bytes in held.items():
+                self._holders.setdefault(key, {})[node_id] = size_bytes
 
     def of(self, wants: Sequence[str]) -> tuple[str, ...]:
-        """The nodes that hold any of it, who holds the most first."""
-        counts: dict[str, int] = {}
+        """The nodes that hold any of it, who holds the most bytes and then the most things first."""
+        found: dict[str, tuple[int, int]] = {}
         for key in wants:
             holders = self._holders.get(key, {})
-            for node_id in holders if len(holders) <= MOST_HOLDERS else ():
-                counts[node_id] = counts.get(node_id, 0) + 1
-        return tuple(sorted(counts, key=lambda one: (-counts[one], one))[:MOST_NODES])
+            for node_id, size_bytes in holders.items() if len(holders) <= MOST_HOLDERS else ():
+                total_bytes, count = found.get(node_id, (0, 0))
+                found[node_id] = total_bytes + size_bytes, count + 1
+        best = sorted(found, key=lambda one: (-found[one][0], -found[one][1], one))
+        return tuple(best[:MOST_NODES])
 
 
 def count_of(wants: Sequence[str], holds: Sequence[str]) -> int:

@@ -140,7 +140,7 @@ class ClusterState(Known):
                 self._drop_lease(self.leases.pop(event.id))
             case Kind.NODE:
                 self.rolls.put_node(self.nodes.pop(event.id), None)
-                self.near.put(event.id, ())
+                self.near.put(event.id, {})
                 self.heard.pop(event.id, None)
                 freed = self.doubt.jobs_on(event.id)
                 self.doubt.put(event.id, None)
@@ -417,7 +417,7 @@ class ClusterState(Known):
         if before is None or before.offer != node.offer:
             offer = node.offer
             self.shares.put_machine(node.node_id, offer)
-            self.near.put(node.node_id, offer.holds)
+            self.near.put(node.node_id, offer.held)
             self.total.put(
                 node.node_id,
                 Room(

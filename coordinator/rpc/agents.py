@@ -221,6 +221,8 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
     if not all(0 < len(one.device_id) <= DEVICE_ID_MAX for one in offer.devices):
         text = f"ids of devices have 1 to {DEVICE_ID_MAX} characters"
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=(("offer.devices", text),))
+    unknown = [0] * (len(offer.holds) - len(offer.holds_bytes))
+    held = dict(sorted(zip(offer.holds, [*offer.holds_bytes, *unknown], strict=False)))
     return SyncNode(
         node_id=request.node_id,
         incarnation=request.incarnation,
@@ -247,7 +249,8 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
             memory_bytes=max(offer.memory_bytes, 0),
             disk_bytes=max(offer.disk_bytes, 0),
             agent_version=offer.agent_version,
-            holds=tuple(sorted(set(offer.holds))),
+            holds=tuple(held),
+            holds_bytes=tuple(held.values()) if any(held.values()) else (),
         ),
         leases=leases,
         canary=canary_of(request),

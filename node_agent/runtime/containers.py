@@ -83,9 +83,9 @@ class Containers:
         self._threads = ThreadPoolExecutor(THREADS, "containers")
         self._images = Images(self._client)
 
-    async def image_names(self) -> list[str]:
-        """Names of the images that are there."""
-        return await self._images.names()
+    async def image_sizes(self) -> dict[str, int]:
+        """Bytes of the images that are there, by their names."""
+        return await self._images.sizes()
 
     async def digest(self, name: str) -> str:
         """What the name of an image stands for; it is there from now on. "" where no registry knows it.

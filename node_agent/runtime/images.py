@@ -71,14 +71,18 @@ class Images:
         image = await self.get(name, on_pull=lambda: None)
         return digest_of(name, image)
 
-    async def names(self) -> list[str]:
-        """Names of the images that the engine has; none where it does not say."""
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of the images that the engine has, by their names; none where it does not say."""
         try:
             found: list[dict[str, Any]] = await self._in_thread(self._client.images)
         except (DockerException, requests.RequestException, OSError):
-            return []
-        tags = [name for one in found for name in one.get("RepoTags") or ()]
-        return tags + [name for one in found for name in one.get("RepoDigests") or ()]
+            return {}
+        return {
+            name: max(0, int(one.get("Size") or 0))
+            for names in ("RepoTags", "RepoDigests")
+            for one in found
+            for name in one.get(names) or ()
+        }
 
     def close(self) -> None:
         """Gives up what is being fetched."""

@@ -52,8 +52,8 @@ def _group(parent: str, order: RankOrder) -> dict[str, Any] | None:
 class ContainersProtocol(Protocol):
     """What is needed of `Containers`, whose library an agent without containers need not have."""
 
-    async def image_names(self) -> list[str]:
-        """Names of the images that are there."""
+    async def image_sizes(self) -> dict[str, int]:
+        """Bytes of the images that are there, by their names."""
 
     async def digest(self, name: str) -> str:
         """What an image's name stands for, which is there from now on; "" where no registry knows it.

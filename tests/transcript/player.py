@@ -3,7 +3,7 @@
 A scenario is text. A line that begins with `> ` is a command; the indented lines below it are what the
 core must answer and do, all of it. `# ` begins a comment. Commands:
 
-    node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [holds=HASH,…] [bad=0,3]   what it will offer
+    node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [holds=HASH[:BYTES],…] [bad=0,3]   what it will offer
     faults NODE DEVICE:CODE[xN],… [bad=0,3]    what its agent has seen of devices since it started
     sync NODE [canary=N[:DEVICE,…]] [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…
                                                                     flags: done ran ckpt model
@@ -253,6 +253,7 @@ def _checkpoint(step: str, now_ms: int) -> Checkpoint:
 def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
     count, kind = devices.split("x")
     bad = options.get("bad", "").split(",")
+    held = pairs(options.get("holds", ""))
     return Offer(
         devices=tuple(
             Device(
@@ -265,7 +266,8 @@ def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
             for index in range(int(count))
         ),
         labels=pairs(options.get("labels", "")),
-        holds=tuple(one for one in options.get("holds", "").split(",") if one),
+        holds=tuple(key for key, _ in held),
+        holds_bytes=tuple(int(size or 0) for _, size in held),
         cpu_count=int(options.get("cpus", 64)),
         memory_bytes=int(options.get("memory", 1000)) * GB,
         disk_bytes=1000 * GB,

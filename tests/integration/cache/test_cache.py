@@ -358,8 +358,8 @@ async def test_what_is_here_is_listed_and_offered_by_its_hash(house: House) -> N
     async def report(request: agent_pb2.ReportCacheRequest) -> None:
         told.append(request)
 
-    async def images() -> list[str]:
-        return ["docker.io/library/torch:2"]
+    async def images() -> dict[str, int]:
+        return {"docker.io/library/torch:2": 7}
 
     holdings = Holdings(cache, report, node_id="n1", images=images)
     holdings.on_change = offered.set
@@ -368,7 +368,7 @@ async def test_what_is_here_is_listed_and_offered_by_its_hash(house: House) -> N
         await house.get(cache, f"{uri}?signature=1")
         await eventually(lambda: bool(told and told[-1].entries))
     telling.cancel()
-    assert set(holdings.keys) == {key_of(uri), image_key("torch:2")}
+    assert holdings.keys == {key_of(uri): len(LINES), image_key("torch:2"): 7}
     assert offered.is_set()
     (held,) = told[-1].entries
     assert (held.entry.uri, list(held.tenants)) == (uri, ["acme"])

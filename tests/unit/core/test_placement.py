@@ -218,15 +218,24 @@ def test_of_nodes_that_suit_equally_the_one_that_holds_the_data_is_taken() -> No
 
 def test_who_holds_most_is_nearest_and_what_all_hold_brings_nobody_nearer() -> None:
     near = Near()
-    near.put("a", ["x"])
-    near.put("b", ["x", "y", "y"])
+    near.put("a", {"x": 0})
+    near.put("b", {"x": 0, "y": 0})
     assert near.of(["x", "y", "z"]) == ("b", "a")
-    near.put("b", ["y"])
+    near.put("b", {"y": 0})
     assert near.of(["x"]) == ("a",)
-    near.put("a", ())
-    near.put("b", ())
+    near.put("a", {})
+    near.put("b", {})
     assert near.of(["x", "y"]) == ()
     for number in range(MOST_HOLDERS + 1):
-        near.put(f"n{number}", ["common", "rare"] if number == 7 else ["common"])
+        held = ["common", "rare"] if number == 7 else ["common"]
+        near.put(f"n{number}", dict.fromkeys(held, 1))
     assert near.of(["common"]) == ()
     assert near.of(["common", "rare"]) == ("n7",)
+
+
+def test_bytes_count_for_more_than_things() -> None:
+    near = Near()
+    near.put("many", {"x": 10, "y": 10, "z": 10})
+    near.put("large", {"x": 10, "corpus": 1000})
+    assert near.of(["x", "y", "z", "corpus"]) == ("large", "many")
+    assert near.of(["x", "y"]) == ("many", "large")
