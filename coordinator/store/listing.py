@@ -113,9 +113,9 @@ async def read_page(index: Index, where: JobFilter, *, limit: int, after: Place 
         label: sum(one[status] for status in statuses)
         for label, one in zip(labels, counts, strict=True)
     }
-    paths = await _paths(index, where, statuses, totals=totals)
-    page = _Page(index, where, limit=max(1, min(limit, LIMIT_MAX)), after=after)
     asked = frozenset(label for label in labels if label != ALL) | _ranges(where)
+    paths = await _paths(index, where, statuses, totals=totals, asked=asked)
+    page = _Page(index, where, limit=max(1, min(limit, LIMIT_MAX)), after=after)
     return await page.read(paths, asked)
 
 
@@ -142,7 +142,12 @@ def _ranges(where: JobFilter) -> frozenset[str]:
 
 
 async def _paths(
-    index: Index, where: JobFilter, statuses: tuple[str, ...], *, totals: Mapping[Label, int]
+    index: Index,
+    where: JobFilter,
+    statuses: tuple[str, ...],
+    *,
+    totals: Mapping[Label, int],
+    asked: frozenset[str | Label],
 ) -> list[_Path]:
     """The ways to the answer; the first leads through all of the tenant's jobs in the statuses."""
     ranges = _ranges(where)
@@ -158,14 +163,18 @@ async def _paths(
     named = replace(
         every, order="name", low=where.name_prefix, high=after_prefix(where.name_prefix)
     )
-    bounded = [one for one in (aged, named) if one.order in ranges]
-    found = await index.sizes(bounded, at_most=COUNTED_MAX) if bounded else []
+    met = {
+        one: frozenset(ranges & {one.order} | {label for label in (one.label,) if label != ALL})
+        for one in (aged, named)
+    }
+    bounded = [one for one in met if one.order in ranges]
+    # Where none of them is the answer they are only counted to see whether one can be looked through.
+    is_answer = any(met[one] == asked for one in bounded)
+    at_most = COUNTED_MAX if is_answer else gathered_max()
+    found = await index.sizes(bounded, at_most=at_most) if bounded else []
     sizes = {aged: totals[rarest]} | dict(zip(bounded, found, strict=True))
-    paths = [_Path(every, totals[ALL], frozenset())]
-    for span, size in sizes.items():
-        meets = ranges & {span.order} | {label for label in (span.label,) if label != ALL}
-        paths.append(_Path(span, size, frozenset(meets)))
-    return paths
+    paths = [_Path(span, size, met[span]) for span, size in sizes.items()]
+    return [_Path(every, totals[ALL], frozenset()), *paths]
 
 
 class _Page:
