@@ -113,10 +113,18 @@ def claim(turn: Turn, job: Job) -> None:
     if claimant is not None and not _yields(state, claimant, job=job):
         return
     found = _plan(turn, job, unkept=claimant.job_id if claimant else "")
-    if found is not None:
+    if found is not None and not _is_parted(state, found):
+        _foresee(turn, job, found=found)
+    elif found is not None:
         if claimant is not None:
             drop(turn, claimant)
         turn.edit(job, Reason.ROOM_CLAIMED, claim=found, message=_told(found))
+
+
+def _foresee(turn: Turn, job: Job, *, found: Claim) -> None:
+    """What a job names may be brought to where it is to run within a day."""
+    if job.wants and found.from_ms - turn.now_ms <= DAY_MS:
+        turn.foresee(job.job_id, tuple(share.node_id for share in found.shares))
 
 
 def drop(turn: Turn, job: Job) -> Job:
@@ -146,7 +154,7 @@ def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
     lent = [one for one in late if one.attempt and one.attempt.lent_by == job.job_id]
     if len(lent) < len(late):
         found = _plan(turn, job, unkept=job.job_id)
-        if found is None:
+        if found is None or not _is_parted(turn.state, found):
             drop(turn, job)
         else:
             turn.edit(job, Reason.ROOM_CLAIMED, claim=found, message=_told(found))
@@ -163,10 +171,7 @@ def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
 
 
 def _plan(turn: Turn, job: Job, *, unkept: str) -> Claim | None:
-    """Where the job will fit first, and from when; None where that is not to be seen.
-
-    None also where it is a single attempt that holds all of it: nobody can get hold of a part.
-    """
+    """Where the job will fit first, and from when; None where that is not to be seen."""
     state = turn.state
     count = DeviceCount(state, job, kept=kept_for(state.jobs[unkept]) if unkept else ())
     seen = look_at = 0
@@ -191,8 +196,7 @@ def _plan(turn: Turn, job: Job, *, unkept: str) -> Claim | None:
             look_at = seen + (seen // 4 if seen > CLOSE_LOOKS else 0)
         else:
             return None
-    made = Claim(shares=tuple(spot.share() for spot in found), from_ms=from_ms)
-    return made if _is_parted(state, made) else None
+    return Claim(shares=tuple(spot.share() for spot in found), from_ms=from_ms)
 
 
 def _is_sound(state: ClusterState, job: Job) -> bool:
@@ -203,7 +207,10 @@ def _is_sound(state: ClusterState, job: Job) -> bool:
 
 
 def _is_parted(state: ClusterState, made: Claim) -> bool:
-    """Whether something of it is free, or more than one has to end."""
+    """Whether something of it is free, or more than one has to end.
+
+    Where it is a single attempt that holds all of it nobody can get hold of a part: no claim is needed.
+    """
     held = [one for share in made.shares for one in holding(state, share)]
     count = sum(len(share.device_ids) for share in made.shares)
     return len({job_id for job_id, _ in held}) > 1 or len({device for _, device in held}) < count

@@ -93,3 +93,5 @@ class Decision:
     reply: Reply | Rejected | None = None
     events: tuple[Event, ...] = ()
     effects: tuple[Effect, ...] = ()
+    # hints too: (job, nodes) where a job that waits will fit first, as far as is to be seen
+    foreseen: tuple[tuple[str, tuple[str, ...]], ...] = ()

@@ -51,6 +51,7 @@ class Turn:
         self.finished: deque[str] = deque()  # jobs that became final and are not yet settled
         self._events: list[Event] = []
         self._woken: dict[str, None] = {}
+        self._foreseen: dict[str, tuple[str, ...]] = {}
 
     def put(self, record: Record, cause: Reason) -> None:
         """Notes that a record is new or changed."""
@@ -84,6 +85,10 @@ class Turn:
     def wake(self, node_id: str) -> None:
         """Hints that what is desired of a node has changed."""
         self._woken[node_id] = None
+
+    def foresee(self, job_id: str, node_ids: tuple[str, ...]) -> None:
+        """Hints where a job that waits will fit first."""
+        self._foreseen[job_id] = node_ids
 
     def move(self, job: Job, cause: Reason, **changes: Any) -> Job:
         """Takes a job along an edge of the table; `changes` are of its other fields."""
@@ -170,7 +175,12 @@ class Turn:
         ensure(
             not (isinstance(reply, Rejected) and self._events), "a refusal changes nothing", reply
         )
-        return Decision(reply=reply, events=tuple(self._events), effects=effects)
+        return Decision(
+            reply=reply,
+            events=tuple(self._events),
+            effects=effects,
+            foreseen=tuple(self._foreseen.items()),
+        )
 
     def _note_shares(self) -> None:
         """What is compared of what queues and users hold."""

@@ -185,7 +185,8 @@ class Driver:
         deadline_ms = self._core.next_deadline_ms()
         if deadline_ms is not None and deadline_ms <= now_ms:
             events.extend(self._core.step(Tick(), now_ms).events)
-        events.extend(self._core.schedule(now_ms).events)
+        placed = self._core.schedule(now_ms)
+        events.extend(placed.events)
         self.figures.commands_total += len(batch)
         try:
             await self._commit(events)
@@ -195,6 +196,7 @@ class Driver:
             await self._reload_until_it_works()
             return
         self.view.apply(events)
+        self.view.foresee(placed.foreseen)
         self.view.version = self._version
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if not waiting.answer.done():

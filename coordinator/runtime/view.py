@@ -20,6 +20,7 @@ from coordinator.core.records import (
     Entry,
     History,
     Job,
+    JobStatus,
     Key,
     Kind,
     Lease,
@@ -35,9 +36,9 @@ from coordinator.core.times import Use
 from coordinator.runtime.queues import Queues
 from coordinator.runtime.rulings import Rulings
 
-_NOWHERE: dict[str, None] = {}
 Rule = Queue | Usage | History | Mix | RollingDrain
 RECENT_FINAL_JOBS = 10_000
+MOST_FORESEEN = 256
 BOOKED_QUEUES = 500  # that are counted apart; users may name more
 
 
@@ -92,6 +93,8 @@ class View:
         self.tap: Callable[[Iterable[Event] | None], None] = _nobody
         """Told of what is published, after it is; None where everything was replaced."""
         self._expected: dict[str, dict[str, None]] = {}  # by node: jobs that wait for its devices
+        self._awaited: dict[str, dict[str, None]] = {}  # by job: these nodes
+        self._foreseen: dict[str, tuple[str, ...]] = {}  # by job: hints, where nothing is set aside
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._revisions: dict[str, int] = {}
         self._counter = 0
@@ -107,7 +110,8 @@ class View:
         self.leases_by_job.clear()
         self.leases_by_node.clear()
         self._recent.clear()
-        self._expected.clear()
+        for awaited in (self._expected, self._awaited, self._foreseen):
+            awaited.clear()
         self.unknown.clear()
         self.epoch = epoch
         for record in records:
@@ -132,6 +136,13 @@ class View:
             else:
                 self._retire(event)
         self.tap(events)
+
+    def foresee(self, foreseen: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        """Takes on which nodes jobs will fit first; the first word counts for as long as a job waits."""
+        for job_id, node_ids in foreseen:
+            if len(self._foreseen) < MOST_FORESEEN and job_id not in self._foreseen:
+                self._foreseen[job_id] = node_ids
+                self._expect(job_id, self.jobs.get(job_id))
 
     def records(self) -> Iterator[Record]:
         """The live jobs, nodes and leases, and what else decides about them."""
@@ -160,7 +171,7 @@ class View:
         return [leases[key] for key in sorted(leases) if not leases[key].is_ended]
 
     def expected_on(self, node_id: str) -> list[Job]:
-        """Jobs that wait for devices of a node and name something that is to be brought there, by age."""
+        """Jobs that will take devices of a node and name something that is to be brought there, by age."""
         found = map(self.jobs.__getitem__, self._expected.get(node_id, ()))
         return sorted(found, key=lambda job: job.sequence)
 
@@ -187,10 +198,10 @@ class View:
     def _put(self, record: Record) -> None:
         match record:
             case Job():
-                before = self.jobs.get(record.job_id)
-                self.queues.put(before, record)
+                self.queues.put(self.jobs.get(record.job_id), record)
                 self.jobs[record.job_id] = record
-                self._expect(before, record)
+                if record.room or record.claim or record.job_id in self._awaited:
+                    self._expect(record.job_id, record)
                 self._wake(Kind.JOB, record.job_id)
             case Document():
                 pass  # is asked of the store
@@ -214,20 +225,26 @@ class View:
                 if not record.node_id:
                     self.keys_by_sha256[record.sha256] = record
 
-    def _expect(self, before: Job | None, after: Job | None) -> None:
+    def _expect(self, job_id: str, job: Job | None) -> None:
         """Files on which nodes a job waits for devices."""
-        were, are = _awaited(before), _awaited(after)
+        were = self._awaited.pop(job_id, {})
+        if job is None or job.status is not JobStatus.QUEUED or not job.wants:
+            self._foreseen.pop(job_id, None)
+            are: dict[str, None] = {}
+        else:
+            kept = [share.node_id for share in kept_for(job)]
+            are = dict.fromkeys(kept or self._foreseen.get(job_id, ()))
+        if are:
+            self._awaited[job_id] = are
         if were == are:
             return
-        job = after or before
-        assert job is not None
         for node_id in were:
-            del self._expected[node_id][job.job_id]
+            del self._expected[node_id][job_id]
             if not self._expected[node_id]:
                 del self._expected[node_id]
         for node_id in are:
-            self._expected.setdefault(node_id, {})[job.job_id] = None
-        for node_id in dict.fromkeys((*were, *are)):
+            self._expected.setdefault(node_id, {})[job_id] = None
+        for node_id in {**were, **are}:
             self._revise(node_id)
 
     def _book(self, entry: Entry) -> None:
@@ -261,7 +278,7 @@ class View:
             job = self.jobs.pop(event.id, None)
             if job is not None:
                 self.queues.put(job, None)
-                self._expect(job, None)
+                self._expect(event.id, None)
                 self._recent[event.id] = job
                 if len(self._recent) > RECENT_FINAL_JOBS:
                     self._recent.popitem(last=False)
@@ -315,13 +332,6 @@ class View:
 
 def _nobody(_: Iterable[Event] | None) -> None:
     pass
-
-
-def _awaited(job: Job | None) -> dict[str, None]:
-    """The nodes of which devices are set aside for a job that names what is to be brought there."""
-    if job is None or not job.wants or not (job.room or job.claim):
-        return _NOWHERE
-    return {share.node_id: None for share in kept_for(job)}
 
 
 def _desired(lease: Lease | None) -> tuple[object, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
 from tests.integration.coordinator.house import Caller
 from tests.support.jobs import body
@@ -55,4 +56,19 @@ async def test_a_job_that_names_nothing_elsewhere_is_not_told(
     job_id = await admin.submit(naming("/data/train.jsonl"))
     job = await admin.job(job_id)
     assert "set aside" in job.status_reason.message
+    assert not (await agent.sync(seen_revision=0)).expected
+
+
+async def test_a_job_behind_a_single_attempt_is_told_to_the_node_of_that_one(
+    admin: Caller, agent: FakeAgent
+) -> None:
+    del agent.offer.devices[2:]
+    await agent.sync()
+    await admin.submit(gpu_count=2)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    waiting = await admin.submit(naming(DATA))
+    answer = await agent.until(lambda answer: bool(answer.expected))
+    assert [one.job_id for one in answer.expected] == [waiting]
+    await admin.call("CancelJob", api.CancelJobRequest(job_id=waiting))
     assert not (await agent.sync(seen_revision=0)).expected

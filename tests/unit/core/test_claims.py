@@ -5,10 +5,12 @@ from __future__ import annotations
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from coordinator.core.commands import SubmitJob
 from coordinator.core.core import Core, CoreSettings
+from coordinator.core.decision import Decision
 from coordinator.core.forecast import SAVE_MS, START_MS, STOP_MS, Forecast, Limits, settings_for
-from coordinator.core.records import JobStatus, LeaseState
-from tests.unit.core.conftest import Bench
+from coordinator.core.records import Demand, JobStatus, LeaseState, Policy
+from tests.unit.core.conftest import Bench, caller
 
 MINUTE_MS = 60_000
 SLACK_MS = 2 * (START_MS + SAVE_MS + STOP_MS)  # forecasts count starts and stops, claims do not
@@ -124,3 +126,31 @@ def test_who_stands_before_the_claim_starts_first_though_its_devices_are_free_at
     bench.schedule()
     assert bench.job("urgent").status is JobStatus.SCHEDULING
     assert bench.job("head").status is JobStatus.QUEUED
+
+
+def test_where_a_single_attempt_is_to_end_first_nothing_is_claimed_and_the_node_is_foreseen() -> (
+    None
+):
+    bench = Bench()
+    for node_id, minutes in (("n1", 60), ("n2", 10), ("n3", 60 * 72)):
+        bench.node(node_id, 8)
+        bench.submit(f"on-{node_id}", 8, expected_duration_ms=minutes * MINUTE_MS)
+    asked = [("plain", 8, ()), ("reads", 8, ("corpus",))]
+    found: list[Decision] = []
+    for job_id, count, wants in asked:
+        demand = Demand(device_count=count, cpu_count=len(found))  # a group of its own
+        bench.step(
+            SubmitJob(
+                caller=caller(),
+                job_id=job_id,
+                name=job_id,
+                demand=demand,
+                policy=Policy(),
+                document=b"",
+                wants=wants,
+            )
+        )
+        found.append(bench.schedule())
+    assert [dict(one.foreseen) for one in found] == [{}, {"reads": ("n2",)}]
+    assert bench.job("reads").claim is None
+    assert not found[-1].events, "it is a hint, and no fact"

@@ -10,6 +10,7 @@ import pytest
 from coordinator.core.decision import Changed, Heard, Retired
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
+    Claim,
     JobStatus,
     Kind,
     Lease,
@@ -18,6 +19,7 @@ from coordinator.core.records import (
     Node,
     Offer,
     Record,
+    Share,
 )
 from coordinator.runtime import view as view_module
 from coordinator.runtime.view import View, Watch
@@ -224,3 +226,26 @@ def test_retiring_what_is_not_there_does_no_harm() -> None:
     view = View()
     for kind in Kind:
         view.apply(retired(kind, "nothing"))
+
+
+def test_the_first_word_of_where_a_job_will_fit_counts_for_as_long_as_it_waits() -> None:
+    view = View()
+    waiting = a_job(wants=("corpus",))
+    view.apply(changed(a_node("n1"), a_node("n2"), waiting))
+    before = view.revision("n1")
+    view.foresee([(waiting.job_id, ("n1",)), ("gone", ("n1",))])
+    assert view.expected_on("n1") == [waiting]
+    assert view.revision("n1") != before
+    view.foresee([(waiting.job_id, ("n2",))])
+    assert view.expected_on("n2") == []
+    share = Share(node_id="n2", device_ids=("d1",), device_type="CPU")
+    claiming = replace(waiting, claim=Claim(shares=(share,), from_ms=5))
+    view.apply(changed(claiming))
+    assert (view.expected_on("n1"), view.expected_on("n2")) == ([], [claiming])
+    view.apply(changed(replace(waiting, status=JobStatus.SCHEDULING)))
+    assert view.expected_on("n2") == []
+    view.apply(changed(waiting))
+    assert view.expected_on("n1") == [], "it waits anew"
+    view.foresee([(waiting.job_id, ("n2",))])
+    view.apply(retired(Kind.JOB, waiting.job_id))
+    assert view.expected_on("n2") == []
