@@ -23,7 +23,7 @@ GUESSES_MAX = 100_000
 
 
 class Waits:
-    """Tells waits; remembers what it told until there is a newer look."""
+    """Tells waits. What new jobs were told is kept until there is a newer look, for those after them."""
 
     def __init__(self, driver: Driver, forecaster: Forecaster, clock: Clock) -> None:
         self._driver = driver
@@ -34,9 +34,8 @@ class Waits:
         self._looks = 0  # as of which they are
 
     def wait_s(self, job: Job) -> float | None:
-        """Seconds until a waiting job is expected to start; None where that is not known."""
-        foretold_ms = self._forecaster.start_ms(job)
-        return self._left_s(foretold_ms or self._guesses().get(job.job_id))
+        """Seconds until a waiting job is expected to start, as the last look knew; None if it did not."""
+        return self._left_s(self._forecaster.start_ms(job))
 
     def first_s(self, job_id: str) -> float | None:
         """The same of a job that was just accepted: 0 where it has its devices already."""
@@ -46,7 +45,9 @@ class Waits:
         if job.status not in WAITING:
             return 0.0 if job.attempt is not None else None
         if job.status is JobStatus.PENDING:
-            return None if job.policy.depends_on else self._left_s(job.policy.start_after_ms)
+            return (
+                None if job.policy.depends_on else self._left_s(job.policy.start_after_ms or None)
+            )
         known_s = self.wait_s(job)
         if known_s is None and (guess_ms := self._guess_ms(job)) is not None:
             self._guesses()[job_id] = guess_ms

@@ -140,8 +140,6 @@ async def test_a_submit_is_answered_with_the_wait_as_far_as_it_is_known_at_once(
     answer = await admin.call("SubmitJob", behind)
     later_s = answer.estimated_wait_seconds
     assert later_s > HOUR_S - 60, "not before the one that waits for all devices has ended"
-    job = await admin.job(answer.job_id)
-    assert later_s - 60 < job.estimated_wait_seconds <= later_s, "and so it is read"
     many = await admin.call("BatchSubmitJobs", api.BatchSubmitJobsRequest(jobs=[behind] * 3))
     waits_s = [one.job.estimated_wait_seconds for one in many.results]
     assert min(waits_s) == max(waits_s) > later_s - 60
