@@ -15,8 +15,7 @@ from random import Random
 from typing import cast
 
 from coordinator.core.commands import ObservedLease, SyncNode
-from coordinator.core.faults import Fault
-from coordinator.core.records import WHOLE, Device, Failure, LeaseState, Offer
+from coordinator.core.records import WHOLE, Device, Failure, LeaseState, Offer, Pairs
 from node_agent.core.leases import Category, Lease, Rank, State
 from node_agent.core.leases import Fault as LeaseFault
 from node_agent.core.reconcile import Action, Conclude, Forget, Start, Stop, reconcile
@@ -24,7 +23,7 @@ from node_agent.ranks import SpoolProtocol
 from node_agent.spool import Spool
 from node_agent.spool.pusher import PushCall
 from tests.sim import machine, wire
-from tests.sim.care import Wear
+from tests.sim.care import Reported, Wear
 from tests.sim.changes import SimChanges
 from tests.sim.clock import SECOND, LocalClock, Loop
 from tests.sim.hangs import LOOK_MS, Look
@@ -79,8 +78,10 @@ class SimNode:
         connect: Callable[[str], Wire],
         burial: Burial,
         suffix: str = "",
+        labels: Pairs = (),
     ) -> None:
         self.node_id = node_id
+        self.labels = labels
         self.clock = clock
         self._offset_ms = clock.offset_ms
         self.machine = Machine(loop, rng, clock=clock, truth=truth, plan_of=plan_of, output=output)
@@ -457,7 +458,12 @@ class SimNode:
             incarnation=f"{self.device_ids[0]}-{self._starts}",
             generation=self._generation,
             sequence=self._sequence,
-            offer=_offer(self._kind, self.wear.faults(), frozenset(self.bad_devices)),
+            offer=_offer(
+                self._kind,
+                self.wear.faults(),
+                bad=frozenset(self.bad_devices),
+                labels=self.labels,
+            ),
             leases=self._told,
             canary=self.wear.done,
         )
@@ -526,11 +532,9 @@ def _failure(fault: LeaseFault) -> Failure:
 
 
 @cache
-def _offer(
-    kind: str, known: tuple[tuple[str, tuple[Fault, ...]], ...], bad: frozenset[int]
-) -> Offer:
+def _offer(kind: str, known: tuple[Reported, ...], *, bad: frozenset[int], labels: Pairs) -> Offer:
     devices = [
         Device(device_id=id, index=index, type=kind, healthy=index not in bad, faults=faults)
         for index, (id, faults) in enumerate(known)
     ]
-    return Offer(devices=tuple(devices), cpu_count=64)
+    return Offer(devices=tuple(devices), cpu_count=64, labels=labels)

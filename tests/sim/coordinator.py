@@ -92,6 +92,7 @@ class SimCoordinator:
         self.kill_at_append: dict[int, str] = {}  # the same of appends to logs
         self.appends = 0
         self.kill_in_recovery = 0  # how many times to crash while it starts
+        self.decides_since_ms = 0  # without a death or a standstill, by its own clock
         self.jumped = False  # whether its wall clock ever did
         self.batches = 0  # written down, or about to be
         self.commits = 0
@@ -189,7 +190,8 @@ class SimCoordinator:
         self._note(f"coordinator leads, epoch {self._epoch}")
         self._truth.lead()
         self.view.reset(self.store.live.values(), epoch=self._epoch)
-        decision = self._core.step(Recover(epoch=self._epoch), self.clock.now_ms())
+        self.decides_since_ms = self.clock.now_ms()
+        decision = self._core.step(Recover(epoch=self._epoch), self.decides_since_ms)
         self._commit(decision.events)
         self._soon()
 
@@ -238,6 +240,7 @@ class SimCoordinator:
         replies: list[Reply | Rejected | None] = []
         if self._held_up:  # the real driver sees it by its clock
             self._held_up = False
+            self.decides_since_ms = now_ms
             events += self._core.step(Renew(), now_ms).events
         for command, _ in batch:
             decision = self._core.step(command, now_ms)

@@ -58,12 +58,22 @@ FAULTS = {
     "batches lost": "F31",
     "coordinator crashes": "",
     "node gone": "",
+    "node relocated": "",
+    "kept within": "",
+    "deadline": "",
+    "start time": "",
     "change": "",
     "stranger": "",
 }
 """Every fault and wish, with its number in the plan where it has one."""
 
 CHECKS = {
+    "KeptTogether": ("I5", "all nodes of a gang are within the one rack or switch it asked for"),
+    "EarliestFirst": (
+        "",
+        "of those that wait and want the same, who is wanted earliest goes first",
+    ),
+    "NotBeforeItsTime": ("", "who is to start after some time waits for it, and no longer"),
     "NothingLost": ("I1, I2", "what was acknowledged is there; one request is one job"),
     "OneAttemptAtATime": ("I3", "one attempt of a job at a time; a lease never runs twice at once"),
     "GivenUpAfterProof": ("I3", "what is given up, its node silent or removed, does not run"),

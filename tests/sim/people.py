@@ -93,6 +93,13 @@ class People:
                 policy = replace(policy, depends_on=(needed,))
         if self._rng.random() < 0.1:
             policy = replace(policy, start_after_ms=self._coordinator.clock.now_ms() + 40 * SECOND)
+        if plan.after_ms:
+            policy = replace(
+                policy, start_after_ms=self._coordinator.clock.now_ms() + plan.after_ms
+            )
+        if plan.wanted_in_ms:
+            wanted_ms = self._coordinator.clock.now_ms() + plan.wanted_in_ms
+            policy = replace(policy, deadline_ms=wanted_ms)
         command = SubmitJob(
             caller=self._caller("submit", plan.tenant_id),
             job_id="",

@@ -31,6 +31,8 @@ class Plan:
     wants_dependency: bool
     delay_ms: int  # when it is submitted
     watched: bool = False  # its agent looks whether it comes on
+    wanted_in_ms: int = 0  # a deadline, from when it is submitted; 0 is none
+    after_ms: int = 0  # how long it is to wait at least, from then
     stalls: int = 0  # in so many attempts it stands still half way, and never ends by itself
 
 

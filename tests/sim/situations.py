@@ -11,6 +11,7 @@ from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Lease, LeaseState, Node
 from coordinator.core.tables import ASIDE, BORN, CONTACT, DUTY, JOB, RUNNING, contact, duty
+from tests.sim.topology import KEYS
 from tests.sim.truth import Checker
 
 LEASES = tuple(f"lease {state.name}" for state in LeaseState)
@@ -89,6 +90,14 @@ MET: dict[str, tuple[str, ...]] = {
     "reader returns": ("at the beginning", "in the middle", "at the end"),
     "gap": ("SPOOL_FULL", "RETENTION", "RESET"),
     "hang": ("REPORT", "RESTART", "STOP", "is free", "costs"),
+    "node relocated": ("lease RUNNING", "lease ENDED"),
+    "kept within": (
+        *(f"{key}: {size}" for key in KEYS for size in ("one node", "several nodes")),
+        "is placed",
+        "has room",
+    ),
+    "deadline": ("goes before who came earlier",),
+    "start time": ("while nobody led", "while somebody led"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
     "change": (*JOBS, *LEASES, *ENDS),
     "retry": ("job FAILED", "job PREEMPTED"),

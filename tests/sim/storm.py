@@ -8,11 +8,12 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from coordinator.core.health import HealthState
-from coordinator.core.records import Job, JobStatus, Lease
+from coordinator.core.records import Job, JobStatus, Lease, Pairs
 from tests.sim.agent import SimNode
 from tests.sim.clock import DAY, MINUTE, SECOND
 from tests.sim.network import DOES_NOT_HEAR, NOT_HEARD
 from tests.sim.swarm import PERIODS_S
+from tests.sim.topology import spot
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -277,6 +278,22 @@ class Storm:
             if rng.random() < 0.3:
                 back_ms = at_ms + rng.choice((10, 60, 150)) * SECOND
                 self._world.loop.after(back_ms, partial(self._give_back, index))
+
+    def relocations(self, rng: Random) -> None:
+        """Machines are switched off, and on again in another rack, where there are any."""
+        for _ in range(rng.choice((1, 2, 4)) if any(self._world.spots) else 0):
+            index = rng.randrange(len(self._world.nodes))
+            at_ms = rng.randint(0, self._world.swarm.storm_ms)
+            self._world.loop.after(at_ms, partial(self._relocate, index, spot(rng)))
+
+    def _relocate(self, index: int, labels: Pairs) -> None:
+        node = self._world.nodes[index]
+        if self.is_over or not node.machine.power or node.is_gone:
+            return
+        self._fault("node relocated", node)
+        node.lose_power(wipe=False)
+        node.labels = labels
+        self._after((1, 5, 60), node.power_on)
 
     def _plan(self, rng: Random, index: int) -> None:
         if self.is_over:

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from tests.sim.planted import BUGS, FOUND_BY
+from tests.sim.found import FOUND_BY
+from tests.sim.planted import BUGS
 
 ORDER = "what is done first depends on the process"
 SHRUNK = "two tenants share their request ids"

@@ -44,9 +44,11 @@ from tests.sim.storm import Storm
 from tests.sim.stream_checkers import LinesOnce
 from tests.sim.swarm import PLENTY, Swarm, draw
 from tests.sim.tasks import Burial
+from tests.sim.topology import KeptTogether, spots, with_bonds
 from tests.sim.trace import show_event
 from tests.sim.truth import Checker, SimFailure, Truth
 from tests.sim.turns import RoomForOne
+from tests.sim.wanted import EarliestFirst, NotBeforeItsTime, with_dates
 from tests.sim.windows import NobodyOutlivesAWindow
 from tests.sim.wire import Wire
 from tests.sim.wishes import ChangedAsAsked, HeldUntilResumed, OneChildPerRequest
@@ -124,6 +126,7 @@ class World:
             truth=self.truth,
             note=self.note,
         )
+        self.spots = spots(self._rng("topology"), len(self.swarm.node_devices))
         self.plans = self._draw_plans()
         self.nodes = [self._node(index) for index in range(len(self.swarm.node_devices))]
         self.past_nodes: list[SimNode] = []  # of which a clone has the name now
@@ -164,6 +167,7 @@ class World:
         self.storm.wears(self._rng("wear"))
 
         self.storm.maintenance(self._rng("maintenance"))
+        self.storm.relocations(self._rng("relocations"))
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
             self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))
@@ -229,7 +233,9 @@ class World:
             draw_plan(rng, number, types=types, storm_ms=self.swarm.storm_ms)
             for number in range(self.swarm.job_count)
         ]
-        drawn = {plan.name: plan for plan in plans}
+        drawn = with_dates({plan.name: plan for plan in plans}, self._rng("dates"))
+        if any(self.spots):
+            drawn = with_bonds(drawn, self._rng("bonds"))
         if "batches lost" in self.swarm.faults:
             return (
                 drawn  # whose attempts may come twice under one number: who has hung is not known
@@ -252,6 +258,7 @@ class World:
             connect=self._connect,
             burial=self.burial,
             suffix=suffix,
+            labels=self.spots[index],
         )
 
     def _output(self, name: str) -> Output:
@@ -321,6 +328,9 @@ class World:
             LedgerIsExact(),
             ChangedAsAsked(self.truth),
             checkers.GangsWhole(),
+            KeptTogether(self.situations.fault),
+            EarliestFirst(self.situations.fault),
+            NotBeforeItsTime(lambda: coordinator.decides_since_ms, self.situations.fault),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
             checkers.HonestOutcomes(self.truth, self.plans),
