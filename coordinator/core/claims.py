@@ -102,15 +102,16 @@ def _before_windows(turn: Turn, job: Job, *, settings: CoreSettings) -> Placemen
     return state.place_without(job, planned=last) if last else None
 
 
-def claim(turn: Turn, job: Job) -> None:
-    """Sets devices aside for a job that finds no room, if it is the first such of its queue."""
+def claim(turn: Turn, job: Job, *, again: bool) -> None:
+    """Sets devices aside for a job that finds no room, if it is the first such of its queue. Where it is
+    looked at again, somebody else's claim has stood its turn before it."""
     state = turn.state
     if job.claim is not None:
         return
     claimant = next((state.jobs[x] for x in state.claims.get(job.queue_name, ())), None)
     if claimant is None and len(state.claims) >= MOST_CLAIMS:
         return
-    if claimant is not None and not _yields(state, claimant, job=job):
+    if claimant is not None and (again or not _yields(state, claimant, job=job)):
         return
     found = _plan(turn, job, unkept=claimant.job_id if claimant else "")
     if found is not None and not _is_parted(state, found):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from coordinator.core.known import Known
+from coordinator.core.known import Known, kept_for
 from coordinator.core.order import least_level
 from coordinator.core.queue import Shape
 from coordinator.core.records import Job, Order
@@ -36,6 +36,8 @@ class Prey:
         self._known = known
         self._free: dict[str, int] = {}  # most devices free on one node, by type
         self._there: dict[str, list[_There]] = {}  # by queue
+        self._taken: dict[tuple[str, int, int], int] = {}  # devices that may be taken
+        self._all: dict[Shape, int] = {}  # devices that are free
         ranks = known.running.levels if nodes else ()
         self.queues = {
             name for name, _ in ranks if (queue := known.queues.get(name)) and queue.preempts
@@ -46,17 +48,16 @@ class Prey:
 
     def serves(self, job: Job, shape: Shape) -> bool:
         """Whether one of the nodes may come to have as many devices for a job as it needs on one."""
-        is_gang = shape.device_count > shape.least
-        for device_type in shape.types or self._free:
-            if is_gang and self._free.get(device_type, 0) >= shape.least:
-                return True
-        there = self._there.get(job.queue_name)
-        if not there:
-            return False
         queue = self._known.queue_of(job)
         by_work = queue.order is Order.SHORTEST
         from_level = 0 if queue.aging_permille else least_level(job)
-        for one in there:
+        is_gang = shape.device_count > shape.least
+        if is_gang:
+            if self._in_all(job, shape, by_work=by_work, least=from_level) < shape.device_count:
+                return False
+            if any(self._free.get(x, 0) >= shape.least for x in shape.types or self._free):
+                return True
+        for one in self._there.get(job.queue_name, ()):
             count = one.free
             for priority, level, devices in one.held:
                 is_behind = by_work and level >= from_level
@@ -64,6 +65,28 @@ class Prey:
             if count >= shape.least and (not shape.types or one.device_type in shape.types):
                 return True
         return False
+
+    def _in_all(self, job: Job, shape: Shape, *, by_work: bool, least: int) -> int:
+        """How many devices the job would have at most, if all gave way to it that may have to."""
+        count = self._free_in_all(shape) + sum(len(x.device_ids) for x in kept_for(job))
+        if count >= shape.device_count:
+            return count
+        running, name, priority = self._known.running, job.queue_name, job.priority
+        key = name, priority, least if by_work else -1
+        taken = self._taken.get(key)
+        if taken is None:
+            taken = sum(running.device_count((name, one), 0) for one in range(priority))
+            if by_work:
+                taken += running.device_count((name, priority), least)
+            self._taken[key] = taken
+        return count + taken
+
+    def _free_in_all(self, shape: Shape) -> int:
+        known = self._all.get(shape)
+        if known is None:
+            free = self._known.free.devices_by_type
+            known = self._all[shape] = sum(free.get(x, 0) for x in shape.types or free)
+        return known
 
     def _add(self, node_id: str, device_type: str) -> None:
         room = self._known.free.rooms.get(node_id)

@@ -11,6 +11,7 @@ The level is that of the moment at which the attempt was filed: a memo, as good 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class Filed:
     rank: Rank
     level: int | None
     again_at_ms: int
+    device_count: int = 0
 
 
 class Running:
@@ -33,6 +35,7 @@ class Running:
         self.filed: dict[str, Filed] = {}  # by job
         self.levels: dict[Rank, dict[int, dict[str, None]]] = {}
         self._heap: list[tuple[int, str]] = []
+        self._devices: dict[Rank, Counter[int]] = {}  # that the attempts of a level hold
 
     def put(self, job_id: str, filed: Filed) -> None:
         """Files an attempt, anew where it was filed before."""
@@ -42,6 +45,7 @@ class Running:
         if filed.level is not None:
             levels = self.levels.setdefault(filed.rank, {})
             levels.setdefault(filed.level, {})[job_id] = None
+            self._devices.setdefault(filed.rank, Counter())[filed.level] += filed.device_count
 
     def remove(self, job_id: str) -> None:
         """Takes an attempt out, if it is there."""
@@ -50,10 +54,11 @@ class Running:
             return
         levels = self.levels[filed.rank]
         del levels[filed.level][job_id]
+        self._devices[filed.rank][filed.level] -= filed.device_count
         if not levels[filed.level]:
-            del levels[filed.level]
+            del levels[filed.level], self._devices[filed.rank][filed.level]
             if not levels:
-                del self.levels[filed.rank]
+                del self.levels[filed.rank], self._devices[filed.rank]
 
     def next_ms(self) -> int | None:
         """When the next attempt is to be looked at again."""
@@ -73,6 +78,11 @@ class Running:
     def most(self, rank: Rank) -> int:
         """The highest level of a rank; -1 where there is none."""
         return max(self.levels.get(rank, ()), default=-1)
+
+    def device_count(self, rank: Rank, least: int) -> int:
+        """Devices that the attempts of a rank hold, from a level on."""
+        known = self._devices.get(rank)
+        return sum(count for level, count in known.items() if level >= least) if known else 0
 
     def worst(self, rank: Rank, least: int) -> Iterator[str]:
         """Jobs of a rank from a level on, those with most to do first."""

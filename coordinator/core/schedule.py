@@ -64,7 +64,7 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
         return True
     if lend(turn, group, settings=settings) or make_room(turn, job, settings=settings):
         return True
-    claim(turn, job)
+    claim(turn, job, again=group.is_blocked)
     state.set_aside(group)
     return False
 

@@ -317,7 +317,8 @@ class ClusterState(Known):
             return
         level = level_of(self.work_ms(job, now_ms=at_ms))
         steady_ms = self.estimates.steady_ms(job, self.age_ms(job, at_ms))
-        self.running.put(job.job_id, Filed(rank, level, at_ms + steady_ms))
+        count = job.demand.device_count
+        self.running.put(job.job_id, Filed(rank, level, at_ms + steady_ms, count))
         if self.shares.guarantees and was_young:
             self.queue.opened.owed = True
         if self.queue_of(job).preempts:
