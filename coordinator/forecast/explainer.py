@@ -24,11 +24,11 @@ from coordinator.forecast.replica import Replica
 from coordinator.forecast.terms import Explain, Explained, Foresee, Found, Sooner
 
 AT_ONCE = 2  # changed jobs that are tried
-QUICK_S = 0.03  # of processor time: a look that takes no more is made for every question
+QUICK_S = 0.1  # of processor time: a look that takes no more is made for every question
 FRESH_S = 5.0  # how old one that takes more may be
 REST = 10  # between two of them, times what one took
 WITHIN_S = 0.07  # until an answer is given by a look that is kept
-PATIENCE_S = 3.0  # until one is given by a look that is being made
+PATIENCE_S = 5.0  # until one is given by a look that is being made
 MOST_TRIED = 200  # jobs of which is kept what they came to
 MOST_SOONER = 8
 WORTH_MS = 60_000

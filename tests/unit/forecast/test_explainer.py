@@ -74,6 +74,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A busy machine does not cut answers short; what was forked ends with the test."""
     monkeypatch.setattr(room, "PATIENCE_S", LIMIT_S)
     monkeypatch.setattr(room, "WITHIN_S", LIMIT_S)
+    monkeypatch.setattr(room, "QUICK_S", LIMIT_S)
     yield
     while MADE:
         MADE.pop().explainer.close()
