@@ -124,10 +124,11 @@ class Forecaster:
         """Ends the process, and whoever waits for it goes without."""
         looking, talking = self._looking, self._talking
         self._give_up("closed")
-        for one in (looking, talking):
-            if one is not None:
-                one.cancel()
-                await asyncio.wait({one})
+        if looking is not None:
+            looking.cancel()
+        # who talks was told to end; told twice, it would not wait for the process that it ends
+        if ending := {one for one in (looking, talking) if one is not None}:
+            await asyncio.wait(ending)
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
