@@ -33,13 +33,13 @@ ALL_S = 10.0
 CHANGED = Limits(steps=150)  # for one changed job
 CHANGED_S = 1.0  # of processor time, as above
 NICER = 2  # than who answers
-MOST_OPEN = 4096  # descriptors; the forecaster has a few dozen
 TELL_S = 0.1  # between two packets of starts
 PACKET_BYTES = 1 << 17
 TOLD_AT_ONCE = 400  # starts in a packet
 MOST_AFTER = 8
 
 _closed: list[int] = []  # keepers that end
+_asking: set[int] = set()  # descriptors of those who ask; a keeper ends once nobody has its own
 Start = tuple[int, tuple[str, ...]]  # when, and the jobs with whose ends
 
 
@@ -75,14 +75,14 @@ class Ahead:
         self.cost_s: float | None = None  # None: it goes on still
         self.gone = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._pid = os.fork()
-        if not self._pid:
-            ours.close()
-            _apart(lambda: _keep(core, now_ms, sock=theirs, limits=limits), keep=theirs.fileno())
-        theirs.close()
-        ours.setblocking(False)
         self._socket = ours
         self.fd = ours.fileno()
+        _asking.add(self.fd)
+        self._pid = os.fork()
+        if not self._pid:
+            _apart(lambda: _keep(core, now_ms, sock=theirs, limits=limits))
+        theirs.close()
+        ours.setblocking(False)
 
     @property
     def is_done(self) -> bool:
@@ -117,6 +117,7 @@ class Ahead:
 
     def close(self) -> None:
         """Ends the processes."""
+        _asking.discard(self.fd)
         self._socket.close()
         _closed.append(self._pid)
 
@@ -134,15 +135,15 @@ class _Late(Exception):
     """It has had its processor time."""
 
 
-def _apart(work: Callable[[], None], *, keep: int) -> None:
-    """A child's life; never returns. Of what is open it keeps one descriptor, and where errors go."""
+def _apart(work: Callable[[], None]) -> None:
+    """A child's life; never returns. It lets go of what would keep others from ending."""
     status = 1
     try:
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1):
             os.dup2(nothing, fd)
-        os.closerange(3, keep)
-        os.closerange(keep + 1, MOST_OPEN)
+        for fd in _asking:
+            os.close(fd)
         work()
         status = 0
     except BrokenPipeError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from coordinator.core.records import Job
 from coordinator.data.checker import Checker
 from coordinator.rpc.agents import AgentMethods
 from coordinator.rpc.batch import BatchMethods
@@ -150,16 +151,15 @@ class Server:
             tokens=parts.tokens,
         )
         waits = Waits(driver, parts.forecaster, clock)
-        wait_s = waits.wait_s
         usage = UsageMethods(driver.view, store, clock=clock, tokens=PageTokens(parts.page_secret))
         fetching = Fetching(clock)
-        documents = Documents(store, streams, wait_s, spent=usage.spent, prepared=fetching.progress)
+        documents = Documents(
+            store, streams, waits.wait_s, spent=usage.spent, prepared=fetching.progress
+        )
 
-        reader = JobReader(driver.view, store.job)
+        reader = JobReader(driver.view, _stored(store))
         tokens = PageTokens(parts.page_secret)
-
         gate = Gate(parts.leadership, driver.view)
-
         jobs = JobMethods(
             driver,
             store,
@@ -179,7 +179,7 @@ class Server:
                 telemetry=telemetry,
                 tokens=tokens,
                 clock=clock,
-                wait_s=wait_s,
+                wait_s=waits.wait_s,
                 fetching=fetching,
             ),
             DrainMethods(driver, parts.forecaster, reader, clock=clock),
@@ -202,7 +202,7 @@ class Server:
             AgentMethods(
                 driver,
                 documents=documents,
-                intake=Intake(streams, Ranks(driver.view, store.job).are_known),
+                intake=Intake(streams, Ranks(driver.view, _stored(store)).are_known),
                 telemetry=telemetry,
                 clock=clock,
                 fetching=fetching,
@@ -216,3 +216,12 @@ class Server:
         for service, several in zip(SERVICES, servicers, strict=True):
             handler = handlers(service, several, authenticator=authenticator, gate=gate)
             self._server.add_generic_rpc_handlers((handler,))
+
+
+def _stored(store: Store) -> Callable[[str], Awaitable[Job | None]]:
+    """Asks the store for a job, as it is then."""
+
+    async def stored(job_id: str) -> Job | None:
+        return await store.job(job_id)
+
+    return stored

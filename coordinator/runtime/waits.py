@@ -20,6 +20,7 @@ from coordinator.runtime.queues import place_of
 
 LINE = 32  # jobs before a new one that are looked at
 GUESSES_MAX = 100_000
+TOLD_MAX = 100_000  # jobs
 
 
 class Waits:
@@ -32,27 +33,23 @@ class Waits:
         self._clock = clock
         self._guesses_ms: dict[str, int] = {}  # by job, when it may start; since the last look
         self._looks = 0  # as of which they are
+        self._told_s: dict[str, float | None] = {}  # by job, when it was accepted
 
     def wait_s(self, job: Job) -> float | None:
         """Seconds until a waiting job is expected to start, as the last look knew; None if it did not."""
         return self._left_s(self._forecaster.start_ms(job))
 
     def first_s(self, job_id: str) -> float | None:
-        """The same of a job that was just accepted: 0 where it has its devices already."""
-        job = self._view.job(job_id)
-        if job is None:
-            return None
-        if job.status not in WAITING:
-            return 0.0 if job.attempt is not None else None
-        if job.status is JobStatus.PENDING:
-            return (
-                None if job.policy.depends_on else self._left_s(job.policy.start_after_ms or None)
-            )
-        known_s = self.wait_s(job)
-        if known_s is None and (guess_ms := self._guess_ms(job)) is not None:
-            self._guesses()[job_id] = guess_ms
-            return self._left_s(guess_ms)
-        return known_s
+        """The same of a job that was just accepted: 0 where it has its devices already.
+
+        Who asks for the same job again is told the same, for as long as that is remembered.
+        """
+        if job_id not in self._told_s:
+            job = self._view.job(job_id)
+            if job is None:
+                return None
+            self._tell(job_id, self._first_s(job))
+        return self._told_s[job_id]
 
     def first_all_s(self, job_ids: Sequence[str]) -> list[float | None]:
         """The same of jobs that were accepted together; of those that ask for the same that of the
@@ -61,11 +58,33 @@ class Waits:
         found = []
         for job_id in job_ids:
             job = self._view.job(job_id)
-            what = _asked(job) if job else ()
+            if job is None or job_id in self._told_s:
+                found.append(self._told_s.get(job_id))
+                continue
+            what = _asked(job)
             if what not in known:
-                known[what] = self.first_s(job_id)
+                known[what] = self._first_s(job)
+            self._tell(job_id, known[what])
             found.append(known[what])
         return found
+
+    def _first_s(self, job: Job) -> float | None:
+        if job.status not in WAITING:
+            return 0.0 if job.attempt is not None else None
+        if job.status is JobStatus.PENDING:
+            return (
+                None if job.policy.depends_on else self._left_s(job.policy.start_after_ms or None)
+            )
+        known_s = self.wait_s(job)
+        if known_s is None and (guess_ms := self._guess_ms(job)) is not None:
+            self._guesses()[job.job_id] = guess_ms
+            return self._left_s(guess_ms)
+        return known_s
+
+    def _tell(self, job_id: str, wait_s: float | None) -> None:
+        self._told_s[job_id] = wait_s
+        if len(self._told_s) > TOLD_MAX:
+            del self._told_s[next(iter(self._told_s))]
 
     def _guess_ms(self, job: Job) -> int | None:
         """When a job may start of which the last look did not know."""
