@@ -18,11 +18,13 @@ FINAL = frozenset(
 
 
 def script(folder: Path, name: str, text: str) -> Path:
-    """Writes a script; executable where it begins with `#!`."""
+    """Writes a script, at once for a job that may be reading one there; executable where it begins with
+    `#!`."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(textwrap.dedent(text).lstrip("\n"))
-    path.chmod(0o755 if path.read_text().startswith("#!") else 0o644)
+    path, draft = folder / name, folder / f".{name}.draft"
+    draft.write_text(textwrap.dedent(text).lstrip("\n"))
+    draft.chmod(0o755 if draft.read_text().startswith("#!") else 0o644)
+    draft.rename(path)
     return path
 
 
