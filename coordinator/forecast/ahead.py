@@ -15,10 +15,8 @@ import os
 import pickle
 import signal
 import socket
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,6 +25,7 @@ from coordinator.core.core import Core
 from coordinator.core.explain import Change, alter
 from coordinator.core.forecast import Forecast, Limits
 from coordinator.core.records import JobStatus
+from coordinator.forecast.apart import live
 
 ALL = Limits(steps=5_000)  # for all that wait
 ALL_S = 10.0
@@ -80,7 +79,7 @@ class Ahead:
         _asking.add(self.fd)
         self._pid = os.fork()
         if not self._pid:
-            _apart(lambda: _keep(core, now_ms, sock=theirs, limits=limits))
+            live(lambda: _keep(core, now_ms, sock=theirs, limits=limits))
         theirs.close()
         ours.setblocking(False)
 
@@ -135,27 +134,13 @@ class _Late(Exception):
     """It has had its processor time."""
 
 
-def _apart(work: Callable[[], None]) -> None:
-    """A child's life; never returns. It lets go of what would keep others from ending."""
-    status = 1
-    try:
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1):
-            os.dup2(nothing, fd)
-        for fd in _asking:
-            os.close(fd)
-        work()
-        status = 0
-    except BrokenPipeError:
-        pass  # nobody wants to know any more
-    except BaseException:
-        traceback.print_exc(file=sys.stderr)
-    finally:
-        os._exit(status)
-
-
 def _keep(core: Core, now_ms: int, *, sock: socket.socket, limits: Limits) -> None:
-    """The keeper's life."""
+    """The keeper's life. It lets go of what would keep others from ending."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(nothing, fd)
+    for fd in _asking:
+        os.close(fd)
     began_s = time.process_time()
     forecast = Forecast(core, now_ms)
     gc.freeze()  # what is old stays shared with the forks

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 CHUNK_BYTES = 1 << 16
 MOMENT_S = 0.001  # a timer of 0 would never end anything
@@ -26,7 +26,7 @@ class Apart:
         self._pid = os.fork()
         if not self._pid:
             os.close(reading)
-            _work(work, writing, limit_s)
+            live(lambda: _answer(work, writing, limit_s))
         os.close(writing)
 
     def take(self) -> bool:
@@ -69,16 +69,23 @@ def apart(works: Sequence[Callable[[], Any]], *, at_once: int, limit_s: float) -
                     answers[index] = one.end()
 
 
-def _work(work: Callable[[], Any], writing: int, limit_s: float) -> None:
-    """The child's life; never returns."""
+def live(work: Callable[[], None]) -> NoReturn:
+    """The life of a forked child; what it stumbles over is told, and nothing of its parent's is cleaned up."""
     status = 1
     try:
-        signal.setitimer(signal.ITIMER_REAL, limit_s)  # SIGALRM ends it
-        body = pickle.dumps(work(), protocol=pickle.HIGHEST_PROTOCOL)
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(body)
+        work()
         status = 0
-    except BaseException:
+    except BrokenPipeError:
+        pass  # nobody wants to know any more
+    except Exception:
         traceback.print_exc(file=sys.stderr)
     finally:
         os._exit(status)
+
+
+def _answer(work: Callable[[], Any], writing: int, limit_s: float) -> None:
+    """Writes what the function answers."""
+    signal.setitimer(signal.ITIMER_REAL, limit_s)  # SIGALRM ends it
+    body = pickle.dumps(work(), protocol=pickle.HIGHEST_PROTOCOL)
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(body)
