@@ -33,7 +33,7 @@ from coordinator.core.placement import Placement
 from coordinator.core.preempt import DeviceCount, is_held, is_sound, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Claim, Job
+from coordinator.core.records import WHOLE, Claim, Job
 from coordinator.core.ruling import keep_ruling
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
@@ -53,12 +53,19 @@ STEP_MS = 30_000  # by which a claim that is late is put off at least
 def pass_by(turn: Turn, job: Job) -> Placement | None:
     """Gives up a claim that stands behind a job which fits with what is free of that one."""
     for one in lenders(turn.state):
-        if _yields(turn.state, one, job=job):
+        if has_idle(turn.state, job, claimant=one) and _yields(turn.state, one, job=job):
             found = turn.state.place_without(job, unkept=one.job_id)
             if found is not None:
                 drop(turn, one)
                 return found
     return None
+
+
+def has_idle(state: ClusterState, job: Job, *, claimant: Job) -> bool:
+    """A quick no: whether what is free, with what is idle of a claim, is as many devices as a job needs."""
+    free = sum(state.free.devices_by_type.values())
+    is_part = job.demand.thousandths < WHOLE  # some of a device that is not idle may do
+    return is_part or free + state.idle(claimant) >= job.demand.device_count
 
 
 def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:

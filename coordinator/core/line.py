@@ -3,8 +3,10 @@
 At each queue the next is sought among its children: groups of its jobs, by turn; where it is FAIR users,
 by priority and then by what they have used; queues, those first that hold less than their guarantee,
 then, where it is FAIR, those that have used least of their part, else by the turn of their first job.
-A choice costs the depth of the tree: only where devices were given do keys change within a pass. A queue
-is looked into when its turn may have come: below one that is FAIR, what was used mostly tells whose it is.
+
+A child stands in line by a bound at first: by the least turn that there is below it. Only once it comes to
+the head of the line is it looked into, and stands where it belongs then. So a choice costs the depth of
+the tree. Only where devices were given do places in line change within a pass.
 
 Besides the groups that are ready, those stand in line that were set aside and are worth a look again, for
 as long as they are. Of each leaf only the next one of a shape is looked up, so a line costs as much as
@@ -14,71 +16,21 @@ there are leaves, not groups.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
+from itertools import pairwise
 
 from coordinator.core.order import Turn
-from coordinator.core.queue import Group, Head, Leaf, Shape, Stand
+from coordinator.core.queue import Group
 from coordinator.core.records import Order
-from coordinator.core.share import milli_of, queue_account
+from coordinator.core.share import milli_of
 from coordinator.core.state import ClusterState
+from coordinator.core.tree import NEVER, Branch, Head, Leaf, Shape, Stand
 from coordinator.core.worth import Worth
 
-NEVER: Turn = (1 << 62, 0, 0, "")
-
-
-class Late:
-    """The turn of a queue's first job, sought only where nothing before it tells two queues apart."""
-
-    __slots__ = ("_branch", "_line")
-
-    def __init__(self, line: Line, branch: Branch) -> None:
-        self._line, self._branch = line, branch
-
-    def __lt__(self, other: Turn | Late) -> bool:
-        return self.turn() < (other.turn() if isinstance(other, Late) else other)
-
-    def __gt__(self, other: Turn | Late) -> bool:
-        return self.turn() > (other.turn() if isinstance(other, Late) else other)
-
-    def __eq__(self, other: object) -> bool:
-        return self.turn() == (other.turn() if isinstance(other, Late) else other)
-
-    def __hash__(self) -> int:
-        return hash(self.turn())
-
-    def turn(self) -> Turn:
-        return self._line.turn_in(self._branch) or NEVER
-
-
-Key = tuple[int, int, float, Turn | Late]
+Child = Branch | Leaf
+Key = tuple[int, int, float, Turn]
 """Whether it is past its guarantee, -priority, used, turn."""
-
-
-class Twig:
-    """The groups of one leaf that are in line."""
-
-    __slots__ = ("heads", "leaf")
-
-    def __init__(self, leaf: Leaf) -> None:
-        self.leaf = leaf
-        self.heads: list[Head] = []
-
-    @property
-    def turn(self) -> Turn:
-        """Of the job that is next."""
-        return self.heads[0][0][0]
-
-
-class Branch:
-    """A queue, with its children that may have something to place."""
-
-    __slots__ = ("account", "children", "heap", "leaves", "name")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.account = queue_account(name) if name else ""
-        self.children: dict[str, Branch] = {}
-        self.leaves: list[Leaf] = []
-        self.heap: list[tuple[Key, int, Branch | Twig]] | None = None  # None: not looked into yet
+Place = tuple[Key, int, Child, bool]  # in line; whether the key is exact, or a bound
 
 
 class Line:
@@ -89,160 +41,179 @@ class Line:
         self._worth = worth
         self._now_ms = now_ms
         self._ready = dict(state.queue.ready)
-        self._build(with_aside=not worth.nothing())
+        self._begin(with_aside=not worth.nothing())
 
     def first(self) -> Group | None:
         """The group whose turn it is."""
         if self._with_aside and self._worth.nothing():
-            self._build(with_aside=False)
+            self._begin(with_aside=False)
         while path := self._path():
-            twig = path[-1]
-            assert isinstance(twig, Twig)
-            stand, by_shape, shape = twig.heads[0]
+            leaf = path[-1]
+            assert isinstance(leaf, Leaf)
+            heads = self._heads(leaf)
+            stand, by_shape, shape = heads[0]
             group = self._state.queue.group(stand)
             is_it = group is not None and (not by_shape or self._is_aside(group))
-            if is_it and (not by_shape or self._worth.holds(twig.leaf, shape, stand=stand)):
+            if is_it and (not by_shape or self._worth.holds(leaf, shape, stand=stand)):
                 return group
-            heapq.heappop(twig.heads)
+            heapq.heappop(heads)
             if not is_it:
-                self._add(twig, shape, after=stand)
+                self._add(leaf, shape, after=stand)
             self._renew(path)
         return None
 
     def renew(self, *, placed: bool) -> None:
         """Lets the groups stand where they belong, after something was done about the first one."""
         path = self._path()
-        twig = path[-1]
-        assert isinstance(twig, Twig)
-        stand, by_shape, shape = heapq.heappop(twig.heads)
+        leaf = path[-1]
+        assert isinstance(leaf, Leaf)
+        heads = self._heads(leaf)
+        stand, by_shape, shape = heapq.heappop(heads)
         if placed:
             self._worth.changed()
         if by_shape and placed and self._state.queue.group(stand) is not None:
-            heapq.heappush(twig.heads, (stand, True, shape))  # one behind its first was placed
+            heapq.heappush(heads, (stand, True, shape))  # one behind its first was placed
         elif by_shape:
             if not placed:
                 self._worth.in_vain(stand[1], shape)
-            self._add(twig, shape, after=stand)
+            self._add(leaf, shape, after=stand)
         elif placed and stand[1] in self._state.queue.ready:
             group = self._state.queue.ready[stand[1]]
-            heapq.heappush(twig.heads, ((group.first(), group.serial), False, shape))
+            heapq.heappush(heads, ((group.first(), group.serial), False, shape))
         else:
             del self._ready[stand[1]]
         self._renew(path)
 
-    def turn_in(self, branch: Branch) -> Turn | None:
-        """The turn of the job that is next in a queue; None where nobody is."""
-        path = self._path(branch)
-        return path[-1].turn if path and isinstance(path[-1], Twig) else None
-
-    def _build(self, *, with_aside: bool) -> None:
+    def _begin(self, *, with_aside: bool) -> None:
         self._with_aside = with_aside
-        self._root = Branch("")
-        self._branches: dict[str, Branch] = {}  # that a leaf hangs on
-        self._groups: dict[int, list[Group]] = {}  # that are ready, by the id of their leaf
+        self._places: dict[Branch, list[Place]] = {}  # of queues that were looked into
+        self._looked_up: dict[Leaf, list[Head]] = {}
+        self._groups: dict[Leaf, list[Group]] = {}  # that are ready
+        self._besides: dict[
+            Branch, dict[Child, None]
+        ] = {}  # of which more is in line than is worth it
         for group in self._ready.values():
-            known = self._groups.get(id(group.leaf))
-            if known is None:
-                known = self._groups[id(group.leaf)] = []
-                if not with_aside:
-                    self._hang(group.leaf)
-            known.append(group)
-        for leaf in self._state.queue.leaves.by_key.values() if with_aside else ():
-            self._hang(leaf)
-
-    def _hang(self, leaf: Leaf) -> None:
-        branch = self._branches.get(leaf.queue_name)
-        if branch is None:
-            branch = self._root
-            for name in reversed(self._state.shares.path(leaf.queue_name)):
-                known = branch.children.get(name)
-                if known is None:
-                    known = branch.children[name] = Branch(name)
-                branch = known
-            self._branches[leaf.queue_name] = branch
-        branch.leaves.append(leaf)
-
-    def _twig(self, leaf: Leaf) -> Twig | None:
-        """Who of a leaf is in line; None where nobody is."""
-        twig = Twig(leaf)
-        for group in self._groups.get(id(leaf), ()):
             if group.turns:
-                twig.heads.append(((group.first(), group.serial), False, group.shape))
-        if self._with_aside:
-            twig.heads += self._worth.heads(leaf)
-        heapq.heapify(twig.heads)
-        return twig if twig.heads else None
+                self._groups.setdefault(group.leaf, []).append(group)
+        for leaf in self._groups:
+            self._note(leaf)
+        for name in self._worth.others() if with_aside else ():
+            for leaf in self._state.queue.tree.leaves_of(name).values():
+                self._note(leaf)
 
-    def _add(self, twig: Twig, shape: Shape, *, after: Stand) -> None:
+    def _note(self, leaf: Leaf) -> None:
+        child: Child = leaf
+        while (above := child.above) is not None:
+            besides = self._besides.setdefault(above, {})
+            if child in besides:
+                return
+            besides[child] = None
+            child = above
+
+    def _heads(self, leaf: Leaf) -> list[Head]:
+        """Who of a leaf is in line; a heap."""
+        heads = self._looked_up.get(leaf)
+        if heads is None:
+            ready = self._groups.get(leaf, ())
+            heads = [((x.first(), x.serial), False, x.shape) for x in ready if x.turns]
+            if self._with_aside:
+                heads += self._worth.heads(leaf)
+            heapq.heapify(heads)
+            self._looked_up[leaf] = heads
+        return heads
+
+    def _add(self, leaf: Leaf, shape: Shape, *, after: Stand) -> None:
         """Lets the next of a shape stand in line."""
-        stand = twig.leaf.after(shape, after)
+        stand = leaf.after(shape, after)
         if stand is not None:
-            heapq.heappush(twig.heads, (stand, True, shape))
+            heapq.heappush(self._heads(leaf), (stand, True, shape))
 
     def _is_aside(self, group: Group) -> bool:
         """Whether it was set aside and is to be looked at now; those that are ready stand in line anyway."""
         in_line = group.serial in self._ready or self._worth.was_seen(group.serial)
         return group.is_blocked and not in_line
 
-    def _renew(self, path: list[Branch | Twig]) -> None:
-        *branches, child = path
-        for branch in reversed(branches):
-            assert isinstance(branch, Branch)
-            assert branch.heap
-            gone = not child.heap if isinstance(child, Branch) else not child.heads
-            key = self._key(branch, child) if not gone else None
-            if key is None:
-                heapq.heappop(branch.heap)
-            else:
-                heapq.heapreplace(branch.heap, (key, branch.heap[0][1], child))
-            child = branch
-
-    def _path(self, branch: Branch | None = None) -> list[Branch | Twig]:
-        """The way to who is next, below a queue or at all; empty where nobody is."""
-        found: list[Branch | Twig] = [branch or self._root]
+    def _path(self) -> list[Child]:
+        """The way to who is next; empty where nobody is."""
+        found: list[Child] = [self._state.queue.tree.root]
         while isinstance(last := found[-1], Branch):
-            if last.heap is None:
-                self._look_into(last)
-            if last.heap:
-                found.append(last.heap[0][2])
-            elif len(found) == 1:
+            places = self._settled(last)
+            if not places:
                 return []
-            else:  # it was in line for what it has used, and has nobody
-                found.pop()
-                above = found[-1]
-                assert isinstance(above, Branch)
-                assert above.heap
-                heapq.heappop(above.heap)
+            found.append(places[0][2])
         return found
 
-    def _look_into(self, branch: Branch) -> None:
-        twigs = filter(None, map(self._twig, branch.leaves))
-        children: list[Branch | Twig] = [*branch.children.values(), *twigs]
-        keyed = ((self._key(branch, x), number, x) for number, x in enumerate(children))
-        branch.heap = [(key, number, x) for key, number, x in keyed if key is not None]
-        heapq.heapify(branch.heap)
+    def _renew(self, path: list[Child]) -> None:
+        """Those on the way stand where they belong now."""
+        for branch, child in reversed([*pairwise(path)]):
+            assert isinstance(branch, Branch)
+            places = self._places[branch]
+            first = self._first(child)
+            if first is None:
+                heapq.heappop(places)
+            else:
+                key = self._key(branch, child, first=first, is_bound=False)
+                heapq.heapreplace(places, (key, places[0][1], child, True))
 
-    def _key(self, branch: Branch, child: Branch | Twig) -> Key | None:
-        """By what a child of a queue stands in line; None where it is seen to have nobody."""
+    def _settled(self, branch: Branch) -> list[Place]:
+        """The line of a queue, a heap; its head stands where it belongs."""
+        places = self._places.get(branch)
+        if places is None:
+            places = self._places[branch] = self._look_into(branch)
+        while places and not places[0][3]:
+            _, number, child, _ = places[0]
+            first = self._first(child)
+            if first is None:
+                heapq.heappop(places)
+            else:
+                key = self._key(branch, child, first=first, is_bound=False)
+                heapq.heapreplace(places, (key, number, child, True))
+        return places
+
+    def _first(self, child: Child) -> Turn | None:
+        """The turn of who is next below; None where nobody is."""
+        if isinstance(child, Leaf):
+            heads = self._heads(child)
+            return heads[0][0][0] if heads else None
+        places = self._settled(child)
+        return places[0][0][3] if places else None
+
+    def _look_into(self, branch: Branch) -> list[Place]:
+        besides = self._besides.get(branch, {})
+        below: Iterable[Child] = branch.below() if self._with_aside else besides
+        places: list[Place] = []
+        for number, child in enumerate(below):
+            first = self._bound(child, with_besides=child in besides)
+            if first is not NEVER:
+                key = self._key(branch, child, first=first, is_bound=True)
+                places.append((key, number, child, False))
+        heapq.heapify(places)
+        return places
+
+    def _bound(self, child: Child, *, with_besides: bool) -> Turn:
+        """No later than the turn of who is next below; NEVER where nobody is."""
+        first = child.first(self._worth.worthy()) if self._with_aside else NEVER
+        if not with_besides:
+            return first
+        if isinstance(child, Leaf):
+            return min((head[0][0] for head in self._heads(child)[:1]), default=NEVER)
+        besides = self._besides[child]
+        return min(first, *(self._bound(x, with_besides=True) for x in besides))
+
+    def _key(self, branch: Branch, child: Child, *, first: Turn, is_bound: bool) -> Key:
+        """By what a child of a queue stands in line, if the turn of its first is this, or no sooner."""
         shares = self._state.shares
-        if isinstance(child, Twig):
-            turn, account = child.turn, child.leaf.account
-            if not account:
-                return 1, 0, 0.0, turn
-            return 1, turn[0], shares.average_ppb(account, self._now_ms), turn
+        if isinstance(child, Leaf):
+            if not child.account:
+                return 1, 0, 0.0, first
+            return 1, first[0], shares.average_ppb(child.account, self._now_ms), first
         above = self._state.queues.get(branch.name)
         queue = self._state.queues.get(child.name)
-        is_fair = above is not None and above.order is Order.FAIR
         used = 0.0
-        if is_fair:
+        if above is not None and above.order is Order.FAIR:
             weight = queue.weight if queue else 1
             used = shares.average_ppb(child.account, self._now_ms) / weight
-            if not queue or not queue.guaranteed_devices:
-                return 1, 0, used, Late(self, child)
-        first = self.turn_in(child)
-        if first is None:
-            return None
-        entitled = shares.guarantees and shares.is_entitled(
-            child.name, milli_of(self._state.jobs[first[-1]])
-        )
-        return int(not entitled), 0, used, first
+        if not queue or not queue.guaranteed_devices or not shares.guarantees:
+            return 1, 0, used, first
+        need = 1 if is_bound else milli_of(self._state.jobs[first[-1]])
+        return int(not shares.is_entitled(child.name, need)), 0, used, first

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from coordinator.core.known import Known, kept_for
 from coordinator.core.order import least_level
-from coordinator.core.queue import Shape
 from coordinator.core.records import Job, Order
+from coordinator.core.tree import Shape
 
 MANY = 64  # nodes that are looked at
 
@@ -38,24 +38,63 @@ class Prey:
         self._there: dict[str, list[_There]] = {}  # by queue
         self._taken: dict[tuple[str, int, int], int] = {}  # devices that may be taken
         self._all: dict[Shape, int] = {}  # devices that are free
-        ranks = known.running.levels if nodes else ()
-        self.queues = {
-            name for name, _ in ranks if (queue := known.queues.get(name)) and queue.preempts
-        }
+        self._most: dict[
+            str, int
+        ] = {}  # by queue: devices that it holds, or that are set aside for it
+        self.queues: dict[str, None] = {}
+        for name in known.running.devices if nodes else ():
+            queue = known.queues.get(name)
+            if queue is not None and queue.preempts:
+                self.queues[name] = None
         for device_type, node_ids in nodes.items():
             for node_id in [*node_ids][:MANY]:
                 self._add(node_id, device_type)
+
+    def takers(self, shapes: Iterable[Shape]) -> dict[str, None]:
+        """The queues of which some job of one of the shapes may be served: a quick no for the others."""
+        gangs = [x for x in shapes if x.is_gang and self._has_free(x)]
+        need = min((x.device_count - self._free_in_all(x) for x in gangs), default=None)
+        return {
+            name: None
+            for name in self.queues
+            if name in self._there or (need is not None and need <= self._most_of(name))
+        }
+
+    def may_serve(self, queue_name: str, shape: Shape) -> bool:
+        """A quick no: whether there would be enough if all of the queue gave way."""
+        if queue_name not in self.queues:
+            return False
+        if shape.is_gang:
+            if self._free_in_all(shape) + self._most_of(queue_name) < shape.device_count:
+                return False
+            if self._has_free(shape):
+                return True
+        return any(
+            shape.least <= one.free + sum(count for _, _, count in one.held)
+            for one in self._there.get(queue_name, ())
+            if not shape.types or one.device_type in shape.types
+        )
+
+    def _has_free(self, shape: Shape) -> bool:
+        return any(self._free.get(x, 0) >= shape.least for x in shape.types or self._free)
+
+    def _most_of(self, queue_name: str) -> int:
+        known = self._most.get(queue_name)
+        if known is None:
+            claimants = map(self._known.jobs.__getitem__, self._known.claims.get(queue_name, ()))
+            kept = sum(len(x.device_ids) for one in claimants for x in kept_for(one))
+            known = self._most[queue_name] = self._known.running.devices[queue_name] + kept
+        return known
 
     def serves(self, job: Job, shape: Shape) -> bool:
         """Whether one of the nodes may come to have as many devices for a job as it needs on one."""
         queue = self._known.queue_of(job)
         by_work = queue.order is Order.SHORTEST
         from_level = 0 if queue.aging_permille else least_level(job)
-        is_gang = shape.device_count > shape.least
-        if is_gang:
+        if shape.is_gang:
             if self._in_all(job, shape, by_work=by_work, least=from_level) < shape.device_count:
                 return False
-            if any(self._free.get(x, 0) >= shape.least for x in shape.types or self._free):
+            if self._has_free(shape):
                 return True
         for one in self._there.get(job.queue_name, ()):
             count = one.free

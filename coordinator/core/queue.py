@@ -6,8 +6,8 @@ the group is set aside and costs nothing until it is worth a look again (see wor
 job may take the devices of others; where a limit keeps it back, until less is held below that. A submit
 onto 100,000 queued jobs and a full cluster is then one push to one heap.
 
-The groups of a queue, or of a user of a queue that is FAIR, hang on one leaf, those of one shape by their
-turns. So it is seen at once which of those of some shapes is next, however many groups there are.
+The groups hang on the leaves of a tree of queues (see tree.py), those of one shape by their turns. So it is
+seen at once which of those of some shapes is next, however many groups there are.
 
 Which groups are set aside is a memo, not state: forgetting it changes no decision, only its cost.
 """
@@ -15,39 +15,17 @@ Which groups are set aside is a memo, not state: forgetting it changes no decisi
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right, insort
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
 from coordinator.core.order import Turn, turn_of
-from coordinator.core.placement import least_on_node
-from coordinator.core.records import WHOLE, Demand, Job, Order, Queue
+from coordinator.core.records import Demand, Job, Order, Queue
 from coordinator.core.share import Limit
+from coordinator.core.tree import Leaf, Shape, Stand, Tree
 
 _SLACK = 64
 Like = tuple[str, str, Demand]  # name of the queue, account in it, and what is asked for
-Stand = tuple[Turn, int]  # where a group stands on its leaf: its first turn, its serial
-
-
-class Shape:
-    """What can be told at once of a demand that finds no room. Equal ones are one and the same."""
-
-    __slots__ = ("device_count", "is_part", "least", "types")
-
-    def __init__(self, demand: Demand) -> None:
-        self.types = demand.device_types  # that it accepts; () is any
-        self.device_count = demand.device_count
-        self.least = least_on_node(demand)  # devices that a node must have to be of use
-        self.is_part = demand.thousandths < WHOLE  # of a device
-
-    @property
-    def key(self) -> tuple[tuple[str, ...], int, int, bool]:
-        return self.types, self.device_count, self.least, self.is_part
-
-
-Head = tuple[Stand, bool, Shape]  # who stands in line; whether as the next of its shape on a leaf
 
 
 class Group:
@@ -116,36 +94,12 @@ class Group:
             heapq.heappop(self.heap)
         return self.heap[0]
 
-
-class Leaf:
-    """The groups of a queue, or of a user in a queue that is FAIR."""
-
-    __slots__ = ("account", "orders", "queue_name")
-
-    def __init__(self, queue_name: str, account: str) -> None:
-        self.queue_name = queue_name
-        self.account = account  # of the user; "" where it is the queue
-        self.orders: dict[Shape, list[Stand]] = {}
-
-    def stand(self, group: Group) -> None:
-        """Lets a group stand where it belongs; one without jobs stands nowhere."""
-        now = (group.first(), group.serial) if group.turns else None
-        if now == group.stand:
-            return
-        order = self.orders.setdefault(group.shape, [])
-        if group.stand is not None:
-            del order[bisect_left(order, group.stand)]
-        if now is not None:
-            insort(order, now)
-        group.stand = now
-        if not order:
-            del self.orders[group.shape]
-
-    def after(self, shape: Shape, stand: Stand | None) -> Stand | None:
-        """Who is next of a shape, after one or at all."""
-        order = self.orders.get(shape, ())
-        number = bisect_right(order, stand) if stand else 0
-        return order[number] if number < len(order) else None
+    def stand_right(self) -> None:
+        """Lets it stand on its leaf where it belongs; without jobs it stands nowhere."""
+        now = (self.first(), self.serial) if self.turns else None
+        if now != self.stand:
+            self.leaf.move(self.shape, self.stand, now=now)
+            self.stand = now
 
 
 @dataclass(slots=True)
@@ -194,35 +148,6 @@ class Opened:
         self.owed = self.owed or other.owed
 
 
-class Leaves:
-    """All leaves, and the shapes of the groups on them."""
-
-    def __init__(self) -> None:
-        self.by_key: dict[tuple[str, str], Leaf] = {}  # by queue and account
-        self.shapes: Counter[Shape] = Counter()  # of groups
-        self._shapes: dict[tuple[tuple[str, ...], int, int, bool], Shape] = {}
-
-    def grow(self, like: Like, queue: Queue) -> tuple[Leaf, Shape]:
-        """Where a new group hangs, and its shape."""
-        key = queue.name, like[1] if queue.order is Order.FAIR else ""
-        leaf = self.by_key.get(key)
-        if leaf is None:
-            leaf = self.by_key[key] = Leaf(*key)
-        shape = Shape(like[2])
-        shape = self._shapes.setdefault(shape.key, shape)
-        self.shapes[shape] += 1
-        return leaf, shape
-
-    def drop(self, group: Group) -> None:
-        """A group has no jobs any more, and stands nowhere."""
-        self.shapes[group.shape] -= 1
-        if not self.shapes[group.shape]:
-            del self.shapes[group.shape]
-            del self._shapes[group.shape.key]
-        if not group.leaf.orders:
-            self.by_key.pop((group.leaf.queue_name, group.leaf.account), None)
-
-
 class Waiting:
     """All jobs that may be placed now."""
 
@@ -231,7 +156,7 @@ class Waiting:
         self.group_of: dict[str, Group] = {}
         self.ready: dict[int, Group] = {}  # by serial: not known to find no room
         self._of_queue: dict[str, dict[int, Group]] = {}  # by serial
-        self.leaves = Leaves()
+        self.tree = Tree()
         self._blocked: dict[int, Group] = {}  # by serial
         self.opened = Opened()
         self._limited: dict[Limit, dict[int, Group]] = {}  # by serial
@@ -246,12 +171,13 @@ class Waiting:
         """An equal demand that is kept already, so that equal ones are kept once."""
         return self._demands.get(demand, (demand,))[0]
 
-    def add(self, job: Job, queue: Queue, *, account: str) -> None:
-        """Lets a job wait."""
+    def add(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> None:
+        """Lets a job wait. The path leads from its queue up, without what is above all."""
         like = job.queue_name, account, job.demand
         group = self.groups.get(like)
         if group is None:
-            leaf, shape = self.leaves.grow(like, queue)
+            user = account if queue.order is Order.FAIR else ""
+            leaf, shape = self.tree.grow(path, job.demand, user=user)
             group = self.groups[like] = Group(like, next(self._serials), leaf=leaf, shape=shape)
             self._by_serial[group.serial] = group
             self._of_queue.setdefault(job.queue_name, {})[group.serial] = group
@@ -262,25 +188,25 @@ class Waiting:
             self._unblock(group)
             self.ready[group.serial] = group
         group.add(turn)
-        group.leaf.stand(group)
+        group.stand_right()
         self.group_of[job.job_id] = group
 
-    def file_again(self, job: Job, queue: Queue, *, account: str) -> None:
+    def file_again(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> None:
         """Lets a waiting job that has changed stand where it belongs now."""
         group = self.group_of[job.job_id]
         like = job.queue_name, account, job.demand
         if group.like != like or group.turns[job.job_id] != turn_of(job, queue):
             self.remove(job.job_id)
-            self.add(job, queue, account=account)
+            self.add(job, queue, account=account, path=path)
 
     def remove(self, job_id: str) -> None:
         """Takes a job out, placed or not."""
         group = self.group_of.pop(job_id)
         group.remove(job_id)
-        group.leaf.stand(group)
+        group.stand_right()
         if not group.turns:
             self._unblock(group)
-            self.leaves.drop(group)
+            self.tree.drop(group.leaf, group.shape)
             self.ready.pop(group.serial, None)
             del self.groups[group.like]
             equal = self._demands[group.demand]

@@ -34,6 +34,7 @@ class Running:
     def __init__(self) -> None:
         self.filed: dict[str, Filed] = {}  # by job
         self.levels: dict[Rank, dict[int, dict[str, None]]] = {}
+        self.devices: Counter[str] = Counter()  # that the attempts of a queue hold
         self._heap: list[tuple[int, str]] = []
         self._devices: dict[Rank, Counter[int]] = {}  # that the attempts of a level hold
 
@@ -46,6 +47,7 @@ class Running:
             levels = self.levels.setdefault(filed.rank, {})
             levels.setdefault(filed.level, {})[job_id] = None
             self._devices.setdefault(filed.rank, Counter())[filed.level] += filed.device_count
+            self.devices[filed.rank[0]] += filed.device_count
 
     def remove(self, job_id: str) -> None:
         """Takes an attempt out, if it is there."""
@@ -55,6 +57,9 @@ class Running:
         levels = self.levels[filed.rank]
         del levels[filed.level][job_id]
         self._devices[filed.rank][filed.level] -= filed.device_count
+        self.devices[filed.rank[0]] -= filed.device_count
+        if not self.devices[filed.rank[0]]:
+            del self.devices[filed.rank[0]]
         if not levels[filed.level]:
             del levels[filed.level], self._devices[filed.rank][filed.level]
             if not levels:

@@ -9,7 +9,7 @@ group is set aside until less is held below the limit. One that finds no room ma
 from __future__ import annotations
 
 from coordinator.core.attempts import grant
-from coordinator.core.claims import claim, drop, lend, pass_by, take
+from coordinator.core.claims import claim, drop, has_idle, lend, pass_by, take
 from coordinator.core.line import Line
 from coordinator.core.placement import Placement, place
 from coordinator.core.preempt import make_room, take_room
@@ -74,7 +74,7 @@ def _find(turn: Turn, job: Job) -> Placement | None:
     state, avoid = turn.state, failed_on(job)
     near = state.near.of(job.wants) if job.wants else ()
     placement = place(state.free, job.demand, avoid=avoid, near=near)
-    if placement is None and job.claim is not None:
+    if placement is None and job.claim is not None and has_idle(state, job, claimant=job):
         placement = state.place_without(job, unkept=job.job_id)
     return placement or pass_by(turn, job)
 

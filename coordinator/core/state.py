@@ -182,10 +182,11 @@ class ClusterState(Known):
         self.shares.changed()
         for jobs in self.kept.values():
             self.queue.opened.touch(jobs)
-        for job_id in [*self.queue.group_of]:
-            job = self.jobs[job_id]
+        waiting = [*self.queue.group_of]
+        for job_id in waiting:
             self.queue.remove(job_id)
-            self._wait(job)
+        for job_id in waiting:
+            self._wait(self.jobs[job_id])
         self.queue.try_again([*self.queue.blocked()])  # what kept a group back may be gone
 
     def _charge(self, key: str, charge: Charge | None) -> None:
@@ -232,9 +233,11 @@ class ClusterState(Known):
     def _wait(self, job: Job) -> None:
         """Lets a job stand in the queue, or not."""
         eligible = is_eligible(job) and not is_doubted(self, job)
+        path = self.shares.path(job.queue_name)
         if eligible != (job.job_id in self.queue.group_of):
             if eligible:
-                self.queue.add(job, self.queue_of(job), account=self.shares.account_of(job))
+                account = self.shares.account_of(job)
+                self.queue.add(job, self.queue_of(job), account=account, path=path)
                 group = self.queue.group_of[job.job_id]
                 if (self.claims or self.planned) and group.is_blocked:
                     self.queue.try_again([group])  # those before it are perhaps not over in time
@@ -242,7 +245,7 @@ class ClusterState(Known):
                 self.queue.remove(job.job_id)
         elif eligible:
             account = self.shares.account_of(job)
-            self.queue.file_again(job, self.queue_of(job), account=account)
+            self.queue.file_again(job, self.queue_of(job), account=account, path=path)
 
     def _wait_all(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:

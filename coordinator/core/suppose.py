@@ -28,13 +28,10 @@ class Supposed:
         self._gone: dict[str, set[str]] = {}  # leases that are taken to have ended, by node
         self._before: dict[str, Room | None] = {}
         self._grown: dict[str, None] = {}  # nodes with more than when last a place was sought
-        self._sought = False
+        self._begun = self._sought = False
 
     def __enter__(self) -> Supposed:
-        kept = kept_for(self._known.jobs[self._unkept]) if self._unkept else ()
-        for node_id in dict.fromkeys((*(share.node_id for share in kept), *self._planned)):
-            self._lay(node_id)
-        return self
+        return self  # many are asked nothing: there is nothing to lay before the first question
 
     def __exit__(self, *_: object) -> None:
         for node_id, room in self._before.items():
@@ -42,6 +39,7 @@ class Supposed:
 
     def end(self, jobs: Iterable[Job]) -> None:
         """Takes the attempts of jobs to have ended."""
+        self._begin()
         nodes: dict[str, None] = {}
         for job in jobs:
             for lease in self._known.attempt_leases(job):
@@ -59,6 +57,7 @@ class Supposed:
 
     def place(self, demand: Demand) -> Placement | None:
         """Where the demand would fit."""
+        self._begin()
         return place(self._known.free, demand)
 
     def place_now(self, demand: Demand) -> Placement | None:
@@ -71,6 +70,14 @@ class Supposed:
             return None
         self._sought = True
         return self.place(demand)
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        kept = kept_for(self._known.jobs[self._unkept]) if self._unkept else ()
+        for node_id in dict.fromkeys((*(share.node_id for share in kept), *self._planned)):
+            self._lay(node_id)
 
     def _lay(self, node_id: str) -> None:
         free = self._known.free

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from coordinator.core.known import Known, lenders
 from coordinator.core.prey import Prey
-from coordinator.core.queue import Head, Leaf, Opened, Shape, Stand
+from coordinator.core.queue import Opened
 from coordinator.core.records import WHOLE
 from coordinator.core.share import entitled_milli
+from coordinator.core.tree import Head, Leaf, Shape, Stand, Worthy
 
 IN_VAIN = 32
 MANY = 64  # nodes that are not looked at one by one
@@ -37,19 +38,32 @@ class Worth:
         self._owed: dict[str, int] = {}  # by queue: thousandths of devices
         self._prey: Prey | None = None
         self._idle: dict[str, int] | None = None
-        self._worthy: dict[Shape, None] | None = None
+        self._worthy: Worthy | None = None
         self._nothing: bool | None = None
+
+    def worthy(self) -> Worthy:
+        """The shapes of which whoever is next is worth a look, wherever it is."""
+        if self._worthy is None:
+            tree = self._state.queue.tree
+            self._worthy = tree.worthy(
+                [x for x in tree.shapes if self._may_fit(x) or self._may_ask(x)]
+            )
+        return self._worthy
+
+    def others(self) -> list[str]:
+        """The queues of which more than that is."""
+        tree = self._state.queue.tree
+        names = self._preys().takers(tree.shapes)
+        if self._opened.owed:
+            names |= dict.fromkeys(name for name in tree.queues() if self._owed_milli(name) > 0)
+        return [*names]
 
     def heads(self, leaf: Leaf) -> list[Head]:
         """Who is first of each shape of a leaf that is worth a look."""
-        if self._worthy is None:
-            shapes = self._state.queue.leaves.shapes
-            worthy = (x for x in shapes if self._may_fit(x) or self._may_ask(x))
-            self._worthy = dict.fromkeys(worthy)
-        orders = leaf.orders
-        found = [(orders[shape][0], True, shape) for shape in self._worthy if shape in orders]
-        if self._opened.owed or leaf.queue_name in self._preys():
-            others = (shape for shape in orders if shape not in self._worthy)
+        orders, worthy = leaf.orders, self.worthy().shapes
+        found = [(orders[shape][0], True, shape) for shape in worthy if shape in orders]
+        if self._opened.owed or leaf.queue_name in self._preys().queues:
+            others = (shape for shape in orders if shape not in worthy)
             found += [
                 (orders[x][0], True, x)
                 for x in others
@@ -77,7 +91,7 @@ class Worth:
         if asks and self._opened.owed:
             return False
         if self._nothing is None:
-            shapes = self._state.queue.leaves.shapes
+            shapes = self._state.queue.tree.shapes
             self._nothing = not any(map(self._may_fit, shapes)) and not (
                 asks and (any(map(self._may_ask, shapes)) or self._somebody_takes())
             )
@@ -163,37 +177,39 @@ class Worth:
         free = self._state.free.devices_by_type.get(device_type, 0)
         return bool(idle) and (not types or device_type in types) and count <= free + idle
 
-    def _preys(self) -> set[str]:
-        """The queues whose jobs may take devices from others."""
+    def _preys(self) -> Prey:
+        """Those from whom somebody may take devices."""
         if self._prey is None:
             self._prey = Prey(self._state, self._opened.nodes)
-        return self._prey.queues
+        return self._prey
 
     def _somebody_takes(self) -> bool:
-        preys = self._preys()
+        tree = self._state.queue.tree
         return any(
             self._may_take(leaf, shape, stand=order[0])
-            for leaf in self._state.queue.leaves.by_key.values()
-            if leaf.queue_name in preys
+            for name in self._preys().takers(tree.shapes)
+            for leaf in tree.leaves_of(name).values()
             for shape, order in leaf.orders.items()
         )
 
     def _may_take(self, leaf: Leaf, shape: Shape, *, stand: Stand) -> bool:
         """Whether who stands there may find room on a node that has more, with what it takes there."""
-        if leaf.queue_name not in self._preys() or self._prey is None:
+        preys = self._preys()
+        if not preys.may_serve(leaf.queue_name, shape):
             return False
         job = self._state.jobs.get(stand[0][-1])
-        return job is not None and self._prey.serves(job, shape)
+        return job is not None and preys.serves(job, shape)
 
     def _is_owed(self, leaf: Leaf, shape: Shape) -> bool:
-        if not self._opened.owed:
-            return False
-        left = self._owed.get(leaf.queue_name)
+        need = 1 if shape.is_part else shape.device_count * WHOLE
+        return self._opened.owed and need <= self._owed_milli(leaf.queue_name)
+
+    def _owed_milli(self, queue_name: str) -> int:
+        """The most that a queue, or one above it, may hold more up to its guarantee."""
+        left = self._owed.get(queue_name)
         if left is None:
-            shares = self._state.shares
-            left = max(
-                entitled_milli(shares, self._state.queues.get(x))
-                for x in shares.path(leaf.queue_name)
-            )
-            self._owed[leaf.queue_name] = left
-        return (1 if shape.is_part else shape.device_count * WHOLE) <= left
+            shares, queues = self._state.shares, self._state.queues
+            path = shares.path(queue_name)
+            left = max(entitled_milli(shares, queues.get(name)) for name in path)
+            self._owed[queue_name] = left
+        return left

@@ -168,7 +168,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a job that is changed stands in line where it stood": (
         Edit(
             "coordinator.core.state",
-            "self.queue.file_again(job, self.queue_of(job), account=account)",
+            "self.queue.file_again(job, self.queue_of(job), account=account, path=path)",
             "pass",
         ),
     ),

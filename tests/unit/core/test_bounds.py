@@ -164,13 +164,13 @@ def test_the_check_finds_an_index_that_has_lost_a_lease(bench: Bench) -> None:
 def test_submits_and_cancels_in_turn_do_not_fill_the_heap() -> None:
     queue, default = Waiting(), Queue(name="default")
     for number in range(2_000):
-        queue.add(waiting(0), default, account="")
-        queue.add(waiting(number + 1), default, account="")
+        queue.add(waiting(0), default, account="", path=("default",))
+        queue.add(waiting(number + 1), default, account="", path=("default",))
         queue.remove(f"j{number + 1}")
         queue.remove("j0")
-    queue.add(waiting(0), default, account="")
+    queue.add(waiting(0), default, account="", path=("default",))
     for number in range(2_000):
-        queue.add(waiting(number + 1), default, account="")
+        queue.add(waiting(number + 1), default, account="", path=("default",))
         queue.remove(f"j{number + 1}")
     assert len(queue.groups["default", "", Demand(device_count=1)].heap) < 200
 
