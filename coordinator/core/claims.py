@@ -34,7 +34,7 @@ from coordinator.core.preempt import DeviceCount, is_held, is_sound, preempt
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Claim, Job
-from coordinator.core.ruling import keep_ruling
+from coordinator.core.ruling import Choice, keep_ruling
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import milli_of
 from coordinator.core.state import ClusterState
@@ -171,7 +171,8 @@ def fall_due(turn: Turn, job: Job, *, settings: CoreSettings) -> None:
     victims = [one for one in lent if may_be_preempted(one)]
     if victims:
         node_ids = tuple(share.node_id for share in job.claim.shares)
-        keep_ruling(turn, job, node_ids=node_ids, victims=victims, considered=victims)
+        choice = Choice(victims=victims, considered=victims)
+        keep_ruling(turn, job, node_ids=node_ids, choice=choice)
     for one in victims:
         preempt(turn, one, job=job, most=settings.max_preemptions_per_day)
     later = replace(job.claim, from_ms=turn.now_ms + STEP_MS)

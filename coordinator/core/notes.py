@@ -47,9 +47,11 @@ class Considered:
 
     job_id: str
     attempt: int
-    rule: str  # a name of ruling.Rule: why it might
+    rule: str  # a name of replay.Rule: why it might
     loss_ms: int  # device-milliseconds that it would lose
     goes: bool  # whether it was preempted
+    beside: bool = False  # it runs nowhere on the nodes that were found first, so it stays first
+    instead: tuple[int, ...] | None = None  # who had gone, if not it: places in `considered`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

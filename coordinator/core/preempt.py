@@ -15,7 +15,7 @@ aside in the job's record until all of them are free. They survive a restart wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, pairwise, takewhile
 
@@ -33,7 +33,8 @@ from coordinator.core.records import (
     Share,
     StopCause,
 )
-from coordinator.core.ruling import keep_ruling, loss_ms
+from coordinator.core.replay import thin
+from coordinator.core.ruling import Choice, keep_ruling, loss_ms
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import Shares, milli_of
@@ -42,6 +43,8 @@ from coordinator.core.suppose import Supposed
 from coordinator.core.turn import Turn
 
 LOOKS = 256  # attempts that are considered for one job
+MOST_INSTEAD = 4  # of those that go, for whom it is kept who would have gone instead
+MOST_RIVALS = 16  # further ones that might
 
 Victims = dict[str, Job]
 
@@ -54,7 +57,8 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
     found = _plan(turn, job, queue=queue, settings=settings)
     if found is None:
         return False
-    placement, victims, considered = found
+    placement, choice = found
+    victims = choice.victims
     text = f"devices are set aside while {len(victims)} others save and stop"
     turn.edit(
         job,
@@ -64,7 +68,7 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
         message=text,
     )
     node_ids = tuple(spot.node_id for spot in placement)
-    keep_ruling(turn, job, node_ids=node_ids, victims=victims, considered=considered)
+    keep_ruling(turn, job, node_ids=node_ids, choice=choice)
     for victim in victims:
         preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
     return True
@@ -85,15 +89,45 @@ def take_room(turn: Turn, job: Job) -> None:
 
 def _plan(
     turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings
-) -> tuple[Placement, list[Job], list[Job]] | None:
-    """Where the job will run, who has to go for it, and who was considered."""
-    state = turn.state
-    chosen: Victims = {}
-    ending: list[Job] = []
-    count = DeviceCount(state, job, kept=kept_for(job))
+) -> tuple[Placement, Choice] | None:
+    """Where the job will run, and who has to go for it."""
     candidates = _candidates(turn, job, queue=queue, settings=settings)
-    with state.supposing(job) as supposed:
-        for victim in islice(candidates, LOOKS):
+    with turn.state.supposing(job) as supposed:
+        search = _Search(turn, job, supposed=supposed)
+        found = search.seek(islice(candidates, LOOKS))
+        if found is None:
+            return None
+        chosen, placement = found
+        there = _on_nodes(chosen, placement)
+        placement, victims = search.thinned(chosen, placement)
+        considered = [*chosen.values(), *islice(candidates, MOST_RIVALS)]
+        instead = {
+            key: search.instead(victims, [one for one in considered if one.job_id != key])
+            for key in [*victims][:MOST_INSTEAD]
+        }
+    return placement, Choice(
+        victims=[*victims.values()],
+        considered=considered,
+        beside={one.job_id for one in considered if one.job_id not in there},
+        instead=instead,
+    )
+
+
+class _Search:
+    """Tries out who makes room by ending, on a supposed state."""
+
+    def __init__(self, turn: Turn, job: Job, *, supposed: Supposed) -> None:
+        self._turn = turn
+        self._job = job
+        self._supposed = supposed
+
+    def seek(self, candidates: Iterable[Job]) -> tuple[Victims, Placement] | None:
+        """So many of them as make room, supposed to have ended; None where all are not enough."""
+        job, supposed = self._job, self._supposed
+        chosen: Victims = {}
+        ending: list[Job] = []
+        count = DeviceCount(self._turn.state, job, kept=kept_for(job))
+        for victim in candidates:
             chosen[victim.job_id] = victim
             ending.append(victim)
             count.add(victim)
@@ -102,34 +136,50 @@ def _plan(
                 ending.clear()
                 placement = supposed.place_now(job.demand)
                 if placement is not None:
-                    considered = [*chosen.values()]
-                    placement, victims = _thinned(
-                        supposed, job, chosen=chosen, placement=placement, now_ms=turn.now_ms
-                    )
-                    return placement, victims, considered
-    return None
+                    return chosen, placement
+        return None
 
+    def thinned(self, chosen: Victims, placement: Placement) -> tuple[Placement, Victims]:
+        """Lets go who is not needed, the dearest first."""
+        left = _on_nodes(chosen, placement)
+        for key, one in chosen.items():
+            if key not in left:
+                self._supposed.stay(one)
 
-def _thinned(
-    supposed: Supposed, job: Job, *, chosen: Victims, placement: Placement, now_ms: int
-) -> tuple[Placement, list[Job]]:
-    """Lets go who is not needed, the dearest first."""
-    nodes = {spot.node_id for spot in placement}
-    left: Victims = {}
-    for key, one in chosen.items():
-        if one.attempt and any(share.node_id in nodes for share in one.attempt.shares):
-            left[key] = one
-        else:
-            supposed.stay(one)
-    for key in sorted(left, key=lambda key: (-loss_ms(left[key], now_ms), key)):
-        supposed.stay(left[key])
-        found = supposed.place(job.demand)
-        if found is None:
-            supposed.end([left[key]])
-        else:
-            del left[key]
+        def may_stay(key: str) -> bool:
+            nonlocal placement
+            self._supposed.stay(left[key])
+            found = self._supposed.place(self._job.demand)
+            if found is None:
+                self._supposed.end([left[key]])
+                return False
             placement = found
-    return placement, list(left.values())
+            return True
+
+        now_ms = self._turn.now_ms
+        go = set(thin({key: loss_ms(one, now_ms) for key, one in left.items()}, may_stay))
+        return placement, {key: one for key, one in left.items() if key in go}
+
+    def instead(self, victims: Victims, others: list[Job]) -> list[str]:
+        """Who would go if only others might; nobody where they are not enough. Victims are supposed to
+        have ended before and afterwards."""
+        self._supposed.all_stay()
+        found: Victims = {}
+        if sought := self.seek(others):
+            _, found = self.thinned(*sought)
+        self._supposed.all_stay()
+        self._supposed.end(victims.values())
+        return [*found]
+
+
+def _on_nodes(chosen: Victims, placement: Placement) -> Victims:
+    """Those with a part on one of the nodes."""
+    nodes = {spot.node_id for spot in placement}
+    return {
+        key: one
+        for key, one in chosen.items()
+        if one.attempt and any(share.node_id in nodes for share in one.attempt.shares)
+    }
 
 
 def _candidates(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> Iterator[Job]:

@@ -1,19 +1,22 @@
 """Why attempts had to give their devices up: kept with the decision, in the same commit.
 
 Theory of operation. A ruling is all that a decision was made of: who needed devices, by which rule, who
-was considered and what each would have lost. So "why was I preempted on Tuesday" is answered by what was
-decided then, by the version that decided it. One that the scheduler makes is kept when devices are set
-aside; one of a drain when the attempt is really stopped, as a drain may be taken back before.
+was considered, what each would have lost, and who would have gone instead of one that went. So "why was I
+preempted on Tuesday" is answered by what was decided then, by the version that decided it, and it can be
+decided again (`replay.py`). One that the scheduler makes is kept when devices are set aside; one of a drain
+when the attempt is really stopped, as a drain may be taken back before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Considered, Job, Kind, Lease, Ruling
+from coordinator.core.replacing import replace
+from coordinator.core.replay import Rule
 from coordinator.core.turn import Turn
 
 MOST_TOLD = 16  # of those considered, that are kept beside those that go
@@ -22,17 +25,16 @@ SAVE_MS = (
 )
 
 
-class Rule(StrEnum):
-    """Why an attempt has to give its devices up."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Who was considered, and who of them makes room by going."""
 
-    PRIORITY = "PRIORITY"  # the job's is higher, in the same queue
-    LESS_TO_DO = "LESS_TO_DO"  # the job has less left to do, by a factor, in the same queue
-    GUARANTEE = "GUARANTEE"  # the job's queue holds less than it is guaranteed, the other's more
-    LENT = (
-        "LENT"  # it was lent what was set aside for the job, and has it still when its time comes
-    )
-    DRAIN = "DRAIN"  # a node of it is being emptied
-    REQUEST = "REQUEST"  # somebody asked for it
+    victims: list[Job]  # that were chosen
+    considered: list[Job]
+    beside: Collection[str] = ()  # those who run nowhere on the nodes that were found first
+    instead: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # of a victim: who else would go
 
 
 def loss_ms(job: Job, now_ms: int) -> int:
@@ -55,16 +57,26 @@ def keep_ruling(
     job: Job,
     *,
     node_ids: tuple[str, ...],
-    victims: list[Job],
-    considered: list[Job],
+    choice: Choice,
 ) -> None:
     """Keeps why some are preempted for a job, before they are."""
-    goes = {victim.job_id for victim in victims}
+    goes = {victim.job_id for victim in choice.victims}
     told = [
         _considered(turn, one, rule=_rule(job, victim=one), goes=one.job_id in goes)
-        for one in considered
+        for one in choice.considered
     ]
+    needed = goes.union(*choice.instead.values())
+    told.sort(key=lambda one: (not one.goes, one.job_id not in needed, one.loss_ms, one.job_id))
+    del told[max(MOST_TOLD, len(needed)) :]
     told.sort(key=lambda one: (not one.goes, one.loss_ms, one.job_id))
+    places = {one.job_id: place for place, one in enumerate(told)}
+    for place, one in enumerate(told):
+        instead = choice.instead.get(one.job_id)
+        told[place] = replace(
+            one,
+            beside=one.job_id in choice.beside,
+            instead=None if instead is None else tuple(sorted(map(places.__getitem__, instead))),
+        )
     ruling = Ruling(
         job_id=job.job_id,
         at_ms=turn.now_ms,
@@ -72,7 +84,7 @@ def keep_ruling(
         priority=job.priority,
         devices_milli=job.demand.size,
         node_ids=node_ids,
-        considered=tuple(told[: max(MOST_TOLD, len(goes))]),
+        considered=tuple(told),
     )
     _put(turn, ruling)
 

@@ -55,6 +55,13 @@ class Supposed:
             self._gone[lease.node_id].discard(lease.lease_id)
             self._lay(lease.node_id)
 
+    def all_stay(self) -> None:
+        """Takes none of them to have ended after all."""
+        nodes = [node_id for node_id, gone in self._gone.items() if gone]
+        self._gone.clear()
+        for node_id in nodes:
+            self._lay(node_id)
+
     def place(self, demand: Demand) -> Placement | None:
         """Where the demand would fit."""
         self._begin()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Ruling
+from coordinator.core.replay import is_same, spared
 from coordinator.forecast.terms import Explained
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
@@ -17,6 +18,7 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 
 RETRY_AFTER_S = 2.0
 MOST_PREEMPTIONS = 100
+DECIDED_AGAIN = {True: "SAME", False: "DIFFERENT", None: ""}
 
 
 class ExplainMethods:
@@ -68,6 +70,8 @@ class ExplainMethods:
                 others_count=len(ruling.considered) - 1,
                 reason=ruling.reason,
                 actor=ruling.actor if call.identity.is_operator else "",
+                decided_again=DECIDED_AGAIN[is_same(ruling)],
+                would_have_stayed=_spared(ruling, answer.job_id, told),
             )
 
     async def _tells(self, job_id: str, call: Call) -> bool:
@@ -91,6 +95,12 @@ def _others(ruling: Ruling, job_id: str, told: Mapping[str, bool]) -> Iterator[a
                 lost_device_seconds=one.loss_ms / 1000,
                 preempted=one.goes,
             )
+
+
+def _spared(ruling: Ruling, job_id: str, told: Mapping[str, bool]) -> Iterator[api.Spared]:
+    for one in spared(ruling, job_id):
+        names = [name for name in one.instead if told[name]]
+        yield api.Spared(change=one.change, instead_job_ids=names, instead_count=len(one.instead))
 
 
 def _put(answer: api.ExplainJobResponse, found: Explained) -> None:

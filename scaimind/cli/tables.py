@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from scaimind.v1 import mind_coordinator_pb2 as pb
 
 
+AGAIN = {
+    "SAME": "; decided again it is the same",
+    "DIFFERENT": "; decided again it would be different",
+}
+
+
 def enum(message: "Message", field: str = "status") -> str:
     """An enum field by name; its number where only a newer coordinator knows it."""
     number = getattr(message, field)
@@ -256,8 +262,17 @@ def explanation(answer: "pb.ExplainJobResponse") -> Rows:
     if answer.untried_changes_count:
         text = f"{answer.untried_changes_count} other changes are being tried; ask again"
         cells.append(("sooner with", text))
-    cells += [(f"preempted {ago(one.at)}", _preempted(one)) for one in answer.preemptions]
+    for one in answer.preemptions:
+        cells.append((f"preempted {ago(one.at)}", _preempted(one)))
+        cells += [("had stayed with", _spared(each)) for each in one.would_have_stayed]
     return Rows((), cells)
+
+
+def _spared(one: "pb.Spared") -> str:
+    strangers = one.instead_count - len(one.instead_job_ids)
+    others = [f"{strangers} of other tenants"] if strangers else []
+    instead = ", ".join([*one.instead_job_ids, *others]) or "none of those that were considered"
+    return f"{one.change}: {instead} would have gone instead"
 
 
 def _preempted(one: "pb.Preemption") -> str:
@@ -270,7 +285,7 @@ def _preempted(one: "pb.Preemption") -> str:
     return (
         f"{one.rule}: {other} needed {one.for_devices:g} devices with priority {one.for_priority}; "
         f"{lost}; "
-        f"{one.others_count} others were considered"
+        f"{one.others_count} others were considered" + AGAIN.get(one.decided_again, "")
     )
 
 

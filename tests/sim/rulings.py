@@ -1,9 +1,11 @@
-"""Who has to give devices up can be told why, by a record that was kept with the decision."""
+"""Who has to give devices up can be told why, by a record that was kept with the decision, and from which
+it is decided again."""
 
 from __future__ import annotations
 
 from coordinator.core.decision import Changed, Event
 from coordinator.core.records import Job, Record, Ruling, StopCause
+from coordinator.core.replay import is_same
 from tests.sim.kept import RecordsKept
 from tests.sim.truth import Checker, SimFailure
 
@@ -27,6 +29,10 @@ class WhyIsKept(Checker):
 
     def committed(self, event: Event, number: int) -> None:
         if isinstance(event, Changed):
+            record = event.record
+            if isinstance(record, Ruling) and not is_same(record):
+                text = f"what is kept of a decision does not lead to it again: {record}"
+                raise SimFailure(text, record.job_id)
             self._take(event.record)
 
     def settled(self) -> None:

@@ -158,7 +158,9 @@ async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(
     mine, also_mine = [await ada.submit() for _ in range(2)]
     theirs = await eve.submit({"scheduling_config": {"queue_name": "secret"}})
     told = [
-        Considered(job_id=mine, attempt=1, rule="PRIORITY", loss_ms=9_000, goes=True),
+        Considered(
+            job_id=mine, attempt=1, rule="PRIORITY", loss_ms=9_000, goes=True, instead=(1, 2)
+        ),
         Considered(job_id=also_mine, attempt=2, rule="LESS_TO_DO", loss_ms=12_000, goes=False),
         Considered(job_id=theirs, attempt=1, rule="GUARANTEE", loss_ms=15_000, goes=False),
     ]
@@ -179,6 +181,10 @@ async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(
     assert (found.for_job_id, found.for_queue_name, found.for_priority) == ("", "", 9)
     assert (found.lost_device_seconds, found.for_devices) == (9, 2)
     assert (found.others_count, [one.job_id for one in found.others]) == (2, [also_mine])
+    assert found.decided_again == "SAME"
+    kept = found.would_have_stayed
+    assert [one.change for one in kept] == ["priority=10", "preemptible=false"]
+    assert {(*one.instead_job_ids, one.instead_count) for one in kept} == {(also_mine, 2)}
     await ada.call("CancelJob", api.CancelJobRequest(job_id=mine))
     [found] = (await explained(ada, mine)).preemptions
     assert found.node_ids == ["n1"], "also after it has ended"
@@ -210,3 +216,4 @@ async def test_who_had_to_leave_a_drained_node_is_told_which_and_why_and_operato
         assert (found.rule, found.reason, found.actor) == ("DRAIN", "disks", actor)
         assert (found.for_job_id, found.lost_device_seconds) == ("", 3)
         assert found.node_ids == ["n1"]
+        assert (found.decided_again, list(found.would_have_stayed)) == ("SAME", [])
