@@ -1,4 +1,5 @@
-"""A batch of 1,000 jobs in one call, durable; the same over REST. They differ as jobs of a sweep do."""
+"""A batch of 1,000 jobs in one call, durable, against a bare server that writes a row for each of them; the
+same over REST. They differ as jobs of a sweep do."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from bench.messages import job_body
 from bench.over_http import Gateway
-from bench.programs import COORDINATOR, MODULE, Coordinator, Loader, http_request
+from bench.programs import COORDINATOR, MODULE, Coordinator, GrpcFloor, Loader, http_request
 from bench.report import Figure, Row, Target, in_turn
 from scaimind.client.body import to_message
 from scaimind.v1 import mind_coordinator_pb2 as api
@@ -24,6 +25,7 @@ def rows() -> list[Row]:
     with (
         tempfile.TemporaryDirectory() as folder,
         Coordinator(Path(folder) / "data") as coordinator,
+        GrpcFloor(Path(folder)) as floor,
         Gateway(coordinator) as gateway,
         Loader() as loader,
     ):
@@ -38,13 +40,16 @@ def rows() -> list[Row]:
             path = f"{COORDINATOR}/BatchSubmitJobs"
             return loader.grpc(coordinator.address, path, request, key=key, count=BATCHES)["p50_ms"]
 
+        def bare() -> float:
+            return loader.grpc(floor.address, floor.path("Batch"), request, count=BATCHES)["p50_ms"]
+
         def over_rest() -> float:
             return loader.http(target, posted, count=BATCHES)["p50_ms"]
 
-        grpc_ms, rest_ms = in_turn((over_grpc, over_rest), rounds=ROUNDS)
+        grpc_ms, bare_ms, rest_ms = in_turn((over_grpc, bare, over_rest), rounds=ROUNDS)
     name = f"Batch of {JOBS:,} jobs, durable"
     return [
-        Row(f"{name}, over gRPC, p50", Figure(grpc_ms, "ms"), target=AT_MOST),
+        Row(f"{name}, over gRPC, p50", Figure(grpc_ms, "ms"), Figure(bare_ms, "ms"), AT_MOST),
         Row(f"{name}, over REST, p50", Figure(rest_ms, "ms")),
     ]
 

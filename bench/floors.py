@@ -1,7 +1,7 @@
 """The floors: the least that any Python server of this kind does. Each is a process of its own.
 
-`grpc`: a bare grpc.aio server that echoes a message, answers one that it holds, or writes the message
-as one row of a group-committed SQLite file (WAL, FULL) first.
+`grpc`: a bare grpc.aio server that echoes a message, answers one that it holds, or first writes the
+message as one row of a group-committed SQLite file (WAL, FULL), a batch as a row for each of its jobs.
 `http`: a bare Starlette application whose routes make one bare call of it, and one that sends server-sent
 events that were put together by hand, many in one write.
 """
@@ -28,6 +28,7 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 
 SERVICE = "bench.Floor"
 EVENTS_PER_WRITE = 512
+REQUEST_BYTES_MAX = 16 << 20
 
 
 class GroupCommit:
@@ -36,14 +37,14 @@ class GroupCommit:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1)
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[list[tuple[bytes]], asyncio.Future[None]]] = []
         self._running = False
         self._database: sqlite3.Connection | None = None
 
-    async def add(self, row: bytes) -> None:
-        """Returns once the row is durable."""
+    async def add(self, *rows: bytes) -> None:
+        """Returns once the rows are durable."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((row, done))
+        self._waiting.append(([(row,) for row in rows], done))
         if not self._running:
             self._running = True
             asyncio.ensure_future(self._drain())  # noqa: RUF006
@@ -53,7 +54,8 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            await loop.run_in_executor(self._thread, self._write, [(row,) for row, _ in batch])
+            rows = [row for rows, _ in batch for row in rows]
+            await loop.run_in_executor(self._thread, self._write, rows)
             for _, done in batch:
                 done.set_result(None)
         self._running = False
@@ -73,6 +75,7 @@ async def serve_grpc(database: Path, port: int) -> None:
     """The bare gRPC server."""
     commits = GroupCommit(database)
     held = job_pb2.Job()
+    accepted = api.SubmitJobResponse(job_id="job_00000000000000000000", status=job_pb2.Job.QUEUED)
 
     async def echo(request: api.SubmitJobRequest, context: Any) -> api.SubmitJobRequest:
         return request
@@ -86,7 +89,16 @@ async def serve_grpc(database: Path, port: int) -> None:
 
     async def durable(request: api.SubmitJobRequest, context: Any) -> api.SubmitJobResponse:
         await commits.add(request.SerializeToString())
-        return api.SubmitJobResponse(job_id="job_00000000000000000000", status=job_pb2.Job.QUEUED)
+        return accepted
+
+    async def batch(
+        request: api.BatchSubmitJobsRequest, context: Any
+    ) -> api.BatchSubmitJobsResponse:
+        await commits.add(*[one.SerializeToString() for one in request.jobs])
+        answer = api.BatchSubmitJobsResponse()
+        for _ in request.jobs:
+            answer.results.add().job.CopyFrom(accepted)
+        return answer
 
     def handler(behaviour: Any, request: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(
@@ -100,8 +112,9 @@ async def serve_grpc(database: Path, port: int) -> None:
         "Hold": handler(hold, job_pb2.Job),
         "Get": handler(get, api.GetJobRequest),
         "Durable": handler(durable, api.SubmitJobRequest),
+        "Batch": handler(batch, api.BatchSubmitJobsRequest),
     }
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", REQUEST_BYTES_MAX)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

@@ -144,7 +144,7 @@ class GrpcFloor(Program):
 
     @staticmethod
     def path(method: str) -> str:
-        """Path of one of Echo, Get, Durable."""
+        """Path of one of Echo, Get, Durable, Batch."""
         return f"/{SERVICE}/{method}"
 
     def hold(self, job: job_pb2.Job) -> None:
