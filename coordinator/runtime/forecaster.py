@@ -101,14 +101,18 @@ class Forecaster:
         )
         return await self._answer(question, Simulated)
 
+    def known_start_ms(self, job: Job) -> int | None:
+        """When a waiting job is expected to start, as the last look knew; None if it did not."""
+        return self._starts_ms.get(job.job_id)
+
     def start_ms(self, job: Job) -> int | None:
-        """When a waiting job is expected to start, as of a few seconds ago; None if unknown."""
+        """The same, asked by who reads: looks again where the last look is old."""
         loop = asyncio.get_running_loop()
         is_long = self._clock.now_ms() - job.updated_at_ms >= PATIENCE_MS
         is_looking = self._looking is not None and not self._looking.done()
         if is_long and not is_looking and loop.time() >= self._look_due_s:
             self._looking = asyncio.create_task(self._look())
-        return self._starts_ms.get(job.job_id)
+        return self.known_start_ms(job)
 
     def feed(self, events: Iterable[Event] | None) -> None:
         """Takes what was published; None where everything was read anew."""

@@ -1,8 +1,8 @@
 """How long a waiting job will wait: what the forecaster foretold, else what can be said at once.
 
-A look at all that waits takes longer than a job may take to be accepted. So until the next look a new job
-is told the time of the nearest before it in line that asks for at least as much; where that is not known,
-when it is its turn if the line gets devices one after another, by number.
+A look at all that waits takes longer than a job may take to be accepted, and only who reads begins one. So
+until the next look a new job is told the time of the nearest before it in line that asks for at least as much;
+where that is not known, when it is its turn if the line gets devices one after another, by number.
 """
 
 from __future__ import annotations
@@ -75,11 +75,10 @@ class Waits:
             return (
                 None if job.policy.depends_on else self._left_s(job.policy.start_after_ms or None)
             )
-        known_s = self.wait_s(job)
-        if known_s is None and (guess_ms := self._guess_ms(job)) is not None:
-            self._guesses()[job.job_id] = guess_ms
-            return self._left_s(guess_ms)
-        return known_s
+        known_ms = self._forecaster.known_start_ms(job)
+        if known_ms is None and (known_ms := self._guess_ms(job)) is not None:
+            self._guesses()[job.job_id] = known_ms
+        return self._left_s(known_ms)
 
     def _tell(self, job_id: str, wait_s: float | None) -> None:
         self._told_s[job_id] = wait_s
@@ -95,7 +94,7 @@ class Waits:
         for turn in islice(queue.waiting.before(place_of(job, queue.order)), LINE):
             other = self._view.jobs[turn[-1]]
             if _asks_as_much(other, job):
-                known_ms = self._forecaster.start_ms(other) or guesses.get(other.job_id)
+                known_ms = self._forecaster.known_start_ms(other) or guesses.get(other.job_id)
                 if known_ms is not None:
                     return known_ms
             line.append(other.job_id)
