@@ -8,16 +8,17 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, OnHang, OnUnreachable, Policy
-from coordinator.rpc.bounds import Alike, Seen, document_of
+from coordinator.core.replacing import replace
+from coordinator.rpc.bounds import Seen, see
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
+from coordinator.rpc.memo import Memo
 from coordinator.runtime.refusal import Refusal, Violation
 from scaimind.service.reach.keys import image_key, key_of
 from scaimind.v1 import job_pb2
@@ -50,6 +51,7 @@ IMAGE = re.compile(
 RUNS_CONTAINERS = ("containers", "yes")  # label of nodes whose agent has a container engine
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
 WANTS_MAX = 32
+NOBODY = Caller(tenant_id="", user_id="")
 _ON_HANG = {
     job_pb2.SchedulingConfig.RESTART: OnHang.RESTART,
     job_pb2.SchedulingConfig.STOP: OnHang.STOP,
@@ -66,36 +68,37 @@ UNSUPPORTED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What a job that may be submitted asks for."""
-
-    demand: Demand
-    policy: Policy
-    wants: tuple[str, ...]
-    priority: int
-    queue_name: str
-
-
 class Jobs:
-    """Judges jobs of one call. They are mostly alike: what differs by its name, its labels and its
-    hyperparameters alone is judged once."""
+    """Judges jobs. What differs by its name, its labels and its hyperparameters alone is judged once, and
+    what follows from it is shared."""
 
     def __init__(self) -> None:
-        self._judged: dict[Alike, Judged] = {}
+        self._known: Memo[SubmitJob] = Memo()
 
     def command(
         self, request: SubmitJobRequest, seen: Seen, *, caller: Caller, job_id: str
     ) -> SubmitJob:
         """The command of one of them, as it was seen. Raises Refusal."""
-        judged = self._judged.get(seen.alike)
-        if judged is None:
-            judged = self._judged[seen.alike] = judge(request)
-        return _command(request, judged, seen=seen, caller=caller, job_id=job_id)
+        if len(seen.document) > DOCUMENT_BYTES_MAX:
+            text = f"the job is larger than {DOCUMENT_BYTES_MAX >> 10} KiB"
+            raise Refusal(Reason.INVALID_ARGUMENT, text)
+        known = self._known.get(seen.alike)
+        if known is None:
+            known = judge(request)
+            self._known.put(seen.alike, known)
+        return replace(
+            known,
+            caller=caller,
+            job_id=job_id,
+            name=request.name,
+            document=seen.document,
+            labels=seen.labels,
+            validate_only=request.validate_only,
+        )
 
 
-def judge(request: SubmitJobRequest) -> Judged:
-    """What a job asks for whose fields are within their bounds.
+def judge(request: SubmitJobRequest) -> SubmitJob:
+    """What a job asks for whose fields are within their bounds: the command, of nobody yet.
 
     Raises:
         Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
@@ -110,48 +113,28 @@ def judge(request: SubmitJobRequest) -> Judged:
     if faults:
         text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
         raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
-    demand = _demand(request.resource_config, request.training_config)
     training, queue_name = request.training_config, request.scheduling_config.queue_name
-    priority = training.priority if training.HasField("priority") else DEFAULT_PRIORITY
-    return Judged(
-        demand,
-        _policy(request),
+    return SubmitJob(
+        caller=NOBODY,
+        job_id="",
+        name="",
+        demand=_demand(request.resource_config, training),
+        policy=_policy(request),
         wants=_wants(request),
-        priority=priority,
+        document=b"",
+        priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
         queue_name=queue_name or DEFAULT_QUEUE,
     )
 
 
 def submit_command(request: SubmitJobRequest, *, caller: Caller, job_id: str) -> SubmitJob:
-    """The command of a submit whose fields are within their bounds.
+    """The command of a submit that did not come as it is; its fields are within their bounds.
 
     Raises:
         Refusal: INVALID_ARGUMENT with every fault that was found, each with its field.
     """
-    judged = judge(request)
-    seen = Seen(document_of(request), tuple(sorted(request.labels.items())))
-    return _command(request, judged, seen=seen, caller=caller, job_id=job_id)
-
-
-def _command(
-    request: SubmitJobRequest, judged: Judged, *, seen: Seen, caller: Caller, job_id: str
-) -> SubmitJob:
-    if len(seen.document) > DOCUMENT_BYTES_MAX:
-        text = f"the job is larger than {DOCUMENT_BYTES_MAX >> 10} KiB"
-        raise Refusal(Reason.INVALID_ARGUMENT, text)
-    return SubmitJob(
-        caller=caller,
-        job_id=job_id,
-        name=request.name,
-        demand=judged.demand,
-        policy=judged.policy,
-        wants=judged.wants,
-        document=seen.document,
-        labels=seen.labels,
-        priority=judged.priority,
-        queue_name=judged.queue_name,
-        validate_only=request.validate_only,
-    )
+    seen = see(request.SerializeToString())
+    return Jobs().command(request, seen, caller=caller, job_id=job_id)
 
 
 def _training_faults(request: SubmitJobRequest) -> list[Violation]:

@@ -8,7 +8,6 @@ from coordinator.core.commands import SubmitJob, SubmitJobs
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import JobStatus, Outcome
 from coordinator.rpc import convert
-from coordinator.rpc.admit import Jobs
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.errors import cleaned
@@ -64,12 +63,12 @@ class BatchMethods:
         self, request: api.BatchSubmitJobsRequest, call: Call
     ) -> list[SubmitJob | Refusal]:
         """The command of each job, or why there is none."""
-        jobs, found = Jobs(), list[SubmitJob | Refusal]()
+        found: list[SubmitJob | Refusal] = []
         nameless = caller_of(call, api.SubmitJobRequest())
         for one, seen in zip(request.jobs, call.seen, strict=True):
             caller = caller_of(call, one) if one.request_id else nameless
             try:
-                command = jobs.command(one, seen, caller=caller, job_id=new_job_id())
+                command = self._jobs.admitted.command(one, seen, caller=caller, job_id=new_job_id())
             except Refusal as refusal:
                 found.append(refusal)
                 continue

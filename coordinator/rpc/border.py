@@ -26,7 +26,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import structlog
@@ -35,8 +35,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from coordinator.core.reasons import Reason
-from coordinator.rpc import bounds
-from coordinator.rpc.bounds import Seen
+from coordinator.rpc.bounds import Bounds, Seen
 from coordinator.rpc.errors import Metadata, cleaned, quoted, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
 from coordinator.runtime.bootstrap import OWN_TENANT
@@ -60,7 +59,7 @@ class Call:
     """One call as a servicer sees it. `trailing` is sent with a good answer.
 
     `tokens` are the caller's own for data services, by scheme; they are for one use, and shown nowhere.
-    `seen` is what was read already of a batch's jobs.
+    `seen` is what was read already of the jobs that it submits.
     """
 
     identity: Identity
@@ -72,7 +71,13 @@ class Call:
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
 Streaming = Callable[[Any, Call], AsyncGenerator[Message | None, None]]
-_Request = Message | DecodeError
+
+
+class _Request(NamedTuple):
+    """A request as it came; `message` is None where the bytes are none."""
+
+    body: bytes
+    message: Message | None
 
 
 def handlers(
@@ -121,6 +126,7 @@ class _Border:
         self._program = rule.program
         self._takes_tokens = rule.token_exchange
         self._operators_only = rule.operators_only
+        self._bounds = Bounds()
 
     def handler(self) -> Any:
         """A handler of the method's own kind."""
@@ -210,23 +216,24 @@ class _Border:
         return Call(identity, request_id, [], tokens)
 
     def _checked(self, request: _Request, call: Call) -> Message:
-        if isinstance(request, DecodeError):
+        message = request.message
+        if message is None:
             raise Refusal(
                 Reason.INVALID_ARGUMENT, f"the request is not a {self._method.input_type.name}"
             )
         if self._program == options_pb2.AGENT:
-            _speaks_for_itself(request, call.identity)
-        if not self._program and request.ByteSize() > PUBLIC_BYTES_MAX:
+            _speaks_for_itself(message, call.identity)
+        if not self._program and len(request.body) > PUBLIC_BYTES_MAX:
             raise Refusal(
                 Reason.INVALID_ARGUMENT,
                 f"the request is larger than {PUBLIC_BYTES_MAX >> 20} MiB",
             )
-        violations = bounds.violations(request, call.seen)
+        violations = self._bounds.violations(message, request.body, call.seen)
         if violations:
             found = tuple((_path(one.proto), one.proto.message) for one in violations)
             text = "; ".join(f"{field}: {message}" for field, message in found[:5])
             raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
-        return request
+        return message
 
     async def _all_checked(
         self, requests: AsyncIterator[_Request], call: Call
@@ -303,11 +310,11 @@ _numbers = itertools.count(1)
 
 
 def _parsed(message: type[Message], data: bytes) -> _Request:
-    """The request, or why it is none: what is raised here would reach the client with its text."""
+    """The request, also one that is none: what is raised here would reach the client with its text."""
     try:
-        return message.FromString(data)
-    except DecodeError as error:
-        return error
+        return _Request(data, message.FromString(data))
+    except DecodeError:
+        return _Request(data, None)
 
 
 def _path(violation: Any) -> str:

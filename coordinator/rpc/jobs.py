@@ -18,7 +18,7 @@ from coordinator.core.decision import Reply
 from coordinator.core.reasons import TABLE, Reason
 from coordinator.core.records import Job
 from coordinator.rpc import convert
-from coordinator.rpc.admit import submit_command
+from coordinator.rpc.admit import Jobs
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.fetching import Fetching
@@ -122,6 +122,7 @@ class JobMethods:
         waits: Waits,
     ) -> None:
         self._waits = waits
+        self.admitted = Jobs()
         self._fetching = fetching
         self._telemetry = telemetry
         self._driver = driver
@@ -133,7 +134,9 @@ class JobMethods:
 
     async def SubmitJob(self, request: api.SubmitJobRequest, call: Call) -> api.SubmitJobResponse:
         """Accepts a job; durable when answered."""
-        command = submit_command(request, caller=caller_of(call, request), job_id=new_job_id())
+        (seen,) = call.seen
+        caller = caller_of(call, request)
+        command = self.admitted.command(request, seen, caller=caller, job_id=new_job_id())
         self._fetching.keep(command.job_id, call.tokens)  # its agents may ask at once
         reply = await self._accept(command)
         note_replay(call, reply)

@@ -253,9 +253,10 @@ def test_what_was_set_reaches_the_core_in_its_units() -> None:
 
 def test_the_document_is_the_submit_without_what_belongs_to_the_call() -> None:
     request = a_submit()
-    plain = bounds.document_of(request)
+    plain = bounds.see(request.SerializeToString()).document
     request.request_id, request.validate_only = "again", True
-    assert bounds.document_of(request) == plain
+    again = bounds.see(request.SerializeToString()).document
+    assert SubmitJobRequest.FromString(again) == a_submit()
     assert SubmitJobRequest.FromString(plain) == a_submit()
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from coordinator.core.decision import Changed
@@ -105,7 +106,28 @@ def handler(method: str, *servicers: object, service: Any = PUBLIC) -> Any:
     generic = handlers(service, servicers, authenticator=authenticator, gate=lambda: None)
     found = generic.service(Details(f"/{service.full_name}/{method}"))  # type: ignore[arg-type]
     assert found is not None
-    return found
+    return Wired(found)
+
+
+class Wired:
+    """A handler that is given messages, and takes them as they come over the wire."""
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+        self.request_deserializer = made.request_deserializer
+
+    def unary_unary(self, request: Any, context: Any) -> Any:
+        return self._made.unary_unary(self._came(request), context)
+
+    def unary_stream(self, request: Any, context: Any) -> Any:
+        return self._made.unary_stream(self._came(request), context)
+
+    def stream_stream(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        return self._made.stream_stream((self._came(one) async for one in requests), context)
+
+    def _came(self, request: Any) -> Any:
+        is_message = isinstance(request, Message)
+        return self.request_deserializer(request.SerializeToString()) if is_message else request
 
 
 class Jobs:

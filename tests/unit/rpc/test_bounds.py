@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import protovalidate
 import pytest
+from google.protobuf.message import Message
 
-from coordinator.rpc.bounds import violations
+from coordinator.rpc.bounds import Bounds, see
+from coordinator.rpc.memo import VALUE_BYTES, Memo
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.house import a_submit
 
@@ -61,6 +63,15 @@ BEYOND: list[Change] = [
 ]  # fmt: skip
 
 
+def violations(request: Message) -> list[protovalidate.Violation]:
+    """By a judge that has seen nothing yet; one that has judged the same before finds the same."""
+    bounds = Bounds()
+    found = bounds.violations(request, request.SerializeToString())
+    again = bounds.violations(request, request.SerializeToString())
+    assert paths(again) == paths(found)
+    return found
+
+
 def paths(found: list[protovalidate.Violation]) -> list[str]:
     return [f"{one.proto.field} {one.proto.message}" for one in found]
 
@@ -84,3 +95,58 @@ def test_a_batch_is_not_larger_than_it_may_be() -> None:
     assert paths(violations(batch)) == paths(protovalidate.collect_violations(batch)) != []
     assert violations(api.BatchSubmitJobsRequest())
     assert violations(api.BatchSubmitJobsRequest(jobs=[a_submit()] * 3, request_id="r" * 257))
+
+
+def test_what_was_good_before_is_good_again_and_a_fault_is_found_all_the_same() -> None:
+    bounds, good = Bounds(), a_submit()
+    assert not bounds.violations(good, good.SerializeToString())
+    for number, change in enumerate(BEYOND):
+        request = a_submit({"name": f"job-{number}"})
+        request.labels["number"] = str(number)
+        change(request)
+        found = paths(bounds.violations(request, request.SerializeToString()))
+        assert found == paths(protovalidate.collect_violations(request)) != []
+
+
+def test_a_pair_that_another_takes_the_place_of_makes_none_fine_for_the_next_job() -> None:
+    fault = a_submit()
+    fault.training_config.hyperparameters["k"] = "v" * 16385
+    place = a_submit()
+    place.training_config.hyperparameters["k"] = "v"
+    hidden = fault.SerializeToString() + place.SerializeToString()  # the last one counts
+    job = api.SubmitJobRequest.FromString(hidden)
+    assert not protovalidate.collect_violations(job)
+    first, second = (api.BatchSubmitJobsRequest(jobs=[one]) for one in (job, fault))
+    tag = first.SerializeToString()[:1]
+    body = tag + _varint(len(hidden)) + hidden + second.SerializeToString()
+    batch = api.BatchSubmitJobsRequest.FromString(body)
+    found = Bounds().violations(batch, body)
+    assert paths(found) == paths(protovalidate.collect_violations(batch)) != []
+
+
+def _varint(number: int) -> bytes:
+    low, high = number & 127, number >> 7
+    return bytes([low | 128]) + _varint(high) if high else bytes([low])
+
+
+def test_jobs_are_alike_that_differ_by_name_labels_hyperparameters_and_what_is_of_the_call() -> (
+    None
+):
+    plain = a_submit()
+    other = a_submit({"name": "other"})
+    other.labels["k"] = "v"
+    other.training_config.hyperparameters["rate"] = "1"
+    other.request_id, other.validate_only = "again", True
+    found = see(other.SerializeToString())
+    assert found.alike == see(plain.SerializeToString()).alike
+    assert found.labels == tuple(sorted(other.labels.items()))
+    other.data_config.sources[0].path += "x"
+    assert see(other.SerializeToString()).alike != found.alike
+
+
+def test_what_is_remembered_has_its_limit() -> None:
+    memo = Memo[int](bytes_max=3 * VALUE_BYTES)
+    for number in range(4):
+        memo.put(bytes([number]), number)
+    assert [memo.get(bytes([number])) for number in range(4)] == [None, None, 2, 3]
+    assert bytes([3]) in memo

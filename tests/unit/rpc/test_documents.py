@@ -10,7 +10,7 @@ from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Document
 from coordinator.rpc import documents as module
-from coordinator.rpc.bounds import document_of
+from coordinator.rpc.bounds import see
 from coordinator.rpc.documents import Documents
 from coordinator.store.memory import MemoryStore
 from coordinator.store.protocol import Batch
@@ -40,7 +40,10 @@ async def kept(*job_ids: str) -> tuple[Documents, Counting]:
     events = tuple(
         Changed(record=record, cause=Reason.ACCEPTED, actor="", at_ms=1)
         for job_id in job_ids
-        for record in (a_job(job_id), Document(job_id=job_id, body=document_of(a_submit())))
+        for record in (
+            a_job(job_id),
+            Document(job_id=job_id, body=see(a_submit().SerializeToString()).document),
+        )
     )
     await store.commit(Batch(id="b", events=events), epoch=epoch, expected_version=0)
     return Documents(store, streams), store
@@ -71,7 +74,7 @@ async def test_a_record_without_its_document_is_still_told() -> None:
 
 async def test_what_was_just_submitted_is_not_asked_of_the_store() -> None:
     documents, store = await kept()
-    documents.remember("job_a", document_of(a_submit()))
+    documents.remember("job_a", see(a_submit().SerializeToString()).document)
     bodies = await documents.bodies(["job_a"])
     assert SubmitJobRequest.FromString(bodies["job_a"]) == a_submit()
     assert store.asked == []
