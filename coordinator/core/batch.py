@@ -12,7 +12,7 @@ from coordinator.core.records import Outcome
 from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
-from coordinator.core.submit import Place, accept, judge_submit, submit
+from coordinator.core.submit import Together, accept, judge_submit, submit
 from coordinator.core.turn import Turn
 
 
@@ -23,8 +23,10 @@ def submit_all(turn: Turn, command: SubmitJobs, *, settings: CoreSettings) -> Re
         return known
     outcomes = _refused_together(turn, command, settings=settings) if command.atomic else None
     if outcomes is None:
-        fine: set[Place] = set()
-        outcomes = tuple(_submit(turn, one, settings=settings, fine=fine) for one in command.jobs)
+        together = Together()
+        outcomes = tuple(
+            _submit(turn, one, settings=settings, together=together) for one in command.jobs
+        )
         learn(turn)
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
 
@@ -46,11 +48,13 @@ def act_on_all(
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
 
 
-def _submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings, fine: set[Place]) -> Outcome:
+def _submit(
+    turn: Turn, command: SubmitJob, *, settings: CoreSettings, together: Together
+) -> Outcome:
     """One of many; a request of its own is remembered by itself."""
     if command.caller.request_id:
         return _outcome(submit(turn, command, settings=settings))
-    accepted = accept(turn, command, settings=settings, fine=fine)
+    accepted = accept(turn, command, settings=settings, together=together)
     if isinstance(accepted, Rejected):
         return _outcome(accepted)
     return Outcome(job_id=accepted.job_id, status=accepted.status.value)
@@ -60,10 +64,10 @@ def _refused_together(
     turn: Turn, command: SubmitJobs, *, settings: CoreSettings
 ) -> tuple[Outcome, ...] | None:
     """Why nothing of the batch is accepted; None where every job of it can be."""
-    fine: set[Place] = set()
+    together = Together()
     live = len(turn.state.jobs)
     judged = [
-        judge_submit(turn.state, one, live_jobs=live + index, settings=settings, fine=fine)
+        judge_submit(turn.state, one, live_jobs=live + index, settings=settings, together=together)
         for index, one in enumerate(command.jobs)
     ]
     if not any(isinstance(one, Rejected) for one in judged):

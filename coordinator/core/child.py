@@ -50,7 +50,7 @@ def retry(turn: Turn, command: RetryJob, *, settings: CoreSettings) -> Reply | R
         return Reply(job=child)
     ensure(child.job_id not in turn.state.jobs, "a job id is given once", child.job_id)
     turn.put(child, Reason.ACCEPTED)
-    turn.put(Document(job_id=child.job_id, body=command.document), Reason.ACCEPTED)
+    turn.keep(Document(job_id=child.job_id, body=command.document), Reason.ACCEPTED)
     return remember(turn, command.caller, reply=Reply(job=child), settings=settings)
 
 

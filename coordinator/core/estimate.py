@@ -76,11 +76,12 @@ def kins_of(job: Asked) -> tuple[str, str, str]:
     """The kins of a job, widest first. A name counts without its numbers."""
     size = job.demand.device_count.bit_length()
     user = f"{job.tenant_id}/{job.user_id}"
-    return f"size/{size}", f"user/{user}", f"name/{user}/{_plain(job.name)}"
+    return f"size/{size}", f"user/{user}", f"name/{user}/{plain(job.name)}"
 
 
 @lru_cache(maxsize=1024)
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without its numbers."""
     if name.isascii():
         return _NUMBERS.sub("#", name)[:NAME_LIMIT]
     runs = groupby(name, str.isdigit)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from coordinator.core.attempts import fail_dependency, remember_run, settle, stop_leases
 from coordinator.core.commands import CancelJob, SubmitJob
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.estimate import plain
 from coordinator.core.invariants import ensure
 from coordinator.core.mix import learn
 from coordinator.core.placement import misfit
@@ -17,8 +20,18 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
-Place = tuple[str, int]
-"""A queue, and which demand."""
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What is found out once for the jobs of one command; nothing else is decided meanwhile.
+
+    Attributes:
+        fine: queues and demands that go together.
+        first: jobs that were accepted, by all that those after them have in common with them.
+    """
+
+    fine: set[tuple[str, int]] = field(default_factory=set)
+    first: dict[tuple[object, ...], Job] = field(default_factory=dict)
 
 
 def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply | Rejected:
@@ -26,7 +39,7 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    job = accept(turn, command, settings=settings, fine=set())
+    job = accept(turn, command, settings=settings, together=Together())
     if isinstance(job, Rejected):
         return job
     if command.validate_only:
@@ -36,21 +49,21 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
 
 
 def accept(
-    turn: Turn, command: SubmitJob, *, settings: CoreSettings, fine: set[Place]
+    turn: Turn, command: SubmitJob, *, settings: CoreSettings, together: Together
 ) -> Job | Rejected:
     """The same, but for what is known of the request; nothing is learnt of the demand yet."""
     judged = judge_submit(
-        turn.state, command, live_jobs=len(turn.state.jobs), settings=settings, fine=fine
+        turn.state, command, live_jobs=len(turn.state.jobs), settings=settings, together=together
     )
     if isinstance(judged, Rejected):
         return judged
     dependencies = judged
-    job = _born(turn, command, dependencies=dependencies)
+    job = _born(turn, command, dependencies=dependencies, together=together)
     if command.validate_only:
         return job
     ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
     turn.put(job, Reason.ACCEPTED)
-    turn.put(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
+    turn.keep(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
     for needed_id, status in dependencies.items():
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
             job = fail_dependency(turn, job, needed_id=needed_id, status=status)
@@ -84,12 +97,9 @@ def judge_submit(
     *,
     live_jobs: int,
     settings: CoreSettings,
-    fine: set[Place],
+    together: Together,
 ) -> dict[str, str] | Rejected:
-    """The status of each dependency of a job that may be accepted; else why it may not.
-
-    `fine` are queues and demands that were found to go together; nothing else is decided meanwhile.
-    """
+    """The status of each dependency of a job that may be accepted; else why it may not."""
     dependencies = _dependencies(state, command) if command.policy.depends_on else {}
     unknown = [id for id in command.policy.depends_on if id not in dependencies]
     if unknown:
@@ -99,11 +109,11 @@ def judge_submit(
             field="scheduling_config.depends_on",
         )
     place = command.queue_name, id(command.demand)
-    if place not in fine:
+    if place not in together.fine:
         refused = closed(state, command.queue_name) or _never(state, command.demand)
         if refused is not None:
             return refused
-        fine.add(place)
+        together.fine.add(place)
     return _too_many(live_jobs, settings) or dependencies
 
 
@@ -165,19 +175,35 @@ def _dependencies(state: ClusterState, command: SubmitJob) -> dict[str, str]:
     return found
 
 
-def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Job:
+def _born(
+    turn: Turn, command: SubmitJob, *, dependencies: dict[str, str], together: Together
+) -> Job:
     """The job as it begins."""
+    caller = command.caller
+    shared = id(command.demand), id(command.policy), id(command.wants), plain(command.name)
+    alike = *shared, command.queue_name, command.priority, caller.tenant_id, caller.user_id
+    first = together.first.get(alike)
+    if first is not None and not dependencies:
+        return replace(
+            first,
+            job_id=command.job_id,
+            sequence=turn.state.last_sequence + 1,
+            lineage_id=command.job_id,
+            name=command.name,
+            labels=command.labels,
+            parent_job_id=command.parent_job_id,
+        )
     status, reason = JobStatus.QUEUED, Reason.WAITING_FOR_CAPACITY
     if any(status != JobStatus.COMPLETED for status in dependencies.values()):
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_DEPENDENCIES
     elif command.policy.start_after_ms > turn.now_ms:
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_START_TIME
-    return Job(
+    job = together.first[alike] = Job(
         job_id=command.job_id,
         sequence=turn.state.last_sequence + 1,
         lineage_id=command.job_id,
-        tenant_id=command.caller.tenant_id,
-        user_id=command.caller.user_id,
+        tenant_id=caller.tenant_id,
+        user_id=caller.user_id,
         name=command.name,
         labels=command.labels,
         parent_job_id=command.parent_job_id,
@@ -192,3 +218,4 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )
+    return job

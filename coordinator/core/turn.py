@@ -25,6 +25,8 @@ from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     FINAL,
+    Document,
+    Entry,
     Job,
     JobStatus,
     Kind,
@@ -56,6 +58,12 @@ class Turn:
     def put(self, record: Record, cause: Reason) -> None:
         """Notes that a record is new or changed."""
         self._note(Changed(record=record, cause=cause, actor=self.actor, at_ms=self.now_ms))
+
+    def keep(self, record: Document | Entry, cause: Reason) -> None:
+        """Notes what only the store keeps."""
+        self._events.append(
+            Changed(record=record, cause=cause, actor=self.actor, at_ms=self.now_ms)
+        )
 
     def retire(self, kind: Kind, id: str) -> None:
         """Notes that a record leaves the live state."""
@@ -115,7 +123,7 @@ class Turn:
         elif job.status is not JobStatus.QUEUED:
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
         for entry in closed.entries if closed else ():
-            self.put(entry, Reason.BOOKED)
+            self.keep(entry, Reason.BOOKED)
         self.put(after, cause)
         for lease in closed.outliving if closed else ():
             self.put(lease, Reason.BOOKED)
@@ -154,7 +162,7 @@ class Turn:
         self.put(after, cause)
         if leaves and after.days and ledger.is_booked(job, after):
             entry = ledger.entry(job, after, losses=job.losses, now_ms=self.now_ms)
-            self.put(entry, Reason.BOOKED)
+            self.keep(entry, Reason.BOOKED)
             # also of a job that is final: of what it was, nothing else ever changes
             spent = ledger.with_entries(job.spent, (entry,))
             self.put(replace(job, spent=spent, version=job.version + 1), Reason.BOOKED)

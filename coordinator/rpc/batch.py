@@ -12,7 +12,7 @@ from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
 from coordinator.rpc.errors import cleaned
 from coordinator.rpc.fetching import Fetching
-from coordinator.rpc.jobs import JobMethods, caller_of, new_job_id, note_replay
+from coordinator.rpc.jobs import JobMethods, caller_of, new_job_ids, note_replay
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.waits import Waits
@@ -65,14 +65,15 @@ class BatchMethods:
         """The command of each job, or why there is none."""
         found: list[SubmitJob | Refusal] = []
         nameless = caller_of(call, api.SubmitJobRequest())
-        for one, seen in zip(request.jobs, call.seen, strict=True):
+        job_ids = new_job_ids(len(request.jobs))
+        self._fetching.keep(job_ids, call.tokens)
+        for one, seen, job_id in zip(request.jobs, call.seen, job_ids, strict=True):
             caller = caller_of(call, one) if one.request_id else nameless
             try:
-                command = self._jobs.admitted.command(one, seen, caller=caller, job_id=new_job_id())
+                command = self._jobs.admitted.command(one, seen, caller=caller, job_id=job_id)
             except Refusal as refusal:
                 found.append(refusal)
                 continue
-            self._fetching.keep(command.job_id, call.tokens)
             if command.policy.depends_on:
                 command = await self._jobs.with_dependencies(command)
             found.append(command)

@@ -32,10 +32,10 @@ class Fetching:
         self._amounts: dict[str, dict[str, Amounts]] = {}  # node → lease → amounts
         self._caches: dict[str, agent_api.ReportCacheRequest] = {}  # by node
 
-    def keep(self, job_id: str, tokens: Mapping[str, str]) -> None:
-        """Keeps the tokens with which a job was submitted."""
+    def keep(self, job_ids: Iterable[str], tokens: Mapping[str, str]) -> None:
+        """Keeps the tokens with which jobs were submitted."""
         now_ms = self._clock.now_ms()
-        if tokens:
+        for job_id in job_ids if tokens else ():
             self._tokens[job_id] = now_ms, dict(tokens)
         while self._tokens:
             oldest = next(iter(self._tokens))
