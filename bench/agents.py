@@ -23,7 +23,8 @@ import grpc
 from node_agent.credential import Credential
 from node_agent.session import CHANNEL_OPTIONS, Session
 from node_agent.telemetry.local import SimulatedProbe
-from node_agent.telemetry.reporter import INTERVAL_S, Host, Sample, to_request
+from node_agent.telemetry.reporter import INTERVAL_S, to_request
+from node_agent.telemetry.samples import Host, Sample
 from scaimind.agent.v1 import agent_service_pb2 as api
 from scaimind.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from scaimind.service import log as service_log

@@ -22,6 +22,7 @@ from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 PROGRAM = Path(__file__).with_name("canary_program.py")
 LIMIT_S = 180
 OUTPUT_MAX = 1 << 16
+AT_ONCE = 8  # processes
 KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")  # of the agent's environment
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -84,7 +85,26 @@ class Canary:
         self.on_change()
 
     async def _try(self, devices: Sequence[DetectedDevice]) -> dict[str, str]:
-        """Why devices fail, by device; by "" for all together."""
+        """Why devices fail, by device; by "" for all together.
+
+        CUDA shows a process one instance of a partitioned GPU (MIG): each is tried by a process of its own, and
+        nothing is added up over them.
+        """
+        whole = [device for device in devices if not device.is_instance]
+        groups = [[device] for device in devices if device.is_instance] + ([whole] if whole else [])
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def in_turn(group: Sequence[DetectedDevice]) -> dict[str, str]:
+            async with turns:
+                return await self._try_together(group)
+
+        failures: dict[str, str] = {}
+        for found in await asyncio.gather(*map(in_turn, groups)):
+            failures |= found
+        return failures
+
+    async def _try_together(self, devices: Sequence[DetectedDevice]) -> dict[str, str]:
+        """The same, in one process."""
         asked = {
             "devices": [device.device_id for device in devices],
             "gpus": all(d.type != CPU_TYPE and not d.simulated for d in devices),

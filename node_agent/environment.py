@@ -4,8 +4,9 @@ The base is a short list of the agent's own variables, never its settings or sec
 `environment` comes on top, and what the agent itself sets wins over both.
 
 `CUDA_VISIBLE_DEVICES` names real GPUs by UUID, is empty for a lease of CPU devices, and holds the
-indices of simulated ones. Ranks start in `<storage>/jobs/<job_id>/work`, which stays after the job,
-so that what a script writes to a relative path is found again.
+indices of simulated ones. Of instances of partitioned GPUs (MIG) each rank sees its own alone. Ranks
+start in `<storage>/jobs/<job_id>/work`, which stays after the job, so that what a script writes to a relative
+path is found again.
 """
 
 from __future__ import annotations
@@ -167,13 +168,28 @@ def data_paths(config: job_pb2.DataConfig, supplies: Supplies = NOTHING) -> list
 
 
 def rank_environment(
-    shared: Mapping[str, str], folder: Path, *, rank: int, local_rank: int
+    shared: Mapping[str, str],
+    folder: Path,
+    *,
+    rank: int,
+    local_rank: int,
+    instance: DetectedDevice | None = None,
 ) -> dict[str, str]:
-    """The variables of one rank, from those that its lease shares; `folder` is the rank's."""
+    """The variables of one rank, from those that its lease shares; `folder` is the rank's.
+
+    Where it has an `instance` of a partitioned GPU it sees that one alone, as device 0: CUDA shows no
+    process more. Its LOCAL_RANK is 0 then, as with torchrun's --virtual-local-rank.
+    """
+    own = {}
+    if instance is not None:
+        own = {"CUDA_VISIBLE_DEVICES": instance.device_id, "LOCAL_RANK": "0"}
+        if "NVIDIA_VISIBLE_DEVICES" in shared and not instance.simulated:
+            own["NVIDIA_VISIBLE_DEVICES"] = instance.device_id
     return {
         **shared,
         "RANK": str(rank),
         "LOCAL_RANK": str(local_rank),
+        **own,
         "MIND_CONFIG": str(folder / CONFIG_FILE),
         "MIND_EVENTS": str(folder / EVENTS),
     }
@@ -217,4 +233,5 @@ def _is_gpu(device: DetectedDevice) -> bool:
 
 
 def _visible(device: DetectedDevice) -> str:
-    return str(device.index) if device.simulated else device.device_id
+    is_number = device.simulated and not device.is_instance
+    return str(device.index) if is_number else device.device_id

@@ -78,7 +78,8 @@ class Seen:
     """One lease as it is to be reported; `state` is ENDED only when all else is final.
 
     `prepared`: bytes of what is being brought here that are there, and of all of it.
-    `telemetry`: what its devices measured before it failed, once it has ended.
+    `telemetry`: what its devices measured before it failed, once it has ended. `silence`: since when its
+    training has reported no progress, 0 for none, and what they measured before that was noticed.
     `image_digest`: what its image is, once that is known.
     """
 
@@ -88,6 +89,7 @@ class Seen:
     output_uri: str
     prepared: tuple[int, int] = (0, 0)
     telemetry: TelemetryWindow | None = None
+    silence: tuple[int, TelemetryWindow | None] = (0, None)
     image_digest: str = ""
 
 
@@ -124,6 +126,11 @@ class HeldLease:
         self._is_looking = False  # whether it is being found out if there is a model
         self._output_uri: str | None = None
         self._telemetry: TelemetryWindow | None = None
+        self._silence = (
+            0,
+            TelemetryWindow(),
+        )  # since when, and what was measured when it was noticed
+        self._noticed_ms = 0  # since when it is that is being looked into
         self._seen: Seen | None = None  # the report before
         self._farewell: Seen | None = None  # the last report, while the folder is being removed
         self.folders = tuple(ranks.values())
@@ -165,6 +172,7 @@ class HeldLease:
             self._output_uri or "",
             prepared=self._prepared,
             telemetry=self._telemetry,
+            silence=self._silence,
             image_digest=self.grant.spec.job.resource_config.image.partition("@")[2],
         )
         return self._seen
@@ -179,6 +187,7 @@ class HeldLease:
                 self._told_ended.add(rank.rank)
                 if self._is_watched:
                     self._tools.spool.ended(lease.lease_id, rank.rank)
+        self._listen()
         if lease.state is State.ENDED and not self._is_looking and self._findings().settled:
             self._is_looking = True
             self._tools.tasks.create_task(self._look_for_model(lease))
@@ -343,6 +352,24 @@ class HeldLease:
         except OSError as error:
             if not self._farewell:
                 log.error("lease_not_flushed", lease_id=self.grant.lease_id, reason=error.strerror)
+
+    def _listen(self) -> None:
+        """Notices that the training has fallen silent, or comes on."""
+        since_ms = self._findings().silent_since_ms
+        if since_ms == self._noticed_ms:
+            return
+        self._noticed_ms = since_ms
+        if since_ms:
+            self._tools.tasks.create_task(self._witness_silence(since_ms))
+        else:
+            self._silence = 0, TelemetryWindow()
+
+    async def _witness_silence(self, since_ms: int) -> None:
+        """Tells of a silence together with what was measured before it was noticed."""
+        seen = await self._tools.witness(self.observed.device_ids, now_at_ms())
+        if since_ms == self._noticed_ms:
+            self._silence = since_ms, seen
+            self._tools.changed(self.grant.lease_id)
 
     async def _look_for_model(self, lease: Lease) -> None:
         """A lease that ended well left a model where its output folder holds anything."""

@@ -39,7 +39,7 @@ class Keeper:
         storage_dir: Path,
         runtime: Runtime,
         spool: SpoolProtocol,
-        devices: Sequence[DetectedDevice],
+        devices: Callable[[], Sequence[DetectedDevice]],
         rules: Rules,
         mover: MoverProtocol,
         address: str,
@@ -48,9 +48,9 @@ class Keeper:
     ) -> None:
         """Keeps leases below `data_dir` and their results below `storage_dir`, both absolute.
 
-        `rules` are the admin's, of what ranks run as; `mover` brings models away and checkpoints here;
-        `address` is the node's; `witness` tells what was measured. Without a supplier everything that a
-        job names has to be on the node.
+        `devices` tells what the node has now. `rules` are the admin's, of what ranks run as; `mover` brings
+        models away and checkpoints here; `address` is the node's; `witness` tells what was
+        measured. Without a supplier everything that a job names has to be on the node.
         """
         self.on_change: Callable[[], None] = lambda: None
         self._leases_dir = data_dir / "leases"
@@ -58,7 +58,7 @@ class Keeper:
         self._storage_dir = storage_dir
         self._rules = rules
         self._address = address
-        self._devices = {device.device_id: device for device in devices}
+        self._devices = devices
         self._tools = Tools(
             tasks=tasks,
             runtime=runtime,
@@ -151,7 +151,7 @@ class Keeper:
             granted.grant,
             granted.path,
             storage_dir=self._storage_dir,
-            devices=self._devices,
+            devices={device.device_id: device for device in self._devices()},
             rules=self._rules,
             agent_environ=os.environ,
             address=self._address,

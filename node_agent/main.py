@@ -39,7 +39,7 @@ from node_agent.settings import Settings
 from node_agent.sharing import sharing_labels
 from node_agent.spool import Spool
 from node_agent.supplies import Supplier
-from node_agent.telemetry import TelemetryReporter, open_probe, page, witness
+from node_agent.telemetry import KeptSamples, TelemetryReporter, open_probe, page, witness
 from node_agent.telemetry.probe import Probe
 from node_agent.uploads.mover import Mover
 from scaimind.agent.v1.agent_service_pb2 import NodeOffer, ReportTelemetryRequest
@@ -107,23 +107,23 @@ async def _serve(
             boot=orphans.boot_mark(),
             mover=mover,
         )
-        report = partial(_report, stub, credential)
-        telemetry = TelemetryReporter(probe, report, node_id=settings.node_id, data_dir=data_dir)
+        telemetry = TelemetryReporter(
+            probe,
+            partial(_report, stub, credential),
+            node_id=settings.node_id,
+            data_dir=data_dir,
+            kept=KeptSamples(data_dir / "telemetry"),
+        )
         cache = await _cache(settings, stack)
         images = containers.digest if containers else None
-        holdings = Holdings(
-            cache,
-            lambda told: stub.ReportCache(told, metadata=credential.metadata),
-            node_id=settings.node_id,
-            images=containers.image_sizes if containers else None,
-        )
+        holdings = _holdings(settings, cache, stub, credential=credential, containers=containers)
         keeper = Keeper(
             tasks=tasks,
             data_dir=data_dir,
             storage_dir=settings.storage,
             runtime=runtime,
             spool=spool,
-            devices=telemetry.devices(),
+            devices=telemetry.devices,
             rules=rules,
             mover=mover,
             address=settings.address,
@@ -160,6 +160,23 @@ async def _report(
     stub: AgentServiceAsyncStub, credential: Credential, told: ReportTelemetryRequest
 ) -> None:
     await stub.ReportTelemetry(told, metadata=credential.metadata)
+
+
+def _holdings(
+    settings: Settings,
+    cache: Cache,
+    stub: AgentServiceAsyncStub,
+    *,
+    credential: Credential,
+    containers: ContainersProtocol | None,
+) -> Holdings:
+    """What this node has at hand."""
+    return Holdings(
+        cache,
+        lambda told: stub.ReportCache(told, metadata=credential.metadata),
+        node_id=settings.node_id,
+        images=containers.image_sizes if containers else None,
+    )
 
 
 def _canary(stack: AsyncExitStack, telemetry: TelemetryReporter, rules: Rules) -> Canary:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from google.protobuf.message import DecodeError
 
 from node_agent import environment, in_container
-from node_agent.command import SCRIPT, Refused, command
+from node_agent.command import SCRIPT, Refused, command, refuse
 from node_agent.core.leases import Category, Fault
 from node_agent.environment import Folders
 from node_agent.files import file_name
@@ -71,11 +71,13 @@ def prepare(
     if missing := [key for key in spec.device_ids if key not in devices]:
         raise Refused(Fault(Category.NODE_LOST, f"the node has no device {missing[0]} any more"))
     places.check(spec, rules.upload_roots)
+    held = [devices[key] for key in spec.device_ids]
+    instances = _instances(spec, held)
     plan = _plan(
         grant,
         folder,
         storage_dir=storage_dir,
-        devices=[devices[key] for key in spec.device_ids],
+        devices=held,
         rules=rules,
         agent_environ=agent_environ,
         address=address,
@@ -95,12 +97,16 @@ def prepare(
             rank=rank,
             argv=plan.argv,
             env=environment.rank_environment(
-                plan.shared, path, rank=rank, local_rank=rank - spec.first_rank
+                plan.shared,
+                path,
+                rank=rank,
+                local_rank=rank - spec.first_rank,
+                instance=instances.get(rank),
             ),
             cwd=plan.places.work,
             subject=SCRIPT,
             limits=_limits(spec, rules),
-            container=plan.container and _with_config(plan.container, path),
+            container=plan.container and _of_rank(plan.container, path, instances.get(rank)),
         )
         for rank, path in ranks.items()
     ]
@@ -190,9 +196,26 @@ def _limits(spec: agent_pb2.LeaseSpec, rules: Rules) -> Limits:
     )
 
 
-def _with_config(container: Container, path: Path) -> Container:
+def _instances(
+    spec: agent_pb2.LeaseSpec, held: Sequence[DetectedDevice]
+) -> dict[int, DetectedDevice]:
+    """The instance of a partitioned GPU that each rank has; {} where the lease holds none. Refused."""
+    if not any(device.is_instance for device in held):
+        return {}
+    if len(held) != spec.local_world_size:
+        text = f"{len(held)} instances of partitioned GPUs (MIG) are for as many ranks"
+        text = f"{text}, not for {spec.local_world_size}: a process can use one"
+        raise refuse("training_config.framework.distributed.world_size", text)
+    return {spec.first_rank + number: device for number, device in enumerate(held)}
+
+
+def _of_rank(container: Container, path: Path, instance: DetectedDevice | None) -> Container:
+    """The container of one rank, with its own configs, and its own instance where it has one."""
     config = Mount(path / environment.CONFIG_FILE)
-    return replace(container, mounts=(*container.mounts, config))
+    gpus = container.gpus
+    if instance is not None:
+        gpus = tuple(gpu for gpu in gpus if gpu == instance.device_id)
+    return replace(container, mounts=(*container.mounts, config), gpus=gpus)
 
 
 def rank_files(

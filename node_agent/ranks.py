@@ -125,7 +125,12 @@ class SpoolProtocol(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DetectedDevice:
-    """An accelerator that was found on this machine; `device_id` is a GPU's UUID."""
+    """An accelerator that was found on this machine; `device_id` is a GPU's UUID.
+
+    An instance of a GPU that is partitioned in hardware (MIG) is one too: it has a UUID and a type of its
+    own (`H100-1g.10gb`), and the `index` of its GPU. `gpu_id` is that GPU's UUID, `profile` what the driver
+    calls its size (`1g.10gb`), `instance` its number on the GPU; "" and 0 for whole GPUs.
+    """
 
     device_id: str
     index: int
@@ -134,3 +139,11 @@ class DetectedDevice:
     memory_bytes: int
     simulated: bool = False
     healthy: bool = True
+    gpu_id: str = ""
+    profile: str = ""
+    instance: int = 0
+
+    @property
+    def is_instance(self) -> bool:
+        """Whether it is an instance of a partitioned GPU; a process can use one of these, no more."""
+        return bool(self.profile)

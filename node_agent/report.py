@@ -29,7 +29,8 @@ def report(seen: Seen) -> agent_pb2.ObservedLease:
         checkpointing=findings.checkpointing,
         saved=findings.saved,
         retired=findings.retired,
-        silent_since=_timestamp(findings.silent_since_ms or None),
+        silent_since=_timestamp(seen.silence[0] or None),
+        telemetry=_measured(seen.silence[1]),
         output_model_uri=seen.output_uri if ended else "",
         image_digest=seen.image_digest,
         prepared_bytes=seen.prepared[0] if seen.state is State.PREPARING else 0,
@@ -66,8 +67,12 @@ def _error(fault: Fault, telemetry: TelemetryWindow | None) -> job_pb2.JobError:
         first_failing_rank=fault.rank,
         signal=fault.signal,
         last_lines=fault.lines,
-        telemetry=telemetry if telemetry is not None and telemetry.samples_count else None,
+        telemetry=_measured(telemetry),
     )
+
+
+def _measured(window: TelemetryWindow | None) -> TelemetryWindow | None:
+    return window if window is not None and window.samples_count else None
 
 
 def _checkpoint(proven: ProvenCheckpoint) -> job_pb2.Checkpoint:

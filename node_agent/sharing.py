@@ -5,7 +5,7 @@ part of the threads and of the memory; elsewhere the part is what the job asked 
 nothing keeps it from taking more. The node's label `gpu_sharing` says which of the two it is, so a job that
 needs the limit to be real selects `gpu_sharing: mps`.
 
-Partitions in hardware (MIG) are not used: a GPU is the one device as which NVML counts it.
+An instance of a GPU that is partitioned in hardware (MIG) is a device of its own, and given whole.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sharing_labels(
     devices: Sequence[DetectedDevice], agent_environ: Mapping[str, str]
 ) -> dict[str, str]:
     """What the node says of shares of its GPUs; nothing where it has none."""
-    if all(device.type == CPU_TYPE or device.simulated for device in devices):
+    if all(one.type == CPU_TYPE or one.simulated or one.is_instance for one in devices):
         return {}
     return {LABEL: "mps" if _has_mps(agent_environ) else "advisory"}
 

@@ -210,6 +210,8 @@ class Capacity:
     def classes_for(self, demand: Demand) -> Iterator[tuple[str, list[DeviceClass]]]:
         """Per device type that the demand accepts: its classes with memory enough, least first."""
         for device_type in demand.device_types or sorted(self.devices_by_type):
+            if not demand.accepts(device_type):
+                continue
             found = [
                 one
                 for one in self.classes

@@ -36,7 +36,7 @@ from coordinator.core.health import (
     witnessed,
 )
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Device, Job, Lease, Node, StopCause
+from coordinator.core.records import Device, Job, Lease, Node, StopCause, is_instance
 from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
@@ -77,7 +77,8 @@ def heed(turn: Turn, node: Node, *, before: Node | None) -> None:
     health = node.health
     for one in seen:
         health = _after(turn, health, seen=one)
-        health = _with_holders(turn, node, health=health, seen=one)
+        held = _holders(turn, node, seen=one, among=seen)
+        health = _with_holders(turn, health, seen=one, held=held)
     health, _ = _refunded(turn, _blamed(turn, health))
     _put(turn, node, health=health, cause=Reason.FAULT_SEEN)
 
@@ -241,10 +242,20 @@ def _seen(before: Node | None, node: Node) -> Iterator[_Seen]:
         if known is not None and known.healthy and not device.healthy and not told:
             text = "its agent says that it must not be used"
             yield _Seen(id, severity_of(UNHEALTHY), UNHEALTHY, text)
-    gone = [id for id in old if id not in new]
+    gone = [id for id in old if id not in new and not _is_partitioned(old[id], old=old, new=new)]
     if gone and len(gone) < len(old):
         text = f"{len(gone)} devices are not there any more: {', '.join(gone[:4])}"
         yield _Seen(NODE, severity_of(MISSING), MISSING, text, len(gone))
+
+
+def _is_partitioned(
+    device: Device, *, old: Mapping[str, Device], new: Mapping[str, Device]
+) -> bool:
+    """Whether a device that is gone is not lost: its GPU is there, in other parts than before."""
+    return any(
+        one.index == device.index and (one.device_id not in old or is_instance(device.type))
+        for one in new.values()
+    )
 
 
 def _after(turn: Turn, health: Health, *, seen: _Seen) -> Health:
@@ -260,12 +271,27 @@ def _after(turn: Turn, health: Health, *, seen: _Seen) -> Health:
     return replace(after, asked=()) if falls and seen.severity.is_proof else after
 
 
-def _with_holders(turn: Turn, node: Node, *, health: Health, seen: _Seen) -> Health:
-    """Those who hold the device are witnesses of a fault that any program can cause."""
-    if seen.severity is not Severity.COUNTED:
+def _holders(turn: Turn, node: Node, *, seen: _Seen, among: Sequence[_Seen]) -> Sequence[Lease]:
+    """Who holds the device, and with it what else of its GPU the same fault is told of."""
+    gpus = {device.device_id: device.index for device in node.offer.devices}
+    ids = {
+        one.device_id
+        for one in among
+        if one.code == seen.code and gpus.get(one.device_id) == gpus.get(seen.device_id)
+    }
+    held = turn.state.leases_on(node.node_id)
+    return [one for one in held if not one.is_ended and not ids.isdisjoint(one.device_ids)]
+
+
+def _with_holders(turn: Turn, health: Health, *, seen: _Seen, held: Sequence[Lease]) -> Health:
+    """Who holds the device is a witness of a fault that any program can cause.
+
+    Where several jobs hold it nobody can tell whose program it was, and none is.
+    """
+    if seen.severity is not Severity.COUNTED or len({lease.job_id for lease in held}) != 1:
         return health
-    for lease in turn.state.leases_on(node.node_id):
-        if lease.is_ended or seen.device_id not in lease.device_ids:
+    for lease in held:
+        if seen.device_id not in lease.device_ids:
             continue
         job = turn.state.jobs[lease.job_id]
         witness = Witness(

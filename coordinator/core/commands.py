@@ -241,6 +241,9 @@ class ObservedLease:
     image_digest: str = ""  # what its image's name stands for there; "" is not known
     retired: tuple[str, ...] = ()  # ids of checkpoints of earlier attempts that are kept no more
     silent_since_ms: int = 0  # it has not come further since then, which is too long; 0 is not
+    telemetry: bytes = (
+        b""  # with it: what its devices measured before, as bytes that the core never reads
+    )
     output_model_uri: str = ""
     started_at_ms: int = 0
     ended_at_ms: int = 0

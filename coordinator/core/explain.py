@@ -317,8 +317,7 @@ def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> 
     missing = [f"{k}={v}" for k, v in demand.node_selector if labels.get(k) != v]
     if missing:
         return no(Reason.LABELS_MISSING, f"it does not carry {', '.join(missing)}")
-    accepted = demand.device_types
-    fitting = [one for one in node.offer.devices if not accepted or one.type in accepted]
+    fitting = [one for one in node.offer.devices if demand.accepts(one.type)]
     if not fitting:
         types = ", ".join(sorted({one.type for one in node.offer.devices})) or "none"
         return no(Reason.DEVICE_TYPE_MISSING, f"its devices are {types}")

@@ -79,6 +79,7 @@ _OTHERS: dict[str, Severity] = {
     HARDWARE: Severity.COUNTED,  # by what a job printed
     "ROW_REMAP_FAILED": Severity.DEVICE_OUT,
     "ROW_REMAP_PENDING": Severity.NOTED,
+    "NO_INSTANCES": Severity.NOTED,  # an admin is about to partition the GPU
     "SRAM_ECC": Severity.DEVICE_OUT,
     "ECC_UNCORRECTED": Severity.COUNTED,
     "THERMAL_SLOWDOWN": Severity.COUNTED,

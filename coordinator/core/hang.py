@@ -33,7 +33,7 @@ def watch(turn: Turn, lease_id: str, *, one: ObservedLease) -> None:
     if not one.silent_since_ms:
         _comes_on(turn, job)
     elif _is_in_sight(turn, attempt):
-        _hangs(turn, job, since_ms=one.silent_since_ms)
+        _hangs(turn, job, one=one)
 
 
 def _is_in_sight(turn: Turn, attempt: Attempt) -> bool:
@@ -53,16 +53,16 @@ def _comes_on(turn: Turn, job: Job) -> None:
         turn.edit(job, Reason.COMES_ON, attempt=attempt, reason=reason, message="")
 
 
-def _hangs(turn: Turn, job: Job, *, since_ms: int) -> None:
+def _hangs(turn: Turn, job: Job, *, one: ObservedLease) -> None:
     attempt = job.attempt
     assert attempt is not None
-    text = f"it has reported no progress for {(turn.now_ms - since_ms) // 1000} s"
+    text = f"it has reported no progress for {(turn.now_ms - one.silent_since_ms) // 1000} s"
     if not attempt.silent_since_ms:
-        attempt = replace(attempt, silent_since_ms=since_ms)
+        attempt = replace(attempt, silent_since_ms=one.silent_since_ms)
         job = turn.edit(job, Reason.HANGS, attempt=attempt, reason=Reason.HANGS.value, message=text)
     if job.policy.on_hang is OnHang.REPORT or attempt.ask not in (None, PATIENT):
         return
-    failure = Failure(category=HANG, message=text)
+    failure = Failure(category=HANG, message=text, telemetry=one.telemetry)
     if job.policy.on_hang is OnHang.STOP:
         stop(turn, job, cause=StopCause.RANK_FAILED, failure=failure)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import ClassVar
@@ -11,10 +12,17 @@ from coordinator.core.health import SOUND, Health
 from coordinator.core.kinds import Kind, Pairs
 from coordinator.core.window import Window
 
+_INSTANCE = re.compile(r".+-(?:\d+c\.)?\d+g\.\d+gb[a-z0-9.]*")
+
+
+def is_instance(device_type: str) -> bool:
+    """Whether such devices are instances of GPUs partitioned in hardware (MIG), as `H100-1g.10gb` are."""
+    return _INSTANCE.fullmatch(device_type) is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One accelerator of a node."""
+    """One accelerator of a node. Instances of one GPU carry its `index`; no others are alike in it."""
 
     device_id: str
     index: int

@@ -428,6 +428,8 @@ def misfit(total: Capacity, demand: Demand) -> Misfit | None:
     asked = Demand(device_count=1, device_type=demand.device_type)
     if place(total, asked) is None:
         return Misfit("resource_config.gpu_type", _types(total))
+    if not any(demand.accepts(one.type) for one in total.classes):
+        return _of_instances(demand)
     steps: list[tuple[str, dict[str, object]]] = [
         ("gpu_memory_gb", {"device_memory_bytes": demand.device_memory_bytes}),
         ("node_selector", {"node_selector": demand.node_selector}),
@@ -443,12 +445,17 @@ def misfit(total: Capacity, demand: Demand) -> Misfit | None:
     for name, more in steps:
         asked = replace(asked, **more)  # type: ignore[arg-type]
         if place(total, asked) is None:
-            return Misfit(
-                f"resource_config.{name}", _largest(total, name, device_type=demand.device_type)
-            )
-    return Misfit(
-        "resource_config.disk_gb", _largest(total, "disk_gb", device_type=demand.device_type)
-    )
+            return Misfit(f"resource_config.{name}", _largest(total, name, demand=demand))
+    return Misfit("resource_config.disk_gb", _largest(total, "disk_gb", demand=demand))
+
+
+def _of_instances(demand: Demand) -> Misfit:
+    if demand.thousandths < WHOLE:
+        text = "all fitting devices are instances of partitioned GPUs (MIG), which are given whole"
+        return Misfit("resource_config.gpu_fraction", text)
+    text = "all fitting devices are instances of partitioned GPUs (MIG), of which a process can use one"
+    field = "training_config.framework.distributed.world_size"
+    return Misfit(field, f"{text}: ask for one rank per device")
 
 
 def _types(total: Capacity) -> str:
@@ -458,9 +465,8 @@ def _types(total: Capacity) -> str:
     return f"no known node has such devices; known types and their numbers: {known}"
 
 
-def _largest(total: Capacity, name: str, *, device_type: str) -> str:
-    types = Demand(device_count=1, device_type=device_type).device_types
-    classes = [one for one in total.classes if not types or one.type in types]
+def _largest(total: Capacity, name: str, *, demand: Demand) -> str:
+    classes = [one for one in total.classes if demand.accepts(one.type)]
     if name == "gpu_memory_gb":
         most = max(one.memory_bytes for one in classes)
         return f"the largest fitting device has {most / 1e9:g} GB"

@@ -29,6 +29,7 @@ from coordinator.core.machines import Device as Device
 from coordinator.core.machines import Drain as Drain
 from coordinator.core.machines import Node as Node
 from coordinator.core.machines import Offer as Offer
+from coordinator.core.machines import is_instance as is_instance
 from coordinator.core.notes import Considered as Considered
 from coordinator.core.notes import RollingDrain as RollingDrain
 from coordinator.core.notes import Ruling as Ruling
@@ -80,6 +81,17 @@ class Demand:
     def devices_per_rank(self) -> int:
         """Devices that one rank owns; they are always on one node."""
         return self.device_count // (self.world_size or self.device_count)
+
+    def accepts(self, device_type: str) -> bool:
+        """Whether it may have devices of a type.
+
+        Of instances of a GPU a process can use one, so a rank gets one, and all of it.
+        """
+        types = self.device_types
+        if types and device_type not in types:
+            return False
+        one_each = self.devices_per_rank == 1 and self.thousandths == WHOLE
+        return one_each or not is_instance(device_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -274,6 +274,7 @@ def _observed(lease: api.ObservedLease) -> ObservedLease:
         image_digest=lease.image_digest,
         retired=tuple(lease.retired),
         silent_since_ms=convert.milliseconds(lease.silent_since),
+        telemetry=convert.measured(lease.telemetry),
         output_model_uri=lease.output_model_uri,
         started_at_ms=max(started, default=0),
         ended_at_ms=max(ended, default=0),

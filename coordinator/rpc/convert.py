@@ -211,13 +211,13 @@ def failure_record(message: job_pb2.JobError) -> Failure:
         signal=message.signal if message.HasField("signal") else None,
         rank=message.first_failing_rank if message.HasField("first_failing_rank") else None,
         lines=tuple(line[:LINE_CHARACTERS] for line in message.last_lines[-LINES:]),
-        telemetry=_telemetry(message),
+        telemetry=measured(message.telemetry),
     )
 
 
-def _telemetry(message: job_pb2.JobError) -> bytes:
-    """What the node measured; nothing where that is more than a job's record shall carry."""
-    body = message.telemetry.SerializeToString(deterministic=True)
+def measured(window: node_pb2.TelemetryWindow) -> bytes:
+    """What a node measured; nothing where that is more than a job's record shall carry."""
+    body = window.SerializeToString(deterministic=True)
     return body if len(body) <= TELEMETRY_BYTES else b""
 
 

@@ -7,13 +7,14 @@ import re
 import structlog
 
 from node_agent.ranks import DetectedDevice
+from node_agent.telemetry.instances import instance_type, sizes_of
 from node_agent.telemetry.local import CpuProbe, SimulatedProbe
 from node_agent.telemetry.models import MEMORY_BYTES
 from node_agent.telemetry.nvml import NoDriver, NvmlProbe
 from node_agent.telemetry.probe import Probe
 
 MAX_SIMULATED = 64
-_PART = re.compile(r"([1-9][0-9]{0,3})x([A-Za-z0-9]{1,32})")
+_PART = re.compile(r"([1-9][0-9]{0,3})x([A-Za-z0-9]{1,32})(?:-([a-z0-9.]{1,32}))?")
 _log = structlog.get_logger()
 
 
@@ -42,7 +43,7 @@ def open_probe(spec: str) -> Probe:
 
 
 def parse_simulated(text: str) -> list[str]:
-    """The type of each device in `8xH100` or `4xA100,8xL4`.
+    """The type of each device in `8xH100`, `4xA100,8xL4` or `2xH100,7xH100-1g.10gb`.
 
     Raises:
         ValueError: names what is wrong, and what is allowed.
@@ -59,6 +60,9 @@ def parse_simulated(text: str) -> list[str]:
         if name is None:
             allowed = ", ".join(MEMORY_BYTES)
             raise ValueError(f"{match[2]} cannot be simulated; there are {allowed}")
+        if match[3]:
+            sizes_of(match[3])
+            name = instance_type(name, match[3])
         types += [name] * int(match[1])
         if len(types) > MAX_SIMULATED:
             raise ValueError(f"at most {MAX_SIMULATED} devices can be simulated on one node")

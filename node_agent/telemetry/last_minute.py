@@ -9,7 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from node_agent.telemetry.faults import COUNTERS, Faults
 from node_agent.telemetry.probe import Reading
-from node_agent.telemetry.reporter import Sample, TelemetryReporter
+from node_agent.telemetry.reporter import TelemetryReporter
+from node_agent.telemetry.samples import Sample
 from scaimind.v1 import node_pb2
 
 MINUTE_MS = 60_000
@@ -25,7 +26,8 @@ async def witness(
     """What was measured in the minute before a failure (UTC), with what is measured now if that is soon."""
     await telemetry.look()
     now_ms = min(time.time_ns() // 1_000_000, failed_at_ms + AFTER_MS)
-    return last_minute(telemetry.samples, device_ids, now_ms=now_ms)
+    samples = (*telemetry.earlier, *telemetry.samples)
+    return last_minute(samples, device_ids, now_ms=now_ms)
 
 
 def last_minute(

@@ -1,7 +1,8 @@
 """Everything that NVML tells of one GPU, in one call that a guard makes.
 
 Memory, utilization, power and temperature are what a GPU must answer for: an error of these is its fault.
-The rest is asked as far as this GPU and this driver know it; only that the GPU is lost counts there.
+The rest is asked as far as this GPU and this driver know it; only that the GPU is lost counts there. A GPU
+that is partitioned (MIG) may keep from who is not root what is of the whole of it: that is no fault.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 from node_agent.telemetry.probe import Reading
 
-GPU_IS_LOST = 15
+NO_PERMISSION, GPU_IS_LOST = 4, 15
+MIG_ENABLED = 1
 CORRECTED, UNCORRECTED, SINCE_LOAD = 0, 1, 0
 SM_CLOCK, MEMORY_CLOCK = 1, 2
 SENT, RECEIVED = 0, 1
@@ -36,9 +38,12 @@ class Ask:
         self._mismatch = getattr(library, "NVMLLibraryMismatchError", library.NVMLError)
         self._fault = ""
         self._code = ""
+        self._is_partitioned = False
 
     def __call__(self) -> Reading:
         handle, nvml = self._handle, self._nvml
+        mig = self._may("MigMode")
+        self._is_partitioned = mig is not None and mig[0] == MIG_ENABLED
         memory = self._must(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
         busy = self._must(lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
         milliwatts = self._must(lambda: nvml.nvmlDeviceGetPowerUsage(handle))
@@ -53,6 +58,7 @@ class Ask:
             power_watts=None if milliwatts is None else milliwatts / 1000,
             temperature_celsius=None if celsius is None else float(celsius),
             memory_utilization_percent=None if busy is None else float(busy.memory),
+            mig_enabled=None if mig is None else self._is_partitioned,
             fault=self._fault,
             fault_code=self._code,
             **more,
@@ -61,7 +67,7 @@ class Ask:
     def _more(self) -> dict[str, Any]:
         limit, energy = self._may("EnforcedPowerLimit"), self._may("TotalEnergyConsumption")
         rows = self._may("RemappedRows") or (None, None, None, None)
-        processes, mig = self._may("ComputeRunningProcesses"), self._may("MigMode")
+        processes = self._may("ComputeRunningProcesses")
         active, errors = self._nvlinks()
         return {
             "power_limit_watts": None if limit is None else limit / 1000,
@@ -85,7 +91,6 @@ class Ask:
             "nvlink_active_count": active,
             "nvlink_errors_count": errors,
             "processes_count": None if processes is None else len(processes),
-            "mig_enabled": None if mig is None else bool(mig[0]),
         }
 
     def _nvlinks(self) -> tuple[int | None, int | None]:
@@ -122,7 +127,8 @@ class Ask:
                 self._nvml.NVML_ERROR_NOT_SUPPORTED,
                 self._nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
             )
-            if error.value not in unmeasured:
+            hidden = self._is_partitioned and error.value == NO_PERMISSION
+            if error.value not in unmeasured and not hidden:
                 self._note(error)
             return None
 

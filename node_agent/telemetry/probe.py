@@ -55,7 +55,7 @@ class Probe(Protocol):
     """Knows one kind of devices. Its methods may be called from any thread, one at a time."""
 
     def devices(self) -> list[DetectedDevice]:
-        """The devices that were found at the start, in the order of their index."""
+        """The devices that were found last, in the order of their index: at the start, or by `read`."""
 
     def read(self) -> Mapping[str, Reading]:
         """A reading of every device, by device id; returns within a few seconds, whatever hangs."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from node_agent.ranks import DetectedDevice
 from node_agent.telemetry.nvml_reading import throttle_bits
 from node_agent.telemetry.probe import Reading
-from node_agent.telemetry.reporter import Host, Sample, TelemetryReporter
+from node_agent.telemetry.reporter import TelemetryReporter
+from node_agent.telemetry.samples import Host, Sample
 
 _MIB = 1024**2
 _Value = Callable[[Reading], float | None]
@@ -150,12 +151,18 @@ def _family(name: str, about: str, *, values: Iterable[tuple[str, float | None]]
 def _labels(device: DetectedDevice, hostname: str, holder: Mapping[str, str]) -> str:
     labels = {
         "gpu": str(device.index),
-        "UUID": device.device_id,
+        "UUID": device.gpu_id or device.device_id,
         "device": f"nvidia{device.index}",
         "modelName": device.model,
         "Hostname": hostname,
         **holder,
     }
+    if device.is_instance:
+        labels |= {
+            "GPU_I_PROFILE": device.profile,
+            "GPU_I_ID": str(device.instance),
+            "mig_uuid": device.device_id,
+        }
     return _braced({**labels, "simulated": "true"} if device.simulated else labels)
 
 

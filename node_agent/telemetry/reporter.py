@@ -1,8 +1,8 @@
 """Reads the probe and the machine again and again, keeps the newest values, and reports them.
 
-Telemetry is shown, not stored: values live in a bounded ring, and a report that fails is simply
-followed by the next one. Only what changes a decision, a device turned bad or good again, is told
-through `on_change`.
+Telemetry is shown, not stored: values live in a bounded ring, the newest on disk too for the next start of the
+agent, and a report that fails is simply followed by the next one. Only what changes a decision, a device turned
+bad or good again, or a GPU partitioned anew, is told through `on_change`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,9 @@ from grpc import RpcError
 
 from node_agent.ranks import DetectedDevice
 from node_agent.telemetry.faults import Faults
-from node_agent.telemetry.probe import Probe, Reading
+from node_agent.telemetry.kept_samples import KeptSamples
+from node_agent.telemetry.probe import Probe
+from node_agent.telemetry.samples import Host, Sample
 from scaimind.agent.v1 import agent_service_pb2 as pb
 from scaimind.v1 import node_pb2
 
@@ -39,30 +41,6 @@ MEASURED = tuple(
 
 Report = Callable[[pb.ReportTelemetryRequest], Awaitable[object]]
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the machine measures of itself; the disk is that of the data directory."""
-
-    cpu_percent: float
-    memory_used_bytes: int
-    memory_total_bytes: int
-    disk_used_bytes: int
-    disk_total_bytes: int
-    network_received_bytes: int = 0
-    network_sent_bytes: int = 0
-    disk_read_bytes: int = 0
-    disk_written_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """All that was measured at one time."""
-
-    measured_at_ms: int
-    host: Host
-    readings: Mapping[str, Reading]
 
 
 def read_host(data_dir: Path) -> Host:
@@ -94,15 +72,21 @@ class TelemetryReporter:
         node_id: str,
         data_dir: Path,
         interval_s: float = INTERVAL_S,
+        kept: KeptSamples | None = None,
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self.samples: deque[Sample] = deque(maxlen=RING_SIZE)
+        self.earlier = (
+            kept.load() if kept else []
+        )  # what another agent has measured before this one
+        self._kept = kept
         self._probe = probe
         self._report = report
         self._node_id = node_id
         self._data_dir = data_dir
         self._interval_s = interval_s
         self._faults: dict[str, str] = {}
+        self._offered = {d.device_id: d.healthy for d in self.devices()}
         self.faults = Faults()
         self._wanted = asyncio.Event()
         self._looking: asyncio.Future[None] | None = None
@@ -133,7 +117,7 @@ class TelemetryReporter:
         await asyncio.wait((self._looking,), timeout=LOOK_TIMEOUT_S)
 
     def devices(self) -> list[DetectedDevice]:
-        """The devices as they were found, with the health that was read last."""
+        """The devices as they were found last, with the health that was read last."""
         return [
             replace(d, healthy=not self._faults[d.device_id]) if d.device_id in self._faults else d
             for d in self._probe.devices()
@@ -141,18 +125,24 @@ class TelemetryReporter:
 
     def _measure(self) -> Sample:
         readings = self._probe.read()
-        return Sample(time.time_ns() // 1_000_000, read_host(self._data_dir), readings)
+        sample = Sample(time.time_ns() // 1_000_000, read_host(self._data_dir), readings)
+        if self._kept is not None:
+            self._kept.put(sample)
+        return sample
 
     def _compare(self, sample: Sample) -> None:
-        before = {d.device_id: d.healthy for d in self.devices()}
+        before = self._offered
         self._faults = {device_id: r.fault for device_id, r in sample.readings.items()}
-        after = {d.device_id: d.healthy for d in self.devices()}
+        after = self._offered = {d.device_id: d.healthy for d in self.devices()}
         if not self.faults.take(sample.readings) and before == after:
             return
         for device_id, healthy in after.items():
-            if before[device_id] != healthy:
+            if before.get(device_id, True) != healthy:
                 reason = self._faults.get(device_id, "")
                 _log.warning("device_health", device_id=device_id, healthy=healthy, reason=reason)
+        if before.keys() != after.keys():
+            new, gone = sorted(after.keys() - before.keys()), sorted(before.keys() - after.keys())
+            _log.info("devices_changed", new=new, gone=gone)
         self.on_change()
 
     async def _rest(self) -> None:

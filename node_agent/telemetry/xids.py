@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -10,10 +11,19 @@ import structlog
 from node_agent.telemetry.guard import Guard, Hung
 
 XID_EVENT = 0x8
+WHOLE_GPU = 0xFFFFFFFF  # in place of an instance's number
 MOST_AT_ONCE = 64
 TIMEOUT_S = 1.0
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An error of a GPU; `instance` is the number of the one that it is of, None where it is of all of them."""
+
+    xid: int
+    instance: int | None = None
 
 
 class Xids:
@@ -25,14 +35,14 @@ class Xids:
         self._set: Any = None
 
     def watch(self, handles: Mapping[str, Any]) -> None:
-        """Begins to watch GPUs, by device id."""
+        """Begins to watch GPUs, by id."""
         try:
             self._guard.call(lambda: self._register(handles.items()), timeout_s=TIMEOUT_S)
         except (Hung, AttributeError, self._nvml.NVMLError) as error:
             log.info("xids_not_watched", reason=str(error))
 
-    def take(self) -> dict[str, tuple[int, ...]]:
-        """What has come since the last time, by device id."""
+    def take(self) -> dict[str, tuple[Told, ...]]:
+        """What has come since the last time, by the GPU's id."""
         if self._set is None:
             return {}
         try:
@@ -57,8 +67,8 @@ class Xids:
         if watched:
             self._set = events
 
-    def _drain(self) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
+    def _drain(self) -> dict[str, tuple[Told, ...]]:
+        found: dict[str, tuple[Told, ...]] = {}
         for _ in range(MOST_AT_ONCE):
             try:
                 event = self._nvml.nvmlEventSetWait_v2(self._set, 0)
@@ -66,5 +76,7 @@ class Xids:
                 break
             uuid = self._nvml.nvmlDeviceGetUUID(event.device)
             device_id = uuid.decode("utf-8", "replace") if isinstance(uuid, bytes) else uuid
-            found[device_id] = (*found.get(device_id, ()), int(event.eventData))
+            number = int(getattr(event, "gpuInstanceId", WHOLE_GPU))
+            told = Told(int(event.eventData), None if number == WHOLE_GPU else number)
+            found[device_id] = (*found.get(device_id, ()), told)
         return found

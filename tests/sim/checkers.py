@@ -301,6 +301,8 @@ class GangsWhole(Checker):
             assert job.attempt is not None
             shares = job.attempt.shares
             count = sum(len(share.device_ids) for share in shares)
+            # what a rank cannot have of an instance of a partitioned GPU: others beside it, or a part of it
+            is_many = job.demand.devices_per_rank > 1 or job.demand.thousandths < WHOLE
             wrong = (
                 count != job.demand.device_count
                 or any(share.thousandths != job.demand.thousandths for share in shares)
@@ -308,6 +310,7 @@ class GangsWhole(Checker):
                 or len({share.node_id for share in shares}) != len(shares)
                 or (job.demand.node_count and len(shares) != job.demand.node_count)
                 or any(len(s.device_ids) % job.demand.devices_per_rank for s in shares)
+                or (is_many and any("g." in share.device_type for share in shares))
             )
             if wrong:
                 raise SimFailure(f"{job.job_id} is not placed as it asked", job.job_id)

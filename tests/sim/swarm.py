@@ -6,7 +6,7 @@ Each seed leaves most faults out. A fault that is always on hides what another o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from tests.sim.clock import DAY, MINUTE, SECOND
@@ -60,6 +60,7 @@ PERIODS_S: Mapping[str, tuple[int, int]] = {
 """Faults and wishes that come again and again, with the shortest and longest mean time between."""
 
 PLENTY = 1 << 30  # bytes
+PARTITIONED = 0.1  # of the worlds
 PRINTING = 0.25  # of the worlds: output takes as long as everything else
 
 FAULTS = (*RATES, *PERIODS_S)
@@ -120,6 +121,19 @@ def draw(rng: Random) -> Swarm:
         prints=rng.random() < PRINTING,
         spool_bytes=rng.choice((3_000, PLENTY, PLENTY)),
         log_bytes_max=rng.choice((20_000, PLENTY, PLENTY)),
+    )
+
+
+def partition(swarm: Swarm, rng: Random) -> Swarm:
+    """The same, and in one world of ten some nodes offer instances of partitioned GPUs instead."""
+    if rng.random() >= PARTITIONED:
+        return swarm
+    return replace(
+        swarm,
+        node_devices=tuple(
+            (f"{kind}-1g.10gb" if rng.random() < 0.5 else kind, count)
+            for kind, count in swarm.node_devices
+        ),
     )
 
 

@@ -42,7 +42,7 @@ from tests.sim.silence import Silence
 from tests.sim.situations import Situations
 from tests.sim.storm import Storm
 from tests.sim.stream_checkers import LinesOnce
-from tests.sim.swarm import PLENTY, Swarm, draw
+from tests.sim.swarm import PLENTY, Swarm, draw, partition
 from tests.sim.tasks import Burial
 from tests.sim.topology import KeptTogether, spots, with_bonds
 from tests.sim.trace import show_event
@@ -97,7 +97,8 @@ class World:
     def __init__(self, seed: int, less: Less = ALL, *, swarm: Swarm | None = None) -> None:
         self.seed = seed
         self._story: list[tuple[int, str | Event]] = []
-        self.swarm = swarm or less.of(draw(self._rng("swarm")))
+        drawn = partition(draw(self._rng("swarm")), self._rng("partitions"))
+        self.swarm = swarm or less.of(drawn)
         self.loop = Loop(self._rng("loop"))
         self.truth = Truth([])
         self.situations = Situations()

@@ -3,7 +3,8 @@
 A scenario is text. A line that begins with `> ` is a command; the indented lines below it are what the
 core must answer and do, all of it. `# ` begins a comment. Commands:
 
-    node NODE 8xH100 [cpus=N] [memory=N] [labels=K:V,…] [holds=HASH[:BYTES],…] [bad=0,3]   what it will offer
+    node NODE 8xH100[+7xH100-1g.10gb@GPU…] [cpus=N] [memory=N] [labels=K:V,…] [holds=HASH[:BYTES],…]
+                                                                    [bad=0,3]   what it will offer
     faults NODE DEVICE:CODE[xN],… [bad=0,3]    what its agent has seen of devices since it started
     sync NODE [canary=N[:DEVICE,…]] [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…
                                                                     flags: done ran ckpt model
@@ -40,6 +41,7 @@ Each command is a batch of its own: one step, then one placement pass.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from coordinator.core.commands import (
@@ -250,20 +252,32 @@ def _checkpoint(step: str, now_ms: int) -> Checkpoint:
     )
 
 
+def _devices(text: str) -> Iterator[tuple[str, int, str]]:
+    """Name, index and type of each; `2xH100-3g.40gb@1` are instances of GPU 1, named 130 and 131."""
+    first = 0
+    for part in text.split("+"):
+        count, _, kind = part.partition("x")
+        kind, _, gpu = kind.partition("@")
+        for number in range(int(count)):
+            slices = kind.partition("-")[2].partition("g")[0]
+            name = f"{gpu}{slices}{number}" if gpu else str(first + number)
+            yield name, int(gpu) if gpu else first + number, kind
+        first += 0 if gpu else int(count)
+
+
 def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
-    count, kind = devices.split("x")
     bad = options.get("bad", "").split(",")
     held = pairs(options.get("holds", ""))
     return Offer(
         devices=tuple(
             Device(
-                device_id=f"{node_id}-{index}",
+                device_id=f"{node_id}-{name}",
                 index=index,
                 type=kind,
                 memory_bytes=80 * GB,
-                healthy=str(index) not in bad,
+                healthy=name not in bad,
             )
-            for index in range(int(count))
+            for name, index, kind in _devices(devices)
         ),
         labels=pairs(options.get("labels", "")),
         holds=tuple(key for key, _ in held),
@@ -284,8 +298,8 @@ def _with_faults(offer: Offer, told: list[str], options: dict[str, str]) -> Offe
     devices = tuple(
         replace(
             device,
-            healthy=str(device.index) not in bad,
-            faults=tuple(found.get(str(device.index), ())),
+            healthy=device.device_id.rpartition("-")[2] not in bad,
+            faults=tuple(found.get(device.device_id.rpartition("-")[2], ())),
         )
         for device in offer.devices
     )

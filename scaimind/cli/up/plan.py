@@ -13,7 +13,8 @@ from typing import NamedTuple
 from scaimind.cli.exits import Fault, fail
 
 MODULE_PATH = "/v1/modules/scaimind"
-DEVICES = re.compile(r"auto|cpu|sim:[1-9][0-9]{0,4}x[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SIMULATED = r"[1-9][0-9]{0,4}x[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+DEVICES = re.compile(rf"auto|cpu|sim:{_SIMULATED}(?:,{_SIMULATED}){{0,63}}")
 MAX_NODES = 1000
 MAX_NAME = 100
 

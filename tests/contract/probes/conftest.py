@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.probes.world import CompiledWorld, StandInWorld, World, compiler
+from tests.contract.probes.world import (
+    AnyWorld,
+    CompiledWorld,
+    SimulatedWorld,
+    StandInWorld,
+    World,
+    compiler,
+)
 
 WORLDS = ["stand-in", "compiled"] if compiler() else ["stand-in"]
 
@@ -20,10 +27,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    name = compiler()
-    if request.param == "compiled" and name is not None:
-        made: World = CompiledWorld(tmp_path, name)
-    else:
-        made = StandInWorld()
+    made = _made(request.param, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(params=[*WORLDS, "simulated"])
+def any_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AnyWorld]:
+    made = SimulatedWorld() if request.param == "simulated" else _made(request.param, tmp_path)
+    yield made
+    made.close()
+
+
+def _made(kind: str, folder: Path) -> World:
+    name = compiler()
+    return CompiledWorld(folder, name) if kind == "compiled" and name else StandInWorld()

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from node_agent.ranks import DetectedDevice
+from node_agent.telemetry.detect import parse_simulated
+from node_agent.telemetry.local import SimulatedProbe
 from node_agent.telemetry.nvml import NoDriver, NvmlProbe
 from node_agent.telemetry.probe import Reading
 from scaimind.service import log
@@ -27,16 +29,25 @@ ROOT = Path(__file__).parents[3]
 READ_TIMEOUT_S = 1.0
 
 
-class World(Protocol):
-    """A machine with GPUs on which a probe can be started and asked."""
+class AnyWorld(Protocol):
+    """A machine with GPUs on which a probe can be started and asked.
+
+    `partition` splits a GPU into so many instances (MIG), or none; None makes it whole again.
+    """
 
     def start(self, *, gpus: int, init_error: int = 0, no_power: bool = False) -> None: ...
-    def lose(self) -> None: ...
-    def hang(self, hangs: bool) -> None: ...
+    def partition(self, gpu: int, count: int | None) -> None: ...
     def devices(self) -> list[DetectedDevice]: ...
     def read(self) -> dict[str, Reading]: ...
-    def threads(self) -> int: ...
     def close(self) -> None: ...
+
+
+class World(AnyWorld, Protocol):
+    """One that has a driver, of which anything can be expected."""
+
+    def lose(self) -> None: ...
+    def hang(self, hangs: bool) -> None: ...
+    def threads(self) -> int: ...
 
 
 class StandInWorld:
@@ -56,6 +67,9 @@ class StandInWorld:
 
     def lose(self) -> None:
         self._library.lost = True
+
+    def partition(self, gpu: int, count: int | None) -> None:
+        self._library.instances = {} if count is None else {gpu: count}
 
     def hang(self, hangs: bool) -> None:
         (self._library.go_on.clear if hangs else self._library.go_on.set)()
@@ -85,9 +99,7 @@ class CompiledWorld:
     """The probe in another process, over pynvml and the compiled library."""
 
     def __init__(self, folder: Path, compiler: str) -> None:
-        library = folder / "libnvidia-ml.so.1"
-        build = [compiler, "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
-        subprocess.run(build, check=True, timeout=60)
+        build_library(folder, compiler)
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
@@ -99,6 +111,7 @@ class CompiledWorld:
             "FAKE_INIT": str(init_error),
             "FAKE_LOST_FILE": str(self._folder / "lost"),
             "FAKE_HANG_FILE": str(self._folder / "hang"),
+            "FAKE_MIG_FILE": str(self._folder / "mig"),
             **({"FAKE_NO_POWER": "1"} if no_power else {}),
         }
         self._process = subprocess.Popen(
@@ -115,6 +128,11 @@ class CompiledWorld:
 
     def lose(self) -> None:
         (self._folder / "lost").touch()
+
+    def partition(self, gpu: int, count: int | None) -> None:
+        path, new = self._folder / "mig", self._folder / "mig.new"
+        new.write_text("none" if count is None else f"{gpu} {count}")
+        new.replace(path)
 
     def hang(self, hangs: bool) -> None:
         path = self._folder / "hang"
@@ -142,6 +160,43 @@ class CompiledWorld:
         process.stdin.write(question + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
+
+
+class SimulatedWorld:
+    """Simulated GPUs, which are never lost; what they are made of is said before they start."""
+
+    def __init__(self) -> None:
+        self._partitioned: tuple[int, int] | None = None
+        self._probe: SimulatedProbe | None = None
+
+    def partition(self, gpu: int, count: int | None) -> None:
+        self._partitioned = None if count is None else (gpu, count)
+
+    def start(self, *, gpus: int, init_error: int = 0, no_power: bool = False) -> None:
+        parts = [f"{gpus}xH100"]
+        if self._partitioned is not None:
+            gpu, count = self._partitioned
+            counts = (f"{gpu}xH100", f"{count}xH100-1g.10gb", f"{gpus - gpu - 1}xH100")
+            parts = [part for part in counts if not part.startswith("0")]
+        self._probe = SimulatedProbe(parse_simulated(",".join(parts)))
+
+    def devices(self) -> list[DetectedDevice]:
+        assert self._probe is not None
+        return self._probe.devices()
+
+    def read(self) -> dict[str, Reading]:
+        assert self._probe is not None
+        return dict(self._probe.read())
+
+    def close(self) -> None:
+        pass
+
+
+def build_library(folder: Path, compiler: str) -> None:
+    """Makes the library that stands for NVIDIA's, for LD_LIBRARY_PATH to name its folder."""
+    library = folder / "libnvidia-ml.so.1"
+    build = [compiler, "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
+    subprocess.run(build, check=True, timeout=60)
 
 
 def compiler() -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,6 +74,47 @@ async def test_a_rank_that_ends_while_there_is_no_agent_is_reported_as_it_ended(
     ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
     assert ended.ranks[0].exit_code == 4
     assert ended.error.exit_code == 4
+
+
+async def test_what_was_measured_before_a_failure_is_told_by_the_agent_that_was_started_after_it(
+    coordinator: Coordinator, agent: Agent, script: Script
+) -> None:
+    go = _go(agent)
+    await agent.start()
+    grant = lease(script(WAITING))
+    grant.spec.device_ids.append("sim-H100-0")
+    await coordinator.desire(grant)
+    await until_holds(agent.rank("lease-1") / "stdout", "up")
+    await until_holds(agent.data_dir / "telemetry", "host")
+    await agent.end(signal.SIGKILL)
+    killed_s = time.time()
+    go.write_text("\n")
+    await until_holds(agent.rank("lease-1") / "exit.json", "exit_code")
+    await asyncio.sleep(6.0)  # what is measured so long after a failure says nothing of it
+    await agent.start()
+    ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
+    seen = ended.error.telemetry
+    assert seen.samples_count >= 1
+    assert seen.last_at.seconds <= killed_s
+    assert [device.device_id for device in seen.devices] == ["sim-H100-0"]
+
+
+async def test_a_silent_training_is_told_with_what_its_devices_measured_before(
+    coordinator: Coordinator, agent: Agent, script: Script
+) -> None:
+    await agent.start()
+    grant = lease(script("exec sleep 600"))
+    grant.spec.device_ids.append("sim-H100-3")
+    grant.spec.job.scheduling_config.hang_after_seconds = 1
+    await coordinator.desire(grant)
+    await coordinator.until(
+        lambda: any(one.HasField("silent_since") for one in coordinator.leases.values())
+    )
+    told = coordinator.leases["lease-1"]
+    assert told.state == agent_pb2.RUNNING
+    assert told.telemetry.samples_count >= 1
+    assert [device.device_id for device in told.telemetry.devices] == ["sim-H100-3"]
+    assert told.telemetry.last_at.seconds >= told.silent_since.seconds
 
 
 async def test_a_stop_goes_on_while_there_is_no_agent(

@@ -51,6 +51,12 @@ def test_devices_are_checked(tmp_path: Path, devices: str) -> None:
         make(tmp_path, devices=devices)
 
 
+def test_simulated_devices_may_be_of_several_types(tmp_path: Path) -> None:
+    made = make(tmp_path, devices="sim:2xH100,7xH100-1g.10gb")
+    (first, *_) = made.agents()
+    assert "sim:2xH100,7xH100-1g.10gb" in first.command
+
+
 def test_programs_are_reached_locally_where_they_listen_on_all_addresses() -> None:
     assert str(Address("0.0.0.0", 80).reached_at()) == "127.0.0.1:80"
     assert str(Address("::", 80).reached_at()) == "[::1]:80"

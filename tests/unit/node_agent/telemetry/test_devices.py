@@ -31,6 +31,20 @@ def test_simulated_devices_have_their_type_memory_and_mark() -> None:
     assert all(d.simulated and d.healthy for d in devices)
 
 
+def test_simulated_instances_share_gpus_for_as_long_as_they_fit() -> None:
+    devices = detect_devices("sim:1xH100,2xH100-3g.40gb,8xh100-1g.10gb,1xA100-7g.80gb,1xL4")
+    assert [(d.type, d.index) for d in devices] == [
+        ("H100", 0),
+        *[("H100-3g.40gb", 1)] * 2,
+        ("H100-1g.10gb", 1),
+        *[("H100-1g.10gb", 2)] * 7,
+        ("A100-7g.80gb", 3),
+        ("L4", 4),
+    ]
+    assert {d.memory_bytes // GIB for d in devices if d.profile == "3g.40gb"} == {40}
+    assert len({d.device_id for d in devices}) == len(devices)
+
+
 def test_devices_of_one_type_in_two_parts_have_different_ids() -> None:
     assert len({d.device_id for d in detect_devices("sim:2xL4,2xL4")}) == 4
 
@@ -45,6 +59,9 @@ def test_devices_of_one_type_in_two_parts_have_different_ids() -> None:
         ("sim:8", "<count>x<type>"),
         ("sim:8xH100,", "<count>x<type>"),
         ("sim:8xABACUS", "H100"),
+        ("sim:8xH100-9g.10gb", "no profile"),
+        ("sim:8xH100-mig", "no profile"),
+        ("sim:8xH100-", "<count>x<type>"),
         ("sim:65xH100", "at most 64"),
         ("sim:9999xH100", "at most 64"),
         ("sim:33xH100,32xL4", "at most 64"),

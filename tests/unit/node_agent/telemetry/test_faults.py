@@ -7,7 +7,7 @@ from dataclasses import replace
 from node_agent.telemetry import last_minute
 from node_agent.telemetry.faults import MOST_CODES, Faults
 from node_agent.telemetry.probe import Reading
-from node_agent.telemetry.reporter import Host, Sample
+from node_agent.telemetry.samples import Host, Sample
 
 HOST = Host(25.0, 10, 20, 30, 40)
 WELL = Reading(50.0, 8 << 30, 80 << 30, 300.0, 61.0)

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from node_agent.ranks import DetectedDevice
 from node_agent.telemetry import TelemetryReporter, render
 from node_agent.telemetry.probe import Reading
-from node_agent.telemetry.reporter import RING_SIZE, Host, Sample
+from node_agent.telemetry.reporter import RING_SIZE
+from node_agent.telemetry.samples import Host, Sample
 from scaimind.agent.v1 import agent_service_pb2 as pb
 
 GPU = DetectedDevice("GPU-1", 0, "H100", 'The "H100"\\\n', 80 << 30)
@@ -27,16 +28,17 @@ class OneGpu:
 
     def __init__(self, *, failures: int = 0) -> None:
         self.reading = READING
+        self.found = [GPU]
         self.failures = failures
 
     def devices(self) -> list[DetectedDevice]:
-        return [GPU]
+        return self.found
 
     def read(self) -> Mapping[str, Reading]:
         self.failures -= 1
         if self.failures >= 0:
             raise OSError("no such file")
-        return {GPU.device_id: self.reading}
+        return {device.device_id: self.reading for device in self.found}
 
     def close(self) -> None:
         """Nothing is held."""
@@ -122,6 +124,46 @@ async def test_a_device_that_turns_bad_or_good_is_told_once_each_time() -> None:
         probe, 9, answer=turn, on_change=lambda reporter: told.append(reporter.devices()[0].healthy)
     )
     assert told == [False, True]
+
+
+async def test_a_gpu_that_is_partitioned_anew_is_told_once_each_time() -> None:
+    probe = OneGpu()
+    instances = [
+        replace(GPU, device_id=f"MIG-{n}", gpu_id="GPU-1", profile="1g.10gb", instance=7 + n)
+        for n in range(2)
+    ]
+    told: list[list[str]] = []
+
+    def turn(number: int) -> None:
+        probe.found = instances if number in (3, 4, 5) else [GPU]
+
+    await reports(
+        probe,
+        9,
+        answer=turn,
+        on_change=lambda reporter: told.append([one.device_id for one in reporter.devices()]),
+    )
+    assert told == [["MIG-0", "MIG-1"], ["GPU-1"]]
+
+
+def test_an_instance_has_the_labels_that_dcgms_exporter_gives_it() -> None:
+    instance = replace(
+        GPU, device_id="MIG-2", model="H100", gpu_id="GPU-1", profile="1g.10gb", instance=9
+    )
+    sample = Sample(1_000, HOST, {"MIG-2": Reading(memory_used_bytes=1 << 20)})
+    text = render(sample, [instance], hostname="node-1")
+    found = {s.name: s for f in text_string_to_metric_families(text) for s in f.samples}
+    assert found["DCGM_FI_DEV_FB_USED"].labels == {
+        "gpu": "0",
+        "UUID": "GPU-1",
+        "device": "nvidia0",
+        "modelName": "H100",
+        "Hostname": "node-1",
+        "GPU_I_PROFILE": "1g.10gb",
+        "GPU_I_ID": "9",
+        "mig_uuid": "MIG-2",
+    }
+    assert "DCGM_FI_DEV_GPU_UTIL" not in text
 
 
 def test_gpus_are_shown_under_dcgms_names_with_its_labels() -> None:
