@@ -6,9 +6,8 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from bench.messages import job_body
+from bench.messages import one_of_a_sweep
 from bench.over_http import Gateway
 from bench.programs import COORDINATOR, MODULE, Coordinator, GrpcFloor, Loader, http_request
 from bench.report import Figure, Row, Target, in_turn
@@ -30,7 +29,7 @@ def rows() -> list[Row]:
         Loader() as loader,
     ):
         coordinator.join()
-        jobs = [_one_of_a_sweep(number) for number in range(JOBS)]
+        jobs = [one_of_a_sweep(number) for number in range(JOBS)]
         request = to_message({"jobs": jobs}, api.BatchSubmitJobsRequest())
         body = json.dumps({"jobs": jobs}).encode()
         path, target, key = f"{MODULE}/jobs/batch", gateway.address, coordinator.key
@@ -52,10 +51,3 @@ def rows() -> list[Row]:
         Row(f"{name}, over gRPC, p50", Figure(grpc_ms, "ms"), Figure(bare_ms, "ms"), AT_MOST),
         Row(f"{name}, over REST, p50", Figure(rest_ms, "ms")),
     ]
-
-
-def _one_of_a_sweep(number: int) -> dict[str, Any]:
-    body = job_body()
-    body["name"] = f"sweep-{number}"
-    body["training_config"]["hyperparameters"]["learning_rate"] = f"{number + 1}e-6"
-    return body

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from itertools import cycle
 from typing import Any
 
 import grpc
@@ -65,10 +66,11 @@ async def grpc_calls(channels: dict[str, grpc.aio.Channel], order: dict[str, Any
     if target not in channels:
         channels[target] = grpc.aio.insecure_channel(target)
     send: Any = channels[target].unary_unary(order["path"])
-    request, metadata = bytes.fromhex(order["request"]), tuple(map(tuple, order["metadata"]))
+    requests = cycle([bytes.fromhex(one) for one in order["requests"]])
+    metadata = tuple(map(tuple, order["metadata"]))
 
     async def call() -> None:
-        await send(request, metadata=metadata, timeout=30)
+        await send(next(requests), metadata=metadata, timeout=30)
 
     return [call] * int(order["concurrency"])
 

@@ -57,6 +57,14 @@ def job_body(
     }
 
 
+def one_of_a_sweep(number: int) -> dict[str, Any]:
+    """The same body as that of the other jobs of a sweep but for name and learning rate."""
+    body = job_body()
+    body["name"] = f"sweep-{number}"
+    body["training_config"]["hyperparameters"]["learning_rate"] = f"{number + 1}e-6"
+    return body
+
+
 def submit_request(**options: Any) -> api.SubmitJobRequest:
     """The same as a message."""
     return to_message(job_body(**options), api.SubmitJobRequest())

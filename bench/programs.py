@@ -78,20 +78,20 @@ class Loader(Program):
         self,
         target: str,
         path: str,
-        request: Message,
-        *,
+        *requests: Message,
         key: str = "",
         concurrency: int = 1,
         seconds: float = 1.0,
         count: int = 0,
     ) -> dict[str, float]:
-        """Calls a unary method: answers per_s, p50_ms, p99_ms, count."""
+        """Calls a unary method with one request after the other, and from the first on again: answers
+        per_s, p50_ms, p99_ms, count."""
         metadata = [("authorization", f"Bearer {key}")] if key else []
         return self._order(
             kind="grpc",
             target=target,
             path=path,
-            request=request.SerializeToString().hex(),
+            requests=[request.SerializeToString().hex() for request in requests],
             metadata=metadata,
             concurrency=concurrency,
             seconds=seconds,

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
-from bench.messages import submit_request
+from bench.messages import one_of_a_sweep
 from bench.programs import COORDINATOR, Coordinator, GrpcFloor, Loader
 from bench.report import Figure, Row, Target, in_turn
+from scaimind.client.body import to_message
 from scaimind.v1 import mind_coordinator_pb2 as api
 
 ROUNDS = 3
 SECONDS = 1.0
+SWEEP = 1_000  # jobs, that differ; after the last comes the first again
 
 
 def rows() -> list[Row]:
@@ -32,9 +34,10 @@ def rows() -> list[Row]:
 class _Bench:
     def __init__(self, coordinator: Coordinator, floor: GrpcFloor, loader: Loader) -> None:
         self._coordinator, self._floor, self._loader = coordinator, floor, loader
-        self._submit = submit_request()
+        bodies = map(one_of_a_sweep, range(SWEEP))
+        self._submits = [to_message(body, api.SubmitJobRequest()) for body in bodies]
         coordinator.join()
-        self._job_id = coordinator.client.submit(self._submit).job_id
+        self._job_id = coordinator.client.submit(self._submits[0]).job_id
         floor.hold(coordinator.client.get_job(self._job_id))
 
     def submits(self, concurrency: int) -> list[Row]:
@@ -42,9 +45,9 @@ class _Bench:
         unit = "/s" if concurrency > 1 else "ms"
         ours, durable, echo = in_turn(
             (
-                lambda: self._ours("SubmitJob", self._submit, concurrency)[what],
-                lambda: self._bare("Durable", self._submit, concurrency)[what],
-                lambda: self._bare("Echo", self._submit, concurrency)[what],
+                lambda: self._ours("SubmitJob", concurrency, *self._submits)[what],
+                lambda: self._bare("Durable", concurrency, *self._submits)[what],
+                lambda: self._bare("Echo", concurrency, *self._submits)[what],
             ),
             rounds=ROUNDS,
         )
@@ -65,23 +68,23 @@ class _Bench:
         request = api.GetJobRequest(job_id=self._job_id)
         ours, bare = in_turn(
             (
-                lambda: self._ours("GetJob", request, 64)["per_s"],
-                lambda: self._bare("Get", request, 64)["per_s"],
+                lambda: self._ours("GetJob", 64, request)["per_s"],
+                lambda: self._bare("Get", 64, request)["per_s"],
             ),
             rounds=ROUNDS,
         )
         name = "GetJob over gRPC, c=64; bare call of the same messages"
         return Row(name, Figure(ours, "/s"), Figure(bare, "/s"), Target(0.6, 0.85))
 
-    def _ours(self, method: str, request: Message, concurrency: int) -> dict[str, float]:
+    def _ours(self, method: str, concurrency: int, *requests: Message) -> dict[str, float]:
         one = self._coordinator
         path = f"{COORDINATOR}/{method}"
         return self._loader.grpc(
-            one.address, path, request, key=one.key, concurrency=concurrency, seconds=SECONDS
+            one.address, path, *requests, key=one.key, concurrency=concurrency, seconds=SECONDS
         )
 
-    def _bare(self, method: str, request: Message, concurrency: int) -> dict[str, float]:
+    def _bare(self, method: str, concurrency: int, *requests: Message) -> dict[str, float]:
         path = self._floor.path(method)
         return self._loader.grpc(
-            self._floor.address, path, request, concurrency=concurrency, seconds=SECONDS
+            self._floor.address, path, *requests, concurrency=concurrency, seconds=SECONDS
         )

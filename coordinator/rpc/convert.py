@@ -69,8 +69,8 @@ def configs_of(body: bytes) -> bytes:
     return configs.SerializeToString()
 
 
-def job_message(job: Job, configs: bytes, latest: Latest | None) -> job_pb2.Job:
-    """The full public record of a job; `configs` as `configs_of` makes them."""
+def job_message(job: Job, configs: bytes) -> job_pb2.Job:
+    """The public record of a job as far as it follows from its own; `configs` as `configs_of` makes them."""
     message = job_pb2.Job(
         job_id=job.job_id,
         name=job.name,
@@ -101,7 +101,6 @@ def job_message(job: Job, configs: bytes, latest: Latest | None) -> job_pb2.Job:
         message.error.CopyFrom(failure_message(job.failure))
     if job.status not in WAITING:
         message.estimated_wait_seconds = 0.0
-    _put_latest(message, job, latest)
     return message
 
 
@@ -120,7 +119,8 @@ def _put_in_force(message: job_pb2.Job, job: Job) -> None:
         scheduling.expected_duration_seconds = expected_s
 
 
-def _put_latest(message: job_pb2.Job, job: Job, latest: Latest | None) -> None:
+def put_latest(message: job_pb2.Job, job: Job, latest: Latest | None) -> None:
+    """Adds to the record of a job how far it is."""
     if job.status == "COMPLETED":
         message.progress = 100.0
     elif latest is not None:

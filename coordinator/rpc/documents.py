@@ -1,7 +1,8 @@
 """What users submitted, as bytes; the newest of it is kept in memory, bounded by jobs and bytes.
 
-A document is only read as a message once, to make the part of the public record that never changes: a
-message is copied faster from its bytes than from another message.
+A document is only read as a message once, to make the part of the public record that never changes; and that
+is joined with the job's own record once for as long as that stays. A message is copied faster from its bytes
+than from another message.
 """
 
 from __future__ import annotations
@@ -53,10 +54,12 @@ def unknown_wait(_: Job) -> float | None:
 class _Document:
     body: bytes
     configs: bytes | None = None  # of the public record; made when first asked for
+    job: Job | None = None  # as which it was read last,
+    record: bytes = b""  # and its public record, but for what changes without it
 
     @property
     def size(self) -> int:
-        return 2 * len(self.body)
+        return 4 * len(self.body)
 
 
 class Documents:
@@ -97,11 +100,9 @@ class Documents:
         job_ids = [job.job_id for job in jobs]
         latest = await self._streams.latest(job_ids)
         documents = await self._find(job_ids)
-        messages = [
-            convert.job_message(job, _configs(documents.get(job.job_id)), latest.get(job.job_id))
-            for job in jobs
-        ]
+        messages = [_record(job, documents.get(job.job_id)) for job in jobs]
         for job, message in zip(jobs, messages, strict=True):
+            convert.put_latest(message, job, latest.get(job.job_id))
             wait_s = self._wait_s(job) if job.status in WAITING else None
             if wait_s is not None:
                 message.estimated_wait_seconds = wait_s
@@ -135,9 +136,14 @@ class Documents:
         return document
 
 
-def _configs(document: _Document | None) -> bytes:
+def _record(job: Job, document: _Document | None) -> job_pb2.Job:
+    """The public record of a job, but for what changes without it. Who waits for a job asks often."""
     if document is None:
-        return b""
+        return convert.job_message(job, b"")
+    if document.job is job:
+        return job_pb2.Job.FromString(document.record)
     if document.configs is None:
         document.configs = convert.configs_of(document.body)
-    return document.configs
+    message = convert.job_message(job, document.configs)
+    document.job, document.record = job, message.SerializeToString()
+    return message

@@ -8,6 +8,8 @@ import signal
 import time
 from datetime import UTC, datetime
 
+import pytest
+
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Considered, Ruling
@@ -149,6 +151,21 @@ async def test_a_submit_is_answered_with_the_wait_as_far_as_it_is_known_at_once(
     timed = a_submit({"scheduling_config": {"start_after": in_an_hour}})
     told_s = (await admin.call("SubmitJob", timed)).estimated_wait_seconds
     assert HOUR_S - 60 < told_s <= HOUR_S + 1
+
+
+async def test_a_submit_begins_no_look_ahead_however_long_others_wait(
+    house: House, agent: FakeAgent, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.runtime.forecaster.PATIENCE_MS", 0)
+    _, waiting = await two_jobs(admin, agent)
+    submit = a_submit(lasting(HOUR_S), gpu_count=4)
+    assert (await admin.call("SubmitJob", submit)).HasField("estimated_wait_seconds")
+    await admin.call("BatchSubmitJobs", api.BatchSubmitJobsRequest(jobs=[submit] * 3))
+    forecaster = house.now.parts.forecaster
+    await asyncio.sleep(0.1)
+    assert (forecaster.pid, forecaster.looks) == (None, 0)
+    await admin.job(waiting)
+    await eventually(lambda: forecaster.pid is not None)
 
 
 async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(

@@ -9,6 +9,7 @@ import pytest
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Document
+from coordinator.core.replacing import replace
 from coordinator.rpc import documents as module
 from coordinator.rpc.bounds import see
 from coordinator.rpc.documents import Documents
@@ -72,6 +73,18 @@ async def test_a_record_without_its_document_is_still_told() -> None:
     assert await documents.bodies(["job_a"]) == {}
 
 
+async def test_a_record_that_is_read_again_tells_what_has_changed_since() -> None:
+    documents, _ = await kept("job_a")
+    job = a_job("job_a")
+    first = await documents.message(job)
+    first.labels["changed"] = "by who reads"
+    assert "changed" not in (await documents.message(job)).labels
+    later = replace(job, priority=9, version=2)
+    again = await documents.message(later)
+    assert (again.priority, again.training_config.priority, again.version) == (9, 9, 2)
+    assert (await documents.message(later)) == again
+
+
 async def test_what_was_just_submitted_is_not_asked_of_the_store() -> None:
     documents, store = await kept()
     documents.remember("job_a", see(a_submit().SerializeToString()).document)
@@ -80,7 +93,7 @@ async def test_what_was_just_submitted_is_not_asked_of_the_store() -> None:
     assert store.asked == []
 
 
-@pytest.mark.parametrize(("limit", "value"), [("CACHE_JOBS", 2), ("CACHE_BYTES", 5_000)])
+@pytest.mark.parametrize(("limit", "value"), [("CACHE_JOBS", 2), ("CACHE_BYTES", 9_000)])
 async def test_what_is_kept_is_bounded_and_the_least_used_goes_first(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
