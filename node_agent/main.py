@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from node_agent import toolkit
 from node_agent.ahead import Ahead
 from node_agent.cache.cache import Cache
 from node_agent.canary import Canary
@@ -90,8 +91,8 @@ async def _serve(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         contact = Contact(str(data_dir / "contact"))
         mark = orphans.node_mark(settings.node_id, settings.coordinator, settings.token())
-        rules = settings.rules
-        containers = _containers(rules.containers, mark)
+        rules = toolkit.guarded(settings.rules)
+        containers = _containers(settings.rules.containers, mark)  # to find those again that run
         runtime = ProcessRuntime(
             tasks, contact, mark=mark, rules=rules.processes, containers=containers
         )
@@ -132,7 +133,7 @@ async def _serve(
         )
         ahead = Ahead(cache, images=images)
         await keeper.adopt()
-        offered = partial(_offer, settings, telemetry, holdings=holdings, data_dir=data_dir)
+        offered = partial(_offer, settings, telemetry, rules=rules, holdings=holdings)
         session = Session(
             stub,
             keeper,
@@ -218,17 +219,17 @@ def _containers(rules: ContainerRules | None, mark: str) -> ContainersProtocol |
 
 
 def _offer(
-    settings: Settings, telemetry: TelemetryReporter, *, holdings: Holdings, data_dir: Path
+    settings: Settings, telemetry: TelemetryReporter, *, rules: Rules, holdings: Holdings
 ) -> NodeOffer:
     devices = telemetry.devices()
     labels = {**sharing_labels(devices, os.environ), **settings.labels}
-    if settings.container_engine:
+    if rules.containers is not None:
         labels = {CONTAINERS_LABEL: "yes", **labels}
     return offer(
         devices,
         address=settings.address,
         labels=labels,
-        data_dir=data_dir,
+        data_dir=Path(os.path.abspath(settings.data_dir)),
         holds=holdings.keys,
         faults=telemetry.faults.of,
     )

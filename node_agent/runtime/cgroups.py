@@ -12,6 +12,7 @@ from typing import Any
 ROOT = "/sys/fs/cgroup"
 SWAP = "memory.memsw.limit_in_bytes"  # together with memory
 CPU_PERIOD_US = 100_000
+CONTROLLERS_2 = ("memory", "pids", "cpu")
 
 
 def groups(pid: int) -> dict[str, str]:
@@ -125,15 +126,24 @@ def is_version_1() -> bool:
 
 
 def delegate(parent: str) -> None:
-    """Makes the group below which ranks get theirs. OSError where that is not allowed."""
+    """Makes the group below which ranks get theirs. OSError where that is not allowed.
+
+    Of version 2 each group above has to pass the controllers on. One that does already is left alone: where
+    the group was delegated to this user, those above are another's.
+    """
     if is_version_1():
         for controller in ("memory", "pids", "cpu"):
             os.makedirs(f"{ROOT}/{controller}{parent}", exist_ok=True)
         return
     os.makedirs(f"{ROOT}{parent}", exist_ok=True)
-    above = f"{ROOT}{os.path.dirname(parent)}".rstrip("/")
-    for folder in (above, f"{ROOT}{parent}"):
-        _write(f"{folder}/cgroup.subtree_control", "+memory +pids +cpu")
+    folder = ROOT
+    for name in ("", *parent.strip("/").split("/")):
+        folder = f"{folder}/{name}".rstrip("/")
+        with open(f"{folder}/cgroup.subtree_control") as file:
+            passed_on = file.read().split()
+        missing = [f"+{one}" for one in CONTROLLERS_2 if one not in passed_on]
+        if missing:
+            _write(f"{folder}/cgroup.subtree_control", " ".join(missing))
 
 
 def sweep(parent: str) -> None:

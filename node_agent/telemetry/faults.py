@@ -76,6 +76,8 @@ def _conditions(reading: Reading) -> Iterator[tuple[str, str]]:
         yield reading.fault_code or "UNREADABLE", reading.fault
     if reading.remap_failed:
         yield "ROW_REMAP_FAILED", "a row of its memory could not be replaced"
+    if reading.sram_worn:
+        yield "SRAM_ECC", "it has had more errors of its SRAM than its maker allows"
     if reading.remap_pending:
         yield "ROW_REMAP_PENDING", "rows of its memory are replaced when it is reset"
     if HOT.intersection(reading.throttle_reasons):

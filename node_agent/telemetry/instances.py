@@ -37,6 +37,7 @@ OF_THE_GPU = (
     "pcie_width_max",
     "pcie_replays_count",
     "mig_enabled",
+    "sram_worn",
     "fault",
     "fault_code",
 )

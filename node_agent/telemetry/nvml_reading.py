@@ -90,6 +90,7 @@ class Ask:
             "pcie_received_bytes_per_second": _bytes(self._may("PcieThroughput", RECEIVED)),
             "nvlink_active_count": active,
             "nvlink_errors_count": errors,
+            "sram_worn": self._sram_worn(),
             "processes_count": None if processes is None else len(processes),
         }
 
@@ -110,6 +111,14 @@ class Ask:
         ]
         known = [count for count in counts if count is not None]
         return sum(states), sum(known) if known else None
+
+    def _sram_worn(self) -> bool | None:
+        make = getattr(self._nvml, "c_nvmlEccSramErrorStatus_v1_t", None)
+        if make is None:
+            return None
+        status = make()
+        told = self._may("SramEccErrorStatus", status)
+        return None if told is None else bool(status.bThresholdExceeded)
 
     def _memory_celsius(self) -> float | None:
         found = self._may("FieldValues", [MEMORY_TEMPERATURE_FIELD])

@@ -46,6 +46,9 @@ class Reading:
     nvlink_errors_count: int | None = None
     processes_count: int | None = None
     mig_enabled: bool | None = None
+    sram_worn: bool | None = (
+        None  # more errors of its SRAM than its maker allows; told as a fault alone
+    )
     fault: str = ""
     fault_code: str = ""
     xids: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""docs/api-coverage.md is whole: every way in stands there, and every test that it names exists."""
+"""docs/api-coverage.md is whole: every way in stands there; every test that it or another page names exists."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from scaimind.cli.main import build
 from tests.architecture.sources import ROOT
 
 PAGE = (ROOT / "docs" / "api-coverage.md").read_text(encoding="utf-8")
+AGENT = (ROOT / "docs" / "node-agent.md").read_text(encoding="utf-8")
+TESTED = AGENT[AGENT.index("## What is tested where") :]
 NAMED = re.compile(r"`([\w/]+\.(?:py::\w+|txt))`")
 PUBLIC = "/scaimind.v1."
 
@@ -66,9 +68,11 @@ def test_every_verb_of_the_command_line_stands_there() -> None:
     assert not {f"scaimind {verb}" for verb in verbs} - column(2)
 
 
-def test_every_row_names_tests_and_every_test_exists() -> None:
-    assert not [row for row in rows(PAGE) if not NAMED.search(row[-1])]
-    for found in NAMED.findall(PAGE):
+@pytest.mark.parametrize("page", [PAGE, TESTED], ids=["api-coverage", "node-agent"])
+def test_every_row_names_tests_and_every_test_exists(page: str) -> None:
+    assert rows(page)
+    assert not [row for row in rows(page) if not NAMED.search(row[-1])]
+    for found in NAMED.findall(page):
         file, _, name = found.partition("::")
         assert (ROOT / "tests" / file).is_file(), found
         assert not name or name in functions(file), found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -337,6 +338,22 @@ async def test_output_that_is_no_text_does_no_harm(
     assert ended.error.exit_code == 3
     await coordinator.desire()
     await coordinator.forgotten("lease-1")
+
+
+async def test_scripts_run_in_the_virtual_environment_that_the_admin_names(
+    coordinator: Coordinator, agent: Agent, script: Script, tmp_path: Path
+) -> None:
+    venv = tmp_path / "venv"
+    make = [sys.executable, "-m", "venv", "--without-pip", str(venv)]
+    await asyncio.to_thread(subprocess.run, make, check=True, timeout=60)
+    agent.flags = (*agent.flags, "--rank-python", str(venv / "bin/python"))
+    await agent.start()
+    program = tmp_path / "where.py"
+    program.write_text("import os, sys; print(sys.prefix, os.environ['VIRTUAL_ENV'])")
+    await coordinator.desire(lease(program))
+    ended = await coordinator.reported("lease-1", agent_pb2.ENDED)
+    assert ended.ranks[0].exit_code == 0, ended.error
+    assert (agent.rank("lease-1") / "stdout").read_text().split() == [str(venv)] * 2
 
 
 @pytest.mark.parametrize(

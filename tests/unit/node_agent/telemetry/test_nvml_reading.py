@@ -66,6 +66,12 @@ class Rich(StandIn):
     def nvmlDeviceGetComputeRunningProcesses(self, handle: Handle) -> list[object]:
         return [object()]
 
+    c_nvmlEccSramErrorStatus_v1_t = SimpleNamespace
+
+    def nvmlDeviceGetSramEccErrorStatus(self, handle: int, status: SimpleNamespace) -> int:
+        status.bThresholdExceeded = 1
+        return 0
+
     def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
         raise self.NVMLError(self.NVML_ERROR_NOT_SUPPORTED)
 
@@ -98,7 +104,7 @@ def test_everything_that_a_gpu_tells_is_read() -> None:
     assert reading.throttle_reasons == ("SW_POWER_CAP", "HW_THERMAL_SLOWDOWN")
     assert (reading.ecc_corrected_count, reading.ecc_uncorrected_count) == (12, 3)
     assert (reading.remapped_corrected_count, reading.remapped_uncorrected_count) == (1, 2)
-    assert (reading.remap_pending, reading.remap_failed) == (True, False)
+    assert (reading.remap_pending, reading.remap_failed, reading.sram_worn) == (True, False, True)
     assert (reading.pcie_generation, reading.pcie_width, reading.pcie_width_max) == (5, 8, 16)
     assert (reading.pcie_replays_count, reading.pcie_sent_bytes_per_second) == (4, 100_000)
     assert reading.pcie_received_bytes_per_second == 200_000
