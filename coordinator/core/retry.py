@@ -2,6 +2,7 @@
 
 The order of the checks is the meaning:
 1. Every lease ended well, and nobody asked for a stop or the training said that it is done: COMPLETED.
+   Not so where its nodes had different images: what these come to together is nobody's result.
 2. The job ran into its time limit: FAILED.
 3. It was paused: PAUSED. It was preempted: PREEMPTED. The node was drained or lost the attempt, or its
    nodes had different images (image.py): QUEUED again. None of these costs a retry.
@@ -67,13 +68,20 @@ class Verdict:
 def ended_well(job: Job, leases: Sequence[Lease]) -> bool:
     """Whether the attempt did what the job asked for.
 
-    After a stop only the training can say so, and only where every rank had started.
+    After a stop only the training can say so, and only where every rank had started, of one image.
     """
     assert job.attempt is not None
-    if any(lease.failure for lease in leases):
+    if any(lease.failure for lease in leases) or _had_other_images(job):
         return False
     said_so = leases[0].done and all(lease.started_at_ms for lease in leases)
     return job.attempt.stop is None or said_so
+
+
+def _had_other_images(job: Job) -> bool:
+    """Whether the attempt was stopped because its nodes had different images."""
+    assert job.attempt is not None
+    is_of_image = job.failure is not None and job.failure.category == IMAGE
+    return is_of_image and job.attempt.stop is StopCause.NODE_LOST
 
 
 AGAIN = frozenset({Reason.RETRYING, Reason.NODE_LOST, Reason.NODE_DRAINED, Reason.PREEMPTED})
@@ -117,7 +125,7 @@ def _judge(job: Job, leases: Sequence[Lease], *, backoff: Backoff) -> Verdict:
     if lost is not None:
         # what never ran may never run: that must not spin either
         return Verdict(Reason.NODE_LOST, lost, delay_ms=0 if attempt.started_at_ms else wait_ms)
-    if failure is not None and failure.category == IMAGE and attempt.stop is StopCause.NODE_LOST:
+    if _had_other_images(job):
         return Verdict(Reason.RETRYING, failure, delay_ms=wait_ms)
     if failure is not None and failure.category == NETWORK:
         failure = first_failure(leases) or failure  # by now all have told what they saw
