@@ -50,10 +50,7 @@ def drain(turn: Turn, command: DrainNode, *, settings: CoreSettings) -> Reply | 
         reply = Reply(node=node, outcomes=there)
         return remember(turn, command.caller, reply=reply, settings=settings)
     node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=wish, window=window)
-    if command.force or command.move:
-        empty(turn, node)
-    else:
-        _keep(turn, node)
+    _go_by(turn, node, drain=wish)
     reply = Reply(node=node, outcomes=there)
     return remember(turn, command.caller, reply=reply, settings=settings)
 
@@ -90,8 +87,7 @@ def pass_window(turn: Turn, node: Node) -> None:
     )
     kept = window if window.until_ms else None
     node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=drain, window=kept)
-    if window.force or window.move:
-        empty(turn, node)
+    _go_by(turn, node, drain=drain)
 
 
 def _window(command: DrainNode, *, now_ms: int) -> Window:
@@ -105,6 +101,14 @@ def _window(command: DrainNode, *, now_ms: int) -> Window:
         force_after_ms=max(1, command.deadline_ms - from_ms) if command.deadline_ms else 0,
         actor=command.caller.user_id,
     )
+
+
+def _go_by(turn: Turn, node: Node, *, drain: Drain) -> None:
+    """Has what runs on a node go or stay, as its drain is now; another one may have been before."""
+    if drain.force or drain.move:
+        empty(turn, node)
+    else:
+        _keep(turn, node)
 
 
 def empty(turn: Turn, node: Node) -> None:
