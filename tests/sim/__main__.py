@@ -1,4 +1,7 @@
-"""Runs simulated seeds: `python -m tests.sim --seed 7 [--count 20] [--trace] [--shrink]`."""
+"""Runs simulated seeds: `python -m tests.sim --seed 7 [--count 20] [--trace]`.
+
+A world that fails is first made as small as it can be and still fail, unless it is to be shown `--whole`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds")
     parser.add_argument("--trace", action="store_true", help="print everything that happened")
-    parser.add_argument("--shrink", action="store_true", help="make a failing world smaller")
+    parser.add_argument("--whole", action="store_true", help="make no failing world smaller")
     parser.add_argument(
         "--table",
         action="store_true",
@@ -30,6 +33,7 @@ def main() -> int:
     parser.add_argument("--storm-s", type=int, default=0, help="length of the storm")
     parser.add_argument("--plain-clocks", action="store_true", help="every clock goes right")
     parser.add_argument("--silent", action="store_true", help="no rank prints anything")
+    parser.add_argument("--bare", action="store_true", help="no batches, keys and images")
     options = parser.parse_args()
     if options.plant:
         from tests.sim.planted import plant
@@ -46,6 +50,7 @@ def main() -> int:
         storm_s=options.storm_s,
         odd_clocks=not options.plain_clocks,
         prints=not options.silent,
+        bare=options.bare,
     )
     seeds = range(options.seed, options.seed + options.count)
     if options.table:
@@ -54,7 +59,11 @@ def main() -> int:
     for seed in seeds:
         with undisturbed():
             held = run(
-                seed, less, trace=options.trace, shrinks=options.shrink, planted=options.plant
+                seed,
+                less,
+                trace=options.trace,
+                shrinks=not (options.trace or options.whole),
+                planted=options.plant,
             )
         if not held:
             return 1

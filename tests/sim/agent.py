@@ -27,6 +27,7 @@ from tests.sim.care import Reported, Wear
 from tests.sim.changes import SimChanges
 from tests.sim.clock import SECOND, LocalClock, Loop
 from tests.sim.hangs import LOOK_MS, Look
+from tests.sim.images import BYTES, NOTHING, Brought, Shelf, resolved
 from tests.sim.machine import Folder, Key, Machine
 from tests.sim.messages import Answer, Call, Order
 from tests.sim.output import Output
@@ -49,6 +50,8 @@ class Held:
     order: Order
     folder: Folder | None = None  # where its ranks are to be, ordered or not
     ordered: bool = False
+    image: Brought = NOTHING
+    is_prepared: bool = False
     fault: LeaseFault | None = None
     stop_by_ms: int | None = None
     told_ended: set[int] = field(default_factory=set)  # ranks of whose end the spool was told
@@ -79,9 +82,11 @@ class SimNode:
         burial: Burial,
         suffix: str = "",
         labels: Pairs = (),
+        shelf: Shelf | None = None,
     ) -> None:
         self.node_id = node_id
         self.labels = labels
+        self.shelf = shelf
         self.clock = clock
         self._offset_ms = clock.offset_ms
         self.machine = Machine(loop, rng, clock=clock, truth=truth, plan_of=plan_of, output=output)
@@ -110,6 +115,7 @@ class SimNode:
         self._life = 0
         self._starts = 0
         self._held: dict[Key, Held] = {}
+        self._expected: tuple[tuple[str, str], ...] = ()
         self._orders: dict[Key, Order] | None = None
         self._step_due = False
         self._generation = 0
@@ -142,6 +148,7 @@ class SimNode:
         self._seen = self._orders = None
         self._step_due = False
         self._canary = None
+        self._expected = ()
         self.wear.restart()
         self._changes = SimChanges(self._rng)
         self._spool = self._new_spool()
@@ -185,6 +192,8 @@ class SimNode:
         """Everything on the machine stops; with `wipe` it forgets everything as well."""
         self.kill_agent()
         self.machine.lose_power(wipe=wipe)
+        if wipe and self.shelf is not None:
+            self.shelf.clear()
 
     def reinstall(self) -> None:
         """The agent's service is removed with all that belongs to it, ranks and state."""
@@ -254,6 +263,7 @@ class SimNode:
             self._later(NEWS_MS, self._sync_if_changed)
 
     def _act(self, action: Action, key: Key) -> None:
+        self._truth.played[type(action)] += 1
         match action:
             case Start():
                 self._start(key)
@@ -266,6 +276,8 @@ class SimNode:
                 held.stop_by_ms = int(self.clock.wall_ms()) + grace_ms
                 if held.ordered and held.folder is not None:
                     self.machine.stop(held.folder, grace_ms)
+                elif held.folder is not None and held.image.after_ms:
+                    self._later(1, partial(self._prepared, held, held.folder))
             case Forget():
                 self._held[key].farewell = self._report(key)
                 self._later(self._rng.randint(1, 50), lambda: self._forget(key))
@@ -276,17 +288,24 @@ class SimNode:
         assert order.spec is not None
         folder = machine.new_folder(order.spec, order.told_at_commit)
         held = self._held[key] = Held(order, folder)
-        self._later(self._rng.randint(1, 2000), lambda: self._prepared(held, folder))
+        delay_ms = self._rng.randint(1, 2000)
+        if self.shelf is not None and self._plan_of(order.spec.job_id).image:
+            held.image = self.shelf.bring(order.image, engine=self.machine.has_engine)
+        self._later(delay_ms + held.image.after_ms, lambda: self._prepared(held, folder))
 
     def _prepared(self, held: Held, folder: Folder) -> None:
+        if held.is_prepared:
+            return  # it was stopped while it waited for its image
+        held.is_prepared = True
         lease = folder.lease
         plan = self._plan_of(lease.job_id)
+        held.fault = self._found(held, folder)
         if not set(lease.device_ids) <= set(self.device_ids):
             self._truth.asked.lost.add((lease.job_id, lease.attempt))
             held.fault = LeaseFault(Category.NODE_LOST, "the node has no such device any more")
         elif lease.attempt <= plan.fails and plan.exit_code is None:
             self._truth.asked.failed.add((lease.job_id, lease.attempt))
-            held.fault = LeaseFault(Category.CONFIG, "it cannot be started")
+            held.fault = held.fault or LeaseFault(Category.CONFIG, "it cannot be started")
         if held.fault is None and held.stop_by_ms is None:
             held.ordered = True
             for number in folder.ranks:
@@ -296,6 +315,29 @@ class SimNode:
         else:
             held.folder = None  # nothing was started, and nothing will be
         self._changed()
+
+    def _found(self, held: Held, folder: Folder) -> LeaseFault | None:
+        """Writes down what the lease's image is; why it is not to be had, where somebody still wants it."""
+        attempt = folder.lease.job_id, folder.lease.attempt
+        if held.stop_by_ms is not None:
+            return None
+        if held.image.digest:
+            resolved(self._truth, folder, held.image.digest)
+        elif held.image.fault is not None:
+            if held.image.fault.category is Category.NODE_LOST:
+                self._truth.asked.lost.add(attempt)
+            else:
+                self._truth.asked.failed.add(attempt)
+                self._truth.asked.unbrought.add(folder.key)
+        return held.image.fault
+
+    def _bring_ahead(self, expected: tuple[tuple[str, str], ...]) -> None:
+        """Has images there of jobs that are to come; what fails is left to their leases."""
+        new = [image for job_id, image in expected if (job_id, image) not in self._expected]
+        self._expected = expected
+        if self.shelf is not None and self.machine.power:
+            for image in new:
+                self.shelf.bring(image, engine=self.machine.has_engine)
 
     def _forget(self, key: Key) -> None:
         self._spool.forget(key[0])
@@ -412,6 +454,7 @@ class SimNode:
         self._orders = {(order.lease_id, order.epoch): order for order in answer.leases}
         self._step()
         self._save()
+        self._bring_ahead(answer.expected)
         self._try(answer.canary)
         self._later(NEWS_MS if news else IDLE_MS, self._sync_if(answer.call))
 
@@ -463,6 +506,7 @@ class SimNode:
                 self.wear.faults(),
                 bad=frozenset(self.bad_devices),
                 labels=self.labels,
+                holds=self.shelf.holds if self.shelf is not None else (),
             ),
             leases=self._told,
             canary=self.wear.done,
@@ -505,6 +549,7 @@ class SimNode:
             checkpoints=tuple(folder.checkpoints) if folder is not None else (),
             checkpointing=folder is not None and folder.checkpointing,
             saved=folder.saved if folder is not None else 0,
+            image_digest=folder.image if folder is not None else "",
             silent_since_ms=held.look.silent_since_ms,
             started_at_ms=max([rank.started_at_ms or 0 for rank in lease.ranks], default=0),
             ended_at_ms=max([rank.ended_at_ms or 0 for rank in lease.ranks], default=0),
@@ -517,7 +562,7 @@ def _facts(held: Held) -> object:
     own = held.fault, held.stop_by_ms, held.settled, held.ordered, held.look.silent_since_ms
     if folder is None:
         return own
-    has = folder.done, folder.checkpointing, folder.saved, *folder.checkpoints
+    has = folder.done, folder.checkpointing, folder.saved, folder.image, *folder.checkpoints
     return *own, *has, *folder.ranks.values()
 
 
@@ -532,9 +577,19 @@ def _failure(fault: LeaseFault) -> Failure:
 
 
 @cache
-def _offer(kind: str, known: tuple[Reported, ...], *, bad: frozenset[int], labels: Pairs) -> Offer:
+def _offer(
+    kind: str,
+    known: tuple[Reported, ...],
+    *,
+    bad: frozenset[int],
+    labels: Pairs,
+    holds: tuple[str, ...],
+) -> Offer:
     devices = [
         Device(device_id=id, index=index, type=kind, healthy=index not in bad, faults=faults)
         for index, (id, faults) in enumerate(known)
     ]
-    return Offer(devices=tuple(devices), cpu_count=64, labels=labels)
+    sizes = (BYTES,) * len(holds)
+    return Offer(
+        devices=tuple(devices), cpu_count=64, labels=labels, holds=holds, holds_bytes=sizes
+    )

@@ -16,9 +16,10 @@ from typing import Any
 
 from coordinator.core.commands import Command, Recover, Renew, Tick
 from coordinator.core.core import Core, CoreSettings
-from coordinator.core.decision import Changed, Effect, Event, Heard, Rejected, Reply
+from coordinator.core.decision import Changed, Decision, Effect, Event, Heard, Rejected, Reply
 from coordinator.core.health import SOUND, HealthRules
-from coordinator.core.records import Job, Kind, Lease, Node
+from coordinator.core.records import Job, JobStatus, Kind, Lease, Node
+from coordinator.rpc.ahead import JOBS_MAX
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.view import View
 from tests.sim.clock import LocalClock, Loop
@@ -191,7 +192,7 @@ class SimCoordinator:
         self._truth.lead()
         self.view.reset(self.store.live.values(), epoch=self._epoch)
         self.decides_since_ms = self.clock.now_ms()
-        decision = self._core.step(Recover(epoch=self._epoch), self.decides_since_ms)
+        decision = self._step(Recover(epoch=self._epoch), self.decides_since_ms)
         self._commit(decision.events)
         self._soon()
 
@@ -241,21 +242,25 @@ class SimCoordinator:
         if self._held_up:  # the real driver sees it by its clock
             self._held_up = False
             self.decides_since_ms = now_ms
-            events += self._core.step(Renew(), now_ms).events
+            events += self._step(Renew(), now_ms).events
         for command, _ in batch:
-            decision = self._core.step(command, now_ms)
+            decision = self._step(command, now_ms)
             replies.append(decision.reply)
             events += decision.events
             effects += decision.effects
         due_ms = self._core.next_deadline_ms()
         if due_ms is not None and due_ms <= now_ms:
-            decision = self._core.step(Tick(), now_ms)
+            decision = self._step(Tick(), now_ms)
             events += decision.events
             effects += decision.effects
         decision = self._core.schedule(now_ms)
         events += decision.events
         effects += decision.effects
-        self._finish(batch, replies, events=events, effects=effects)
+        self._finish(batch, replies, events=events, effects=effects, foreseen=decision.foreseen)
+
+    def _step(self, command: Command, now_ms: int) -> Decision:
+        self._truth.played[type(command)] += 1
+        return self._core.step(command, now_ms)
 
     def _finish(
         self,
@@ -264,6 +269,7 @@ class SimCoordinator:
         *,
         events: list[Event],
         effects: list[Effect],
+        foreseen: tuple[tuple[str, tuple[str, ...]], ...],
     ) -> None:
         durable = any(not isinstance(event, Heard) for event in events)
         fault = self._fault(events) if durable else ""
@@ -280,6 +286,7 @@ class SimCoordinator:
                 self.crash()
                 return
             self._commit(events)
+            self.view.foresee(foreseen)
             self._busy = False
             if fault == BEFORE_REPLY:
                 self.crash()
@@ -400,13 +407,32 @@ class SimCoordinator:
         node_id = call.report.node_id
         known = {(one.lease_id, one.epoch) for one in call.report.leases}
         leases = tuple(
-            Order.of(lease, self.commits, is_known=(lease.lease_id, lease.epoch) in known)
+            Order.of(
+                lease,
+                self.commits,
+                is_known=(lease.lease_id, lease.epoch) in known,
+                image=self._image_of(lease),
+            )
             for lease in self.view.desired_of_node(node_id)
         )
+        expected = self._expected_on(node_id)
         health = self.view.nodes[node_id].health if node_id in self.view.nodes else SOUND
         canary = (health.canary, health.asked) if health.asked else None
         revision = self.view.revision(node_id)
-        return Answer(call.number, self._epoch, revision, leases, canary=canary)
+        return Answer(call.number, self._epoch, revision, leases, canary=canary, expected=expected)
+
+    def _image_of(self, lease: Lease) -> str:
+        job = self.view.job(lease.job_id)
+        return job.image_digest if job is not None else ""
+
+    def _expected_on(self, node_id: str) -> tuple[tuple[str, str], ...]:
+        """For whom images are to be brought to a node, before anything is granted there."""
+        jobs = self.view.expected_on(node_id)[:JOBS_MAX]
+        for job in jobs:
+            self._truth.looked["expected"] += 1
+            if job.status is not JobStatus.QUEUED or not job.wants:
+                raise SimFailure(f"{job.job_id} is {job.status} and expected", job.job_id)
+        return tuple((job.job_id, job.image_digest) for job in jobs)
 
     # streams
 

@@ -21,8 +21,12 @@ from tests.sim.truth import Truth
 
 Key = tuple[str, int]
 MAX_RANKS = 3  # more of one lease only repeat what these show
+ASKED_MS = MINUTE  # how long an engine that does not answer is asked how a container ended
 LOST = Fault(Category.NODE_LOST, "the machine restarted")
 FENCED = Fault(Category.NODE_LOST, "the node was out of contact; the job may run elsewhere")
+
+NO_ENGINE = Fault(Category.NODE_LOST, "the node's container engine cannot be reached")
+NOT_TOLD = Fault(Category.NODE_LOST, "the container engine did not tell how the container ended")
 
 
 @dataclass(slots=True)
@@ -40,6 +44,8 @@ class Folder:
     saved: int = 0  # the newest of these that was answered by a proven checkpoint
     ends: dict[int, int] = field(default_factory=dict)  # rank → number of the end it is promised
     fenced: bool = False  # stopped because nobody answered for too long
+    image: str = ""  # digest of what its ranks run in, once that is known; "" is no container
+    gone: set[int] = field(default_factory=set)  # ranks of whose end nobody may know yet
     course: Course | None = None  # how far its rank 0 comes, once that has begun
 
     @property
@@ -51,6 +57,10 @@ class Folder:
     def is_alive(self) -> bool:
         """Whether any of its ranks runs."""
         return any(rank.state in (State.RUNNING, State.STOPPING) for rank in self.ranks.values())
+
+    def has_process(self, number: int) -> bool:
+        """Whether a rank's process is still there, or may still come."""
+        return number not in self.gone and self.ranks[number].state is not State.ENDED
 
     @property
     def has_failed(self) -> bool:
@@ -82,9 +92,15 @@ class Machine:
         self._loop = loop
         self._rng = rng
         self.boot = 0
+        self.engine_back_ms = 0  # until then nobody is answered by what runs containers
         self.acknowledged_ms = (
             0.0  # when the last answered call was sent, on the machine's own clock
         )
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether what runs containers answers."""
+        return self._loop.now_ms >= self.engine_back_ms
 
     def start(self, folder: Folder) -> None:
         """Has supervisors start the ranks of a lease."""
@@ -207,9 +223,15 @@ class Machine:
         late = bool(fence_ms) and self._fence_left_ms(folder) <= 0
         folder.fenced = folder.fenced or late
         if rank.stopped or late:  # stopped before it had begun
-            self._end(folder, number, exit_code=None)
+            self._end(folder, number)
+            return
+        if folder.image and not self.has_engine:
+            self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
+            self._end(folder, number, fault=NO_ENGINE)
             return
         if not folder.is_alive:
+            if folder.image:
+                self.truth.asked.ran[folder.key] = folder.image
             self.truth.start(
                 folder.lease, now_ms=self._loop.now_ms, told_at_commit=folder.told_at_commit
             )
@@ -251,36 +273,67 @@ class Machine:
     def _finish(self, folder: Folder, number: int) -> None:
         """The rank's program comes to its end; peers of one that fails wait for it for ever."""
         rank = folder.ranks[number]
-        if rank.state is State.ENDED or rank.stopped:
+        if not folder.has_process(number) or rank.stopped:
             return
         plan = self.plan_of(folder.lease.job_id)
         if folder.lease.attempt > plan.fails:
             folder.done = True
-            self._end(folder, number, exit_code=0)
+            self.end_rank(folder, number, exit_code=0)
         elif number == min(folder.ranks) and (number == 0 or self._rng.random() < 0.5):
             self.truth.asked.failed.add((folder.lease.job_id, folder.lease.attempt))
-            self._end(folder, number, exit_code=plan.exit_code)
+            self.end_rank(folder, number, exit_code=plan.exit_code)
 
     def _promise_end(self, folder: Folder, number: int, delay_ms: int) -> None:
         promise = folder.ends[number] = folder.ends.get(number, 0) + 1
         plan = self.plan_of(folder.lease.job_id)
 
         def over() -> None:
-            if folder.ends[number] == promise and folder.ranks[number].state is not State.ENDED:
+            if folder.ends[number] == promise and folder.has_process(number):
                 has_begun = folder.ranks[number].started_at_ms is not None  # else nobody said so
                 folder.done = folder.done or (plan.on_stop == "done" and has_begun)
-                self._end(folder, number, exit_code=0 if plan.on_stop != "ignores" else None)
+                self.end_rank(folder, number, exit_code=0 if plan.on_stop != "ignores" else None)
 
         self._in(delay_ms, folder, over)
 
-    def _end(self, folder: Folder, number: int, *, exit_code: int | None) -> None:
+    def end_rank(
+        self, folder: Folder, number: int, *, exit_code: int | None, fault: Fault | None = None
+    ) -> None:
+        """A rank's process is gone. What ran in a container is so once its engine has told how it ended."""
+        if not folder.has_process(number):
+            return
+        folder.gone.add(number)
+        self._tell_end(folder, number, exit_code=exit_code, fault=fault)
+
+    def _tell_end(
+        self, folder: Folder, number: int, *, exit_code: int | None, fault: Fault | None
+    ) -> None:
+        left_ms = self.engine_back_ms - self._loop.now_ms
+        if not folder.image or left_ms <= 0:
+            self._end(folder, number, exit_code=exit_code, fault=fault)
+        elif left_ms <= ASKED_MS:
+            again = partial(self._tell_end, folder, number, exit_code=exit_code, fault=fault)
+            self._in(left_ms, folder, again)
+        else:
+            self.truth.asked.lost.add((folder.lease.job_id, folder.lease.attempt))
+            self._in(ASKED_MS, folder, partial(self._end, folder, number, fault=NOT_TOLD))
+
+    def _end(
+        self,
+        folder: Folder,
+        number: int,
+        *,
+        exit_code: int | None = None,
+        fault: Fault | None = None,
+    ) -> None:
+        if folder.ranks[number].state is State.ENDED:
+            return
         was_alive = folder.is_alive
         if folder.ranks[number].state in (State.RUNNING, State.STOPPING):
             self.output.write(self.files(folder, number), last=True)
         folder.ranks[number] = replace(
             folder.ranks[number],
             state=State.ENDED,
-            fault=FENCED if folder.fenced else None,
+            fault=FENCED if folder.fenced else fault,
             exit_code=exit_code,
             signal=9 if exit_code is None else None,
             ended_at_ms=int(self.clock.wall_ms()),
@@ -338,6 +391,7 @@ def copy_of(folders: Mapping[Key, Folder]) -> dict[Key, Folder]:
             },
             synced=True,
             done=folder.done,
+            image=folder.image,
         )
         for key, folder in folders.items()
     }

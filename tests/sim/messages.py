@@ -30,13 +30,14 @@ class Order:
     spec: Lease | None
     told_at_commit: int  # commits behind the answer
     save: int = 0  # number of the checkpoint that is asked for
+    image: str = ""  # what the job's image is, where that is known
 
     @staticmethod
-    def of(lease: Lease, told_at_commit: int, *, is_known: bool = False) -> Order:
+    def of(lease: Lease, told_at_commit: int, *, is_known: bool = False, image: str = "") -> Order:
         """The order that a lease of the coordinator becomes."""
         run = lease.action is LeaseAction.RUN
         spec = lease if run and not is_known else None
-        told = told_at_commit, lease.save
+        told = told_at_commit, lease.save, image
         return Order(lease.lease_id, lease.epoch, run, lease.grace_ms, spec, *told)
 
     def desired(self) -> agent.Desired:
@@ -62,3 +63,4 @@ class Answer:
     leases: tuple[Order, ...]
     superseded: bool = False
     canary: tuple[int, tuple[str, ...]] | None = None  # its number, and on which devices
+    expected: tuple[tuple[str, str], ...] = ()  # jobs that are to come here, and their images

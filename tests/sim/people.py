@@ -18,11 +18,13 @@ from coordinator.core.commands import (
     PreemptJob,
     PutQueue,
     RemoveNode,
+    RemoveQueue,
     ResumeJob,
     RetryJob,
     SetHealth,
     StartRollingDrain,
     SubmitJob,
+    SubmitJobs,
     UpdateJob,
 )
 from coordinator.core.decision import Rejected, Reply
@@ -49,7 +51,9 @@ class Wish:
 
     what: str  # submit, cancel, drain, enable
     number: int
-    command: Command
+    command: Command | None
+    renewed: Callable[[Wish], Command | None] | None = None  # makes it anew for each time
+    heard: Callable[[Reply | Rejected], None] | None = None
     tries: int = 0
     answered: bool = False
     job_id: str = ""
@@ -80,12 +84,17 @@ class People:
         self._note = note
         self._tenants: dict[str, str] = {}  # job id → who wanted it
         self._job_ids = 0
+        self.on_answer: Callable[[Wish, Reply], None] = lambda wish, reply: None
         self._rolls = 0
         self._calls: dict[str, int] = {}  # by tenant
         self._waiting = 0
 
     def submit(self, plan: Plan) -> None:
         """Somebody submits a job."""
+        self._wish("submit", self.submission(plan, self.caller("submit", plan.tenant_id)))
+
+    def submission(self, plan: Plan, caller: Caller) -> SubmitJob:
+        """What somebody says who submits a job; it may wait for another one."""
         policy = plan.policy
         if plan.wants_dependency and self.accepted:
             needed = self._rng.choice(sorted(self.accepted.values()))
@@ -100,23 +109,48 @@ class People:
         if plan.wanted_in_ms:
             wanted_ms = self._coordinator.clock.now_ms() + plan.wanted_in_ms
             policy = replace(policy, deadline_ms=wanted_ms)
-        command = SubmitJob(
-            caller=self._caller("submit", plan.tenant_id),
+        return SubmitJob(
+            caller=caller,
             job_id="",
             name=plan.name,
             demand=plan.demand,
             policy=policy,
             document=b"{}",
             priority=plan.priority,
+            wants=(plan.image,) if plan.image else (),
         )
-        self._wish("submit", command)
+
+    def with_id(self, command: SubmitJob) -> SubmitJob:
+        """As a servicer does: a new id for each call; only the request id is the same."""
+        self._job_ids += 1
+        job_id = f"j{self._job_ids}"
+        self.names[job_id] = command.name
+        self._tenants[job_id] = command.caller.tenant_id
+        return replace(command, job_id=job_id)
+
+    def ask(
+        self,
+        what: str,
+        command: Command | None = None,
+        *,
+        renewed: Callable[[Wish], Command | None] | None = None,
+        heard: Callable[[Reply | Rejected], None] | None = None,
+    ) -> None:
+        """Asks for something that is told to `heard`; `renewed` makes it anew each time, or gives up."""
+        wish = self._wish(what, command, asks=False)
+        wish.renewed, wish.heard = renewed, heard
+        self._ask(wish)
+
+    def after(self, delay_ms: int, act: Callable[[], None]) -> None:
+        """Somebody does something later."""
+        self._loop.after(delay_ms, act)
 
     def cancel(self, job_id: str) -> None:
         """Somebody cancels a job."""
         self._truth.asked.cancels.add(job_id)
         self._wish(
             "cancel",
-            CancelJob(caller=self._caller("cancel", self.tenant_of(job_id)), job_id=job_id),
+            CancelJob(caller=self.caller("cancel", self.tenant_of(job_id)), job_id=job_id),
             job_id,
         )
 
@@ -126,7 +160,7 @@ class People:
         self._truth.asked.pauses.setdefault(job_id, set()).add(how)
         saves = how != "nosave"
         command = PauseJob(
-            caller=self._caller("pause", self.tenant_of(job_id)),
+            caller=self.caller("pause", self.tenant_of(job_id)),
             job_id=job_id,
             save_checkpoint=saves,
             timeout_ms=self._rng.choice((0, 5, 60)) * SECOND,
@@ -138,7 +172,7 @@ class People:
         """Somebody resumes a job, or takes a pause back."""
         self._wish(
             "resume",
-            ResumeJob(caller=self._caller("resume", self.tenant_of(job_id)), job_id=job_id),
+            ResumeJob(caller=self.caller("resume", self.tenant_of(job_id)), job_id=job_id),
             job_id,
         )
 
@@ -149,7 +183,7 @@ class People:
             return  # a world has to come to rest some day
         asked[job_id] = asked.get(job_id, 0) + 1
         command = RetryJob(
-            caller=self._caller("retry", self.tenant_of(job_id)),
+            caller=self.caller("retry", self.tenant_of(job_id)),
             job_id=job_id,
             new_job_id="",
             document=b"{}",
@@ -161,7 +195,7 @@ class People:
         self._truth.asked.preempts.add(job_id)
         self._wish(
             "preempt",
-            PreemptJob(caller=self._caller("preempt"), job_id=job_id),
+            PreemptJob(caller=self.caller("preempt"), job_id=job_id),
             job_id,
         )
 
@@ -174,7 +208,7 @@ class People:
         for act in acts:
             if self.tenant_of(act.job_id) == tenant_id:  # others are as unknown as nobody's
                 self._truth.asked.changes.setdefault(act.job_id, []).append(act)
-        caller = self._caller("change", tenant_id)
+        caller = self.caller("change", tenant_id)
         if len(acts) == 1:
             self._wish("change", replace(acts[0], caller=caller), job_id)
         else:
@@ -211,26 +245,35 @@ class People:
             order=rng.choice(list(Order)),
             preempts=rng.random() < 0.8,
         )
-        self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
+        self.put_queue(queue)
+
+    def put_queue(self, queue: Queue) -> None:
+        """An operator sets a queue."""
+        self._truth.asked.queues.append(queue)
+        self._wish("queue", PutQueue(caller=self.caller("queue"), queue=queue))
+
+    def remove_queue(self, name: str) -> None:
+        """An operator lets a queue be as by default again."""
+        self._truth.asked.queues_removed.add(name)
+        self._wish("remove queue", RemoveQueue(caller=self.caller("queue"), name=name))
 
     def withdraw(self, what: str) -> None:
         """Nobody asks any more for what was not answered yet; it may be on its way."""
         for wish in self.wishes:
             if wish.what == what and not wish.answered:
-                wish.answered = True
-                self._waiting -= 1
+                self._close(wish)
 
     def lift_limits(self) -> None:
         """An operator lets every queue take and start what it can."""
         for record in [*self._coordinator.store.live.values()]:
             if isinstance(record, Queue):
                 queue = Queue(name=record.name, order=record.order, preempts=record.preempts)
-                self._wish("queue", PutQueue(caller=self._caller("queue"), queue=queue))
+                self.put_queue(queue)
 
     def stranger(self, job_id: str) -> None:
         """Somebody of another tenant wishes something of a job that he cannot know of."""
         own = self.tenant_of(job_id)
-        caller = self._caller("stranger", next(one for one in TENANTS if one != own))
+        caller = self.caller("stranger", next(one for one in TENANTS if one != own))
         wishes: tuple[Command, ...] = (
             CancelJob(caller=caller, job_id=job_id),
             PauseJob(caller=caller, job_id=job_id, save_checkpoint=False),
@@ -251,7 +294,7 @@ class People:
         if force or move or deadline_ms:
             self._truth.asked.emptied[node_id] = self._loop.now_ms
         command = DrainNode(
-            caller=self._caller("drain"),
+            caller=self.caller("drain"),
             node_id=node_id,
             force=force,
             move=move,
@@ -265,7 +308,7 @@ class People:
         """An operator has a node be out later, for a while. Times are the coordinator's."""
         self._truth.asked.emptied[node_id] = self._loop.now_ms
         command = DrainNode(
-            caller=self._caller("maintain"),
+            caller=self.caller("maintain"),
             node_id=node_id,
             force=force,
             move=move,
@@ -286,30 +329,31 @@ class People:
         )
         for node_id in node_ids:
             self._truth.asked.emptied[node_id] = self._loop.now_ms
-        self._wish("roll", StartRollingDrain(caller=self._caller("roll"), drain=drain))
+        self._wish("roll", StartRollingDrain(caller=self.caller("roll"), drain=drain))
 
     def stop_rolling(self) -> None:
         """An operator lets no rolling drain take more nodes."""
         for record in [*self._coordinator.store.live.values()]:
             if isinstance(record, RollingDrain) and not record.ended_at_ms:
-                caller = self._caller("no roll")
+                caller = self.caller("no roll")
                 command = CancelRollingDrain(caller=caller, drain_id=record.drain_id)
                 self._wish("no roll", command, record.drain_id)
 
     def enable(self, node_id: str) -> None:
         """An operator lets a node take jobs again."""
-        self._wish("enable", EnableNode(caller=self._caller("enable"), node_id=node_id), node_id)
+        self._wish("enable", EnableNode(caller=self.caller("enable"), node_id=node_id), node_id)
 
     def trust(self, node_id: str, state: HealthState, device_id: str = "") -> None:
         """An operator says how far a node, or one of its devices, is trusted."""
         command = SetHealth(
-            caller=self._caller("health"), node_id=node_id, device_id=device_id, state=state
+            caller=self.caller("health"), node_id=node_id, device_id=device_id, state=state
         )
         self._wish("health", command, node_id)
 
     def remove(self, node_id: str) -> Wish:
         """An operator removes a node that is switched off."""
-        command = RemoveNode(caller=self._caller("remove"), node_id=node_id)
+        self._truth.asked.removed.add(node_id)
+        command = RemoveNode(caller=self.caller("remove"), node_id=node_id)
         return self._wish("remove", command, node_id)
 
     @property
@@ -317,31 +361,37 @@ class People:
         """Whether somebody still waits for an answer."""
         return self._waiting > 0
 
-    def _caller(self, what: str, tenant_id: str = OPERATOR) -> Caller:
+    def caller(self, what: str, tenant_id: str = OPERATOR) -> Caller:
+        """Whoever asks, under a request id of his own."""
         # two tenants use the same request ids, and mean nothing by it
         number = self._calls[tenant_id] = self._calls.get(tenant_id, 0) + 1
         request_id = f"r{number}"
         return Caller(tenant_id=tenant_id, user_id=what, request_id=request_id, digest=request_id)
 
-    def _wish(self, what: str, command: Command, id: str = "") -> Wish:
+    def _close(self, wish: Wish) -> None:
+        wish.answered = True
+        self._waiting -= 1
+
+    def _wish(self, what: str, command: Command | None, id: str = "", *, asks: bool = True) -> Wish:
         wish = Wish(what, len(self.wishes), command, job_id=id)
         self.wishes.append(wish)
         self._waiting += 1
-        self._ask(wish)
+        if asks:
+            self._ask(wish)
         return wish
 
     def _ask(self, wish: Wish) -> None:
         if wish.answered:
             return
         wish.tries += 1
+        if wish.renewed is not None:
+            wish.command = wish.renewed(wish)
         command = wish.command
+        if command is None:
+            self._close(wish)
+            return
         if isinstance(command, SubmitJob):
-            # as a servicer does: a new id for each call; only the request id is the same
-            self._job_ids += 1
-            job_id = f"j{self._job_ids}"
-            self.names[job_id] = command.name
-            self._tenants[job_id] = command.caller.tenant_id
-            command = replace(command, job_id=job_id)
+            command = self.with_id(command)
         if isinstance(command, RetryJob):
             self._job_ids += 1
             child_id = f"j{self._job_ids}"
@@ -369,6 +419,9 @@ class People:
             own = [job for job in needed if job.tenant_id == command.caller.tenant_id]
             found = [(job.job_id, job.status.value) for job in own]
             return replace(command, finished_dependencies=tuple(found))
+        if isinstance(command, SubmitJobs):
+            jobs = [self._looked_up(one) for one in command.jobs]
+            return replace(command, jobs=tuple(x for x in jobs if isinstance(x, SubmitJob)))
         if isinstance(command, RetryJob):
             return replace(command, parent=self._coordinator.store.history.get(command.job_id))
         return command
@@ -376,9 +429,10 @@ class People:
     def _hear(self, wish: Wish, reply: Reply | Rejected, commits: int) -> None:
         if wish.answered:
             return
-        wish.answered = True
-        self._waiting -= 1
+        self._close(wish)
         self._check_tenant(wish, reply)
+        if wish.heard is not None:
+            wish.heard(reply)
         if isinstance(reply, Rejected):
             wish.refused = reply.reason
             self._check_refused(wish)
@@ -389,8 +443,10 @@ class People:
             self.accepted[reply.job.name] = reply.job.job_id
         if reply.job is not None and wish.what == "retry":
             self.accepted[reply.job.job_id] = reply.job.job_id
+        self.on_answer(wish, reply)
         self._note(f"{wish.what} {wish.job_id} acknowledged")
-        self._truth.acknowledge(wish.what, wish.job_id, commits)
+        if wish.heard is None:
+            self._truth.acknowledge(wish.what, wish.job_id, commits)
 
     def _check_tenant(self, wish: Wish, reply: Reply | Rejected) -> None:
         """A job of another tenant is as unknown as one that never was."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 
+from tests.sim.planted_requests import BUGS as OF_REQUESTS
 from tests.sim.planting import Edit, Planter
 
 BUGS: dict[str, tuple[Edit, ...]] = {
+    **OF_REQUESTS,
     "devices are free once a stop is asked for": (
         Edit(
             "coordinator.core.known",

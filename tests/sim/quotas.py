@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.reasons import Reason
 from coordinator.core.records import ROOT, WHOLE, Job, Kind, Lease, Queue, Record
 from tests.sim.kept import RecordsKept
-from tests.sim.truth import Checker, SimFailure
+from tests.sim.truth import Checker, SimFailure, Truth
 
 
 def path_of(queues: Mapping[str, Queue], name: str) -> list[str]:
@@ -108,3 +109,52 @@ class LimitsHold(Checker):
             for lease in self._leases.values()
             if not lease.is_ended and counts(lease.job_id)
         )
+
+
+class QueuesAsSet(Checker):
+    """Queues are as somebody set them, below queues that are there; one that is closed takes no new jobs."""
+
+    facts = (Job, Queue, Retired)
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._queues: dict[str, Queue] = {}
+        self._jobs: dict[str, str] = {}  # the queue that each is in
+
+    def rewound(self, store: RecordsKept) -> None:
+        records = list(store.live.values())
+        self._queues = {x.name: x for x in records if isinstance(x, Queue)}
+        self._jobs = {x.job_id: x.queue_name for x in records if isinstance(x, Job)}
+
+    def committed(self, event: Event, number: int) -> None:
+        if isinstance(event, Retired) and event.kind is Kind.QUEUE:
+            del self._queues[event.id]
+            below = [x.name for x in self._queues.values() if x.parent == event.id]
+            if below or event.id not in self._truth.asked.queues_removed:
+                raise SimFailure(f"queue {event.id} is removed, and {below} are below it", event.id)
+        if not isinstance(event, Changed):
+            return
+        if isinstance(event.record, Queue):
+            self._set(event.record)
+        elif isinstance(event.record, Job):
+            self._enters(event.record)
+
+    def _set(self, queue: Queue) -> None:
+        before = self._queues.get(queue.name)
+        self._queues[queue.name] = queue
+        plain = replace(queue, version=1, updated_at_ms=0)
+        if plain not in self._truth.asked.queues:
+            raise SimFailure(f"queue {queue.name} is set as nobody asked", queue.name)
+        if queue.version != (before.version + 1 if before is not None else 1):
+            raise SimFailure(f"queue {queue.name} has version {queue.version}", queue.name)
+        if queue.parent != ROOT and queue.parent not in self._queues:
+            raise SimFailure(f"queue {queue.name} is below one that is not there", queue.name)
+
+    def _enters(self, job: Job) -> None:
+        before = self._jobs.get(job.job_id)
+        self._jobs[job.job_id] = job.queue_name
+        if before == job.queue_name:
+            return
+        path = path_of(self._queues, job.queue_name)
+        if not all(self._queues[name].accepts for name in path if name in self._queues):
+            raise SimFailure(f"{job.job_id} comes into a closed queue", job.job_id)

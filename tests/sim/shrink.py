@@ -13,6 +13,7 @@ from dataclasses import replace
 from tests.sim.world import ALL, Less, World
 
 SHORTEST_STORM_S = 20
+MOST_TRIES = 60
 
 
 def fails(seed: int, less: Less) -> bool:
@@ -26,10 +27,13 @@ def fails(seed: int, less: Less) -> bool:
 
 def shrink(seed: int, less: Less = ALL) -> Less:
     """The smallest world found that still fails."""
-    found = True
+    tries, found = 0, True
     while found:
         found = False
         for smaller in _smaller(seed, less):
+            tries += 1
+            if tries > MOST_TRIES:
+                return less
             if fails(seed, smaller):
                 less, found = smaller, True
                 break
@@ -47,6 +51,8 @@ def _smaller(seed: int, less: Less) -> Iterator[Less]:
         yield replace(less, without=(*less.without, fault))
     if less.odd_clocks:
         yield replace(less, odd_clocks=False)
+    if not less.bare:
+        yield replace(less, bare=True)
     if swarm.prints:
         yield replace(less, prints=False)
     for nodes in range(1, len(swarm.node_devices)):
@@ -75,4 +81,6 @@ def command(seed: int, less: Less = ALL, *, planted: str = "") -> str:
         words.append("--plain-clocks")
     if not less.prints:
         words.append("--silent")
+    if less.bare:
+        words.append("--bare")
     return shlex.join([*words, "--trace"])

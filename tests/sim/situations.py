@@ -6,11 +6,14 @@ One that no seed ever sees is a fault of the simulator.
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
+from coordinator.core.commands import Command
 from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Lease, LeaseState, Node
 from coordinator.core.tables import ASIDE, BORN, CONTACT, DUTY, JOB, RUNNING, contact, duty
+from node_agent.core.reconcile import Action
 from tests.sim.topology import KEYS
 from tests.sim.truth import Checker
 
@@ -38,10 +41,11 @@ FACTS = tuple(
 """Facts of a batch with which something may go wrong."""
 
 STREAMS = ("push", "follow")
+ASKED = ("report", "submit", "cancel", "batch", "key", "join")
 
 MET: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("message lost", "message late"), ("report", "submit", "cancel", *STREAMS)),
-    "message repeated": ("report", "submit", "cancel"),
+    **dict.fromkeys(("message lost", "message late"), (*ASKED, *STREAMS)),
+    "message repeated": ASKED,
     **dict.fromkeys(
         (
             "crash before the write",
@@ -90,6 +94,11 @@ MET: dict[str, tuple[str, ...]] = {
     "reader returns": ("at the beginning", "in the middle", "at the end"),
     "gap": ("SPOOL_FULL", "RETENTION", "RESET"),
     "hang": ("REPORT", "RESTART", "STOP", "is free", "costs"),
+    "image": ("kept", "kept in a later attempt", "one node", "several nodes"),
+    **dict.fromkeys(
+        ("image moves", "registry away", "engine away"), ("lease GRANTED", "lease RUNNING")
+    ),
+    **dict.fromkeys(("container removed", "out of memory"), ("lease RUNNING",)),
     "node relocated": ("lease RUNNING", "lease ENDED"),
     "kept within": (
         *(f"{key}: {size}" for key in KEYS for size in ("one node", "several nodes")),
@@ -109,8 +118,9 @@ def expected() -> set[str]:
     """Everything that the seeds together must see."""
     jobs = {f"job {status} {cause}" for status, cause in JOB}
     nodes = {f"node {fact} {cause}" for fact, cause in (*CONTACT, *DUTY)}
+    played = {f"played {one.__name__}" for one in (*get_args(Command), *get_args(Action))}
     met = {f"{fault} × {what}" for fault, whats in MET.items() for what in whats}
-    return jobs | nodes | set(LEASES) | met
+    return jobs | nodes | played | set(LEASES) | met
 
 
 class Situations(Checker):

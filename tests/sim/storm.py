@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 from coordinator.core.health import HealthState
 from coordinator.core.records import Job, JobStatus, Lease, Pairs
+from node_agent.core.leases import Fault
 from tests.sim.agent import SimNode
 from tests.sim.clock import DAY, MINUTE, SECOND
+from tests.sim.images import OUT_OF_MEMORY, Registry, lose_container
+from tests.sim.machine import NOT_TOLD
 from tests.sim.network import DOES_NOT_HEAR, NOT_HEARD
 from tests.sim.swarm import PERIODS_S
 from tests.sim.topology import spot
@@ -285,6 +288,50 @@ class Storm:
             index = rng.randrange(len(self._world.nodes))
             at_ms = rng.randint(0, self._world.swarm.storm_ms)
             self._world.loop.after(at_ms, partial(self._relocate, index, spot(rng)))
+
+    def containers(self, rng: Random, registry: Registry | None) -> None:
+        """What may become of images, of the engines that run them, and of containers."""
+        acts: tuple[Callable[[], None], ...] = ()
+        if registry is not None:
+            acts = (
+                partial(self._image_moves, registry),
+                partial(self._registry_away, rng, registry),
+                partial(self._engine_away, rng),
+                partial(self._container_ends, rng, "container removed", NOT_TOLD),
+                partial(self._container_ends, rng, "out of memory", OUT_OF_MEMORY),
+            )
+        for act in acts:
+            for _ in range(rng.choice((0, 1, 2, 5))):
+                self._world.loop.after(rng.randint(0, self._world.swarm.storm_ms), act)
+
+    def _image_moves(self, registry: Registry) -> None:
+        """The name stands for something else from now on."""
+        self._fault("image moves")
+        registry.move()
+
+    def _registry_away(self, rng: Random, registry: Registry) -> None:
+        if self.is_over or registry.is_away:
+            return
+        self._fault("registry away")
+        registry.is_away = True
+
+        def back() -> None:
+            registry.is_away = False
+
+        self._world.loop.after(rng.choice((5, 60)) * SECOND, back)
+
+    def _engine_away(self, rng: Random) -> None:
+        """What runs containers is started anew: it answers nobody, and what runs goes on."""
+        node = rng.choice(self._world.nodes)
+        if not self.is_over:
+            self._fault("engine away", node)
+            away_ms = rng.choice((2, 20, 90)) * SECOND
+            node.machine.engine_back_ms = self._world.loop.now_ms + away_ms
+
+    def _container_ends(self, rng: Random, fault: str, how: Fault) -> None:
+        node = rng.choice(self._world.nodes)
+        if not self.is_over and lose_container(node.machine, rng, fault=how):
+            self._fault(fault, node)
 
     def _relocate(self, index: int, labels: Pairs) -> None:
         node = self._world.nodes[index]

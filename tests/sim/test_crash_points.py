@@ -30,7 +30,10 @@ LEAST_APPENDS = 50
 
 
 def world_of_the_story(*, prints: bool = False) -> World:
-    """Three nodes and some jobs; one is cancelled, one node is drained by force and enabled again."""
+    """Three nodes and some jobs, some in batches; one is cancelled, a node is drained and enabled again.
+
+    Keys are made, nodes join, and jobs name an image that changes.
+    """
     right = Hands(0, 1.0)
     world = World(
         4711,
@@ -46,6 +49,7 @@ def world_of_the_story(*, prints: bool = False) -> World:
     )
     world.coordinator.faults = False
     world.network.healed = True
+    world.offices.is_open = True
     return world
 
 

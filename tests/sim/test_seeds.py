@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tests.sim.counted import CHECKS, FAULTS
 from tests.sim.garbage import undisturbed
-from tests.sim.shrink import command
+from tests.sim.shrink import command, shrink
 from tests.sim.situations import expected
 from tests.sim.truth import SimFailure
-from tests.sim.world import World
+from tests.sim.world import ALL, Less, World
 
 FIRST = 300  # `make check` runs the first ones
 SEEDS = range(FIRST, FIRST + int(os.environ.get("SIM_SEEDS", "500")))
@@ -23,17 +23,17 @@ PROCESSES = 2
 REGRESSIONS = Path(__file__).parent / "regressions.txt"
 
 
-def live_through(seed: int) -> tuple[str, Counter[str]]:
+def live_through(seed: int, less: Less = ALL) -> tuple[str, Counter[str]]:
     """Lives through the world of a seed; what failed, and what it has seen."""
-    world = World(seed)
+    world = World(seed, less)
     try:
         with undisturbed():
             world.run()
     except SimFailure as failure:
         story = "\n".join(world.story_of(failure.ids))
-        return f"seed {seed}: {failure}\n{story}\nagain with: {command(seed)}", Counter()
+        return f"seed {seed}: {failure}\n{story}\nagain with: {command(seed, less)}", Counter()
     except Exception as failure:  # it says with which seed
-        return f"seed {seed}: {failure!r}\nagain with: {command(seed)}", Counter()
+        return f"seed {seed}: {failure!r}\nagain with: {command(seed, less)}", Counter()
     return "", world.seen()
 
 
@@ -48,8 +48,9 @@ def test_every_property_holds_in_every_world_and_all_that_was_planned_is_met() -
     # Not a fork: other tests may have left gRPC's threads in this process.
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         lived = list(pool.map(live_through, seeds, chunksize=4))
-    failures = [failure for failure, _ in lived if failure]
-    assert not failures, "\n\n".join(failures[:3])
+    failed = [seed for seed, (failure, _) in zip(seeds, lived, strict=True) if failure]
+    small = [live_through(seed, shrink(seed))[0] for seed in failed[:1]]  # one takes a minute
+    assert not failed, "\n\n".join([f"seeds {failed} fail", *small])
     seen = Counter[str]()
     for _, met in lived:
         seen += met

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Changed, Event
-from coordinator.core.records import Job, Lease
+from coordinator.core.records import Job, Lease, Queue
 from tests.sim.kept import RecordsKept
 
 
@@ -39,6 +39,16 @@ class Printed:
     is_mixed: bool = False  # ranks of two grants, or of two machines, have printed it
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One time that a batch was asked for: its job ids belong to no other time."""
+
+    number: int  # of the batch
+    attempt: int
+    size: int
+    atomic: bool
+
+
 @dataclass(slots=True)
 class Asked:
     """What people and faults really did; the only good reasons to stop a healthy rank."""
@@ -49,9 +59,18 @@ class Asked:
     preempts: set[str] = field(default_factory=set)  # job ids
     retries: dict[str, int] = field(default_factory=dict)  # job → how many people asked for a child
     changes: dict[str, list[UpdateJob]] = field(default_factory=dict)  # job → what was asked
+    batches: dict[str, Tried] = field(default_factory=dict)  # job → for which try it was named
+    keys: dict[str, str] = field(default_factory=dict)  # API key → request for which it was named
+    credentials: dict[str, set[str]] = field(default_factory=dict)  # node → digests it ever had
+    removed: set[str] = field(default_factory=set)  # node ids
+    queues: list[Queue] = field(default_factory=list)  # as they were to be set
+    queues_removed: set[str] = field(default_factory=set)  # names
     failed: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) with a bad end
     lost: set[tuple[str, int]] = field(default_factory=set)  # (job, attempt) lost with a node
     hung: dict[tuple[str, int], int] = field(default_factory=dict)  # (job, attempt) → since when
+    images: dict[tuple[str, int], set[str]] = field(default_factory=dict)  # (job, attempt) → found
+    unbrought: set[Grant] = field(default_factory=set)  # whose image was not to be had
+    ran: dict[tuple[str, int], str] = field(default_factory=dict)  # (lease, epoch) → image
     parted: dict[tuple[str, int, int], int] = field(default_factory=dict)  # (job, attempt, epoch) →
     # when the first of its ranks ended
 
@@ -136,6 +155,7 @@ class Truth:
         self.rewinds = 0  # how many times the store has lost batches
         self.clones = 0  # how many machines came to have the name of another one
         self.checkers: list[Checker] = []
+        self.played: Counter[type] = Counter()  # commands that were decided, actions of agents
         self.looked: Counter[str] = Counter()  # how often somebody looked, where no checker does
         self._told: Counter[str] = Counter()
         self._facts: Counter[type] = Counter()

@@ -22,19 +22,24 @@ from tests.sim import checkers
 from tests.sim.accounts import LedgerIsExact
 from tests.sim.agent import SimNode
 from tests.sim.audience import Audience
+from tests.sim.batches import BatchesWhole
 from tests.sim.care import OutTakesNothing
 from tests.sim.claims import NobodyDelaysAClaim
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
 from tests.sim.coordinator import SETTINGS, SimCoordinator
 from tests.sim.doubts import DoubtedTakesNothing, SilenceIsLong
 from tests.sim.hangs import HungIsHung, never_ends, with_hangs
+from tests.sim.images import WORLDS as IMAGE_WORLDS
+from tests.sim.images import Registry, SameImage, Shelf, with_images
+from tests.sim.keys import KeysStay
 from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
 from tests.sim.network import Network
+from tests.sim.offices import Offices
 from tests.sim.output import Output
 from tests.sim.people import People
 from tests.sim.plans import Plan, draw_plan
-from tests.sim.quotas import LimitsHold
+from tests.sim.quotas import LimitsHold, QueuesAsSet
 from tests.sim.readers import Place
 from tests.sim.rolls import FewOut
 from tests.sim.rulings import WhyIsKept
@@ -69,6 +74,7 @@ class Less:
     storm_s: int = 0
     odd_clocks: bool = True
     prints: bool = True
+    bare: bool = False  # only single jobs are asked for, and none names an image
 
     def of(self, swarm: Swarm) -> Swarm:
         """What is left of a swarm."""
@@ -128,6 +134,9 @@ class World:
             note=self.note,
         )
         self.spots = spots(self._rng("topology"), len(self.swarm.node_devices))
+        self._images = self._rng("images")
+        has_images = not self._images.randrange(IMAGE_WORLDS) and not less.bare
+        self.registry = Registry() if has_images else None
         self.plans = self._draw_plans()
         self.nodes = [self._node(index) for index in range(len(self.swarm.node_devices))]
         self.past_nodes: list[SimNode] = []  # of which a clone has the name now
@@ -135,6 +144,7 @@ class World:
         if self.swarm.prints:
             self.truth.add([self._audience()])
         self.storm = Storm(self, self._rng("fate"))
+        self.offices = Offices(self, self._rng("offices"), is_closed=less.bare)
 
     def run(self) -> None:
         """Lives through it all."""
@@ -161,14 +171,15 @@ class World:
         self.coordinator.start()
         for node in self.nodes:
             self.loop.after(rng.randint(0, 5000), node.start_agent)
-        for plan in self.plans.values():
-            self.loop.after(plan.delay_ms, lambda plan=plan: self.people.submit(plan))  # type: ignore[misc]
+        self.offices.submit(list(self.plans.values()))
         self.storm.moves(self._rng("moves"))
         self.storm.rolls(self._rng("rolls"))
         self.storm.wears(self._rng("wear"))
 
         self.storm.maintenance(self._rng("maintenance"))
         self.storm.relocations(self._rng("relocations"))
+        self.offices.begin()
+        self.storm.containers(self._rng("containers"), self.registry)
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
             self.loop.after(rng.randint(0, self.swarm.storm_ms), lambda: self.people.set_queue(rng))
@@ -208,8 +219,9 @@ class World:
 
     def seen(self) -> Counter[str]:
         """What it has met, and how often each checker has looked."""
-        checks = self.truth.checks()
-        return self.situations.seen + Counter({f"checked {x}": n for x, n in checks.items()})
+        checks = {f"checked {x}": n for x, n in self.truth.checks().items()}
+        played = {f"played {x.__name__}": n for x, n in self.truth.played.items()}
+        return self.situations.seen + Counter({**checks, **played})
 
     def digest(self) -> str:
         """Of the whole story; the same for a seed in every process."""
@@ -235,6 +247,8 @@ class World:
             for number in range(self.swarm.job_count)
         ]
         drawn = with_dates({plan.name: plan for plan in plans}, self._rng("dates"))
+        if self.registry is not None:
+            drawn = with_images(drawn, self._images)
         if any(self.spots):
             drawn = with_bonds(drawn, self._rng("bonds"))
         if "batches lost" in self.swarm.faults:
@@ -260,7 +274,13 @@ class World:
             burial=self.burial,
             suffix=suffix,
             labels=self.spots[index],
+            shelf=self._shelf(f"n{index}{suffix}"),
         )
+
+    def _shelf(self, name: str) -> Shelf | None:
+        if self.registry is None:
+            return None
+        return Shelf(self.loop, self._rng(f"{name}/images"), self.registry)
 
     def _output(self, name: str) -> Output:
         rng = self._rng(f"{name}/output")
@@ -328,6 +348,10 @@ class World:
             LimitsHold(),
             LedgerIsExact(),
             ChangedAsAsked(self.truth),
+            QueuesAsSet(self.truth),
+            BatchesWhole(self.truth),
+            KeysStay(self.truth),
+            SameImage(self.truth, lambda id: self.plans[people.names[id]], self.situations.fault),
             checkers.GangsWhole(),
             KeptTogether(self.situations.fault),
             EarliestFirst(self.situations.fault),
@@ -392,9 +416,13 @@ class World:
             node.bad_devices.clear()
             node.wear.mend()
             node.machine.power = not node.is_gone
+            node.machine.engine_back_ms = 0
             node.set_clock_right()
             node.start_agent()
+        if self.registry is not None:
+            self.registry.is_away = False
         self.people.withdraw("queue")
+        self.people.withdraw("remove queue")
         self.people.withdraw("roll")
         self.people.withdraw("maintain")
         self.loop.run(self.loop.now_ms + 90 * SECOND)
