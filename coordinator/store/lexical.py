@@ -7,7 +7,6 @@ is eight bytes. So the bytes of (text, number, …) sort as the tuples, and a pr
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from functools import lru_cache
 
 _END = b"\x00\x01"
@@ -40,13 +39,6 @@ def split(data: bytes, *, number: bool) -> tuple[str | int, bytes]:
         return _NUMBER.unpack_from(data)[0] - _OFFSET, data[_NUMBER.size :]
     text, _, rest = data.partition(_END)
     return text.replace(_ESCAPED, b"\x00").decode(), rest
-
-
-def after_first(*, number: bool) -> Callable[[bytes], bytes]:
-    """What tells the bytes after the first value."""
-    if number:
-        return lambda data: data[_NUMBER.size :]
-    return lambda data: data.partition(_END)[2]
 
 
 def beyond(prefix: bytes) -> bytes:

@@ -11,10 +11,10 @@ import struct
 from collections.abc import Sequence
 
 from coordinator.core.records import Job, JobStatus
-from coordinator.redis import Argument, Server
+from coordinator.redis import Argument, Script, Server
 from coordinator.store import listing
 from coordinator.store.codec import decode_job
-from coordinator.store.lexical import after_first, beginning, beyond, part, parts, split
+from coordinator.store.lexical import beginning, beyond, part, parts, split
 from coordinator.store.listing import Entry, Found, Place, Span, Value
 from coordinator.store.protocol import JobFilter
 from coordinator.store.rows import ALL, ORDERS, Label, asked_labels, labels_of
@@ -24,10 +24,11 @@ NUMBERS = frozenset({"created_at", "updated_at", "priority"})
 INDEXES = tuple(f"by_{order}" for order in ORDERS)
 SLOTS = {order: slot for slot, order in enumerate(ORDERS)}
 LABELS = "filed"
-NEAR, SPARE = 8, 4  # jobs to look at first for each that is wanted; more to hope for later
 LAYOUT = 2  # of what is written here; raised where a mark changes
 
 _LENGTH = struct.Struct(">I")
+_NUMBER_BYTES = 8
+_SIFT = Script.of("coordinator.store", "sift")
 
 
 def mark(job: Job) -> bytes:
@@ -88,7 +89,9 @@ class RedisIndex:
     async def gather(
         self, span: Span, where: JobFilter, *, after: Place | None, limit: int
     ) -> Found:
-        met, _, _ = await self._matching(span, where, after=None, most=listing.gathered_max())
+        most = listing.gathered_max()
+        met, _, _ = await self._matching(span, where, after=None, most=most, enough=most)
+        met.sort(reverse=where.descending)
         rest = met
         if after is not None:
             end = part(after[0]) + after[1].encode()
@@ -99,31 +102,36 @@ class RedisIndex:
 
     async def sift(self, span: Span, where: JobFilter, *, after: Place | None, limit: int) -> Found:
         met: list[bytes] = []
-        looked, step, last = 0, NEAR * limit, after
-        while len(met) < limit and looked < listing.SCANNED_MAX:
-            step = min(step, listing.SCANNED_MAX - looked)
-            more, number, last = await self._matching(span, where, after=last, most=step)
+        left, last = listing.SCANNED_MAX, after
+        while len(met) < limit and left:
+            more, looked, last = await self._matching(
+                span, where, after=last, most=left, enough=limit - len(met)
+            )
             met += more
-            looked += number
+            left -= looked
             if last is None:
                 break
-            # As many as those that match so far let expect, and some more.
-            step = (limit - len(met) + SPARE) * looked // (len(met) + 1) + 1
-        found = [_place(text, where.order_by) for text in met[:limit]]
+        found = [_place(text, where.order_by) for text in met]
         entries = await self._with_jobs(found, span.statuses)
         return Found(entries=entries, matched=len(met), last=last)
 
     async def _matching(
-        self, span: Span, where: JobFilter, *, after: Place | None, most: int
+        self, span: Span, where: JobFilter, *, after: Place | None, most: int, enough: int
     ) -> tuple[list[bytes], int, Place | None]:
-        """Which of the next jobs of a span match, in the order asked for; how many were looked at,
-        and where that ended: None for the end of the span."""
-        texts = await self._walk(span, after=after, limit=most, descending=where.descending)
-        rest = after_first(number=span.order in NUMBERS)
-        marks = await self._server.fields("marks", [rest(text) for text in texts])
+        """Which of the next jobs of a span match, in its order: value and id of each in the order asked
+        for; how many were looked at, and where that ended: None for the end of the span."""
         question = _Question(where, span.statuses)
-        met = sorted(filter(None, map(question.place, marks)), reverse=where.descending)
-        return met, len(texts), _place(texts[-1], span.order) if len(texts) == most else None
+        width = _NUMBER_BYTES if span.order in NUMBERS else ""
+        arguments: list[Argument] = ["down" if where.descending else "up", most, enough, width]
+        arguments.append(len(span.statuses))
+        for run, needles in zip(_runs(span), question.needles, strict=True):
+            low, high = _ends(span, run, after=after, descending=where.descending)
+            arguments += [len(run), low, high, len(needles), *needles]
+        keys = [self._key(span), self._server.key("marks")]
+        looked, last, *marks = await self._server.run(_SIFT, keys, arguments, durably=False)
+        met = [*filter(None, map(question.place, marks))]
+        is_end = looked < most and len(marks) < enough
+        return met, looked, None if is_end else _place(last, span.order)
 
     async def _walk(
         self, span: Span, *, after: Place | None, limit: int, descending: bool
@@ -132,10 +140,7 @@ class RedisIndex:
         key, runs = self._key(span), _runs(span)
         questions: list[tuple[Argument, ...]] = []
         for run in runs:
-            low, high = reach(run, span.low, span.high)
-            if after is not None:
-                place = b"(" + run + part(after[0]) + after[1].encode()
-                low, high = (low, place) if descending else (place, high)
+            low, high = _ends(span, run, after=after, descending=descending)
             command, ends = (
                 ("ZREVRANGEBYLEX", (high, low)) if descending else ("ZRANGEBYLEX", (low, high))
             )
@@ -175,6 +180,15 @@ class _Question:
         self._high = None if high is None else part(high)
         self._prefix = beginning(where.name_prefix)
 
+    @property
+    def needles(self) -> list[list[bytes]]:
+        """For each status what a mark must hold to match: a quick no, for the server to say."""
+        prefixes = [run + self._prefix for run in self._runs if self._prefix]
+        return [
+            [*(runs[at] for runs in self._labels), *prefixes[at : at + 1]]
+            for at in range(len(self._runs))
+        ]
+
     def place(self, mark: bytes | None) -> bytes | None:
         """Value and job id of a job in the order that is asked for; None where it does not match."""
         if not mark:
@@ -193,6 +207,15 @@ class _Question:
             and (not self._prefix or _text(mark, SLOTS["name"]).startswith(self._prefix, len(run)))
         )
         return _text(mark, self._slot)[len(run) :] if fits else None
+
+
+def _ends(span: Span, run: bytes, *, after: Place | None, descending: bool) -> tuple[bytes, bytes]:
+    """Where a stretch of a run begins and ends after a place."""
+    low, high = reach(run, span.low, span.high)
+    if after is None:
+        return low, high
+    place = b"(" + run + part(after[0]) + after[1].encode()
+    return (low, place) if descending else (place, high)
 
 
 def _counted(text: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -122,3 +123,37 @@ async def test_a_list_shows_each_job_that_stays_once_whatever_comes_and_goes(
             reading = await read_all(home(), where, first, steps.copy(), limit=limit)
             assert reading.steady <= set(reading.shown)
             assert all(reading.shown.count(id) == 1 for id in reading.steady)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("descending", [False, True])
+async def test_long_runs_of_several_statuses_are_looked_through_in_order(
+    order: str, descending: bool, tmp_path: Path
+) -> None:
+    rng = Random(order)
+    some = [
+        job(
+            number,
+            status=rng.choice([JobStatus.QUEUED, JobStatus.TRAINING, JobStatus.COMPLETED]),
+            name=rng.choice("abc") + "\x00" * rng.randrange(2) + rng.choice(["", "é", "b" * 9]),
+            priority=rng.randrange(4),
+            labels=rng.choice([(), (("x", "1"),), (("x", "1"), ("y", "2"))]),
+            queue_name=rng.choice(["default", "night"]),
+            created_at_ms=rng.randrange(1 << 40),
+            updated_at_ms=rng.randrange(3),
+        )
+        for number in range(700)
+    ]
+    where = JobFilter(
+        tenant_id="acme",
+        labels=(("x", "1"),),
+        queue_name="night",
+        name_prefix="a",
+        created_from_ms=1 << 38,
+        order_by=order,
+        descending=descending,
+    )
+    for home in homes(tmp_path).values():
+        reading = await read_all(home(), where, some, [], limit=20)
+        assert len(reading.shown) == len(set(reading.shown))
+        assert set(reading.shown) == {one.job_id for one in some if reading.is_meant(one)}
