@@ -11,7 +11,7 @@ ever when a lease is not desired; until they have, and until it is known which t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from coordinator.core.decision import Heard
 from coordinator.core.records import Node
@@ -48,7 +48,7 @@ class Doubt:
         """Whether a node is to take nothing until more is heard of it."""
         return node_id in self._awaited or node_id in self.unknown
 
-    def holders(self, job_id: str) -> Iterable[str]:
+    def holders(self, job_id: str) -> Collection[str]:
         """The nodes that hold unknown leases of a job."""
         return self._holders.get(job_id, ())
 

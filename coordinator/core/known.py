@@ -285,6 +285,8 @@ def is_eligible(job: Job) -> bool:
 def is_doubted(state: Known, job: Job) -> bool:
     """Whether ranks of a job may run of which nobody here knows."""
     holders = state.doubt.holders(job.job_id)
+    if not holders:
+        return False
     return not all(state.fence_after_ms(job) and state.nodes[x].fenced_at_ms for x in holders)
 
 

@@ -82,32 +82,41 @@ class BatchMethods:
     def _answer(
         self, decided: Sequence[tuple[SubmitJob | Refusal, Outcome]]
     ) -> api.BatchSubmitJobsResponse:
-        """A result for each job: most are alike but for the id."""
-        answer = api.BatchSubmitJobsResponse()
+        """A result for each job: most are alike but for the id, and are made of the same bytes."""
         waits_s = self._waits.first_all_s([outcome.job_id for _, outcome in decided])
-        known: dict[tuple[bool, str, float | None], api.SubmitJobResponse] = {}
+        known: dict[tuple[bool, str, float | None, int], list[bytes]] = {}
+        parts: list[bytes] = []
         for (command, outcome), wait_s in zip(decided, waits_s, strict=True):
             if isinstance(command, Refusal) or outcome.reason:
-                answer.results.append(_refused(_refusal(command, outcome)))
+                parts.append(_bytes(_refused(_refusal(command, outcome))))
                 continue
-            what = command.validate_only, outcome.status, wait_s
+            job_id = "" if command.validate_only else outcome.job_id
+            if job_id and job_id == command.job_id:
+                self._documents.remember(job_id, command.document)
+            what = command.validate_only, outcome.status, wait_s, len(job_id)
             if what not in known:
-                known[what] = _accepted(*what)
-            done = answer.results.add().job
-            done.CopyFrom(known[what])
-            if not command.validate_only:
-                done.job_id = outcome.job_id
-                if outcome.job_id == command.job_id:
-                    self._documents.remember(command.job_id, command.document)
-        return answer
+                result = _bytes(_accepted(*what[:3], id_length=len(job_id)))
+                known[what] = result.split(b"\0" * len(job_id), 1) if job_id else [result]
+            parts.append(job_id.encode().join(known[what]))
+        return api.BatchSubmitJobsResponse.FromString(b"".join(parts))
 
 
-def _accepted(is_only_checked: bool, status: str, wait_s: float | None) -> api.SubmitJobResponse:
-    return api.SubmitJobResponse(
+def _bytes(result: api.BatchResult) -> bytes:
+    """A result as it stands in the answer."""
+    return api.BatchSubmitJobsResponse(results=[result]).SerializeToString()
+
+
+def _accepted(
+    is_only_checked: bool, status: str, wait_s: float | None, *, id_length: int
+) -> api.BatchResult:
+    """What is told of an accepted job, with NUL for each character of its id."""
+    job = api.SubmitJobResponse(
+        job_id="\0" * id_length,
         status=convert.status_value(JobStatus(status)),
         message="the job is valid" if is_only_checked else TABLE[Reason.ACCEPTED].doc,
         estimated_wait_seconds=wait_s,
     )
+    return api.BatchResult(job=job)
 
 
 def _refusal(command: SubmitJob | Refusal, outcome: Outcome) -> Refusal:

@@ -109,8 +109,10 @@ class _Reader:
             labels = tuple(sorted({pair.key: pair.value for pair in pairs}.items()))
             self._labels[entries] = labels
         training = job.training_config
-        if training.hyperparameters:
-            self._look_at(training.hyperparameters)
+        parameters = training.hyperparameters
+        if parameters:
+            if not self._fine.issuperset(parameters) or len(parameters) > _PARAMETERS_MAX:
+                self._look_at(parameters)
             training.ClearField("hyperparameters")
         self.fit = self.fit and _NAME(job.name)
         job.ClearField("name")

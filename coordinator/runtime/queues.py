@@ -111,7 +111,9 @@ class QueueFigures:
         if not self.live[job.tenant_id]:
             del self.live[job.tenant_id]
         if job.status in WAITING:
-            mine = self.by_tenant.setdefault(job.tenant_id, Turns())
+            mine = self.by_tenant.get(job.tenant_id)
+            if mine is None:
+                mine = self.by_tenant[job.tenant_id] = Turns()
             place = place_of(job, self.order)
             for turns in (self.waiting, mine):
                 (turns.add if sign > 0 else turns.remove)(place)

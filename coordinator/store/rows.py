@@ -150,7 +150,7 @@ def audit_rows(events: Sequence[Changed | Retired]) -> list[AuditRow]:
             kind = record.kind
             if kind in AUDITED:
                 status, attempt = _standing(record)
-                line = (event.at_ms, kind.value, record.id, event.cause.value, event.actor)
+                line = (event.at_ms, str(kind), record.id, str(event.cause), event.actor)
                 rows.append((*line, status, attempt))
         elif event.kind in AUDITED:
             rows.append((event.at_ms, event.kind.value, event.id, "RETIRED", "core", "", 0))
@@ -182,7 +182,7 @@ def stored_event(sequence: int, *row: *AuditRow) -> StoredEvent:
 def _standing(record: Record) -> tuple[str, int]:
     """Status and attempt of a record, where it has them."""
     if isinstance(record, Job):
-        return record.status.value, record.attempt.number if record.attempt else 0
+        return str(record.status), record.attempt.number if record.attempt else 0
     if isinstance(record, Lease):
         return record.state.name, record.attempt
     return "", 0

@@ -250,7 +250,10 @@ class _Jobs:
     """Rows of jobs, each live or not, encoded."""
 
     def __init__(self, jobs: Iterable[tuple[Job, bool]]) -> None:
-        self._rows = [_job_row(job, live=live) for job, live in jobs]
+        texts: dict[
+            tuple[object, ...], str
+        ] = {}  # jobs of one batch mostly share what they are under
+        self._rows = [_job_row(job, live=live, texts=texts) for job, live in jobs]
         self._filed: dict[str, Filed] = {
             job_id: (tenant_id, status, created_at, labels)
             for job_id, tenant_id, status, _, _, created_at, _, _, _, labels, _ in self._rows
@@ -268,7 +271,11 @@ def put_jobs(connection: sqlite3.Connection, jobs: Iterable[tuple[Job, bool]]) -
     _Jobs(jobs).write(connection)
 
 
-def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
+def _job_row(job: Job, *, live: bool, texts: dict[tuple[object, ...], str]) -> tuple[Any, ...]:
+    filed_under = job.labels, job.queue_name, job.parent_job_id
+    labels = texts.get(filed_under)
+    if labels is None:
+        labels = texts[filed_under] = _json(labels_of(job))
     return (
         job.job_id,
         job.tenant_id,
@@ -279,7 +286,7 @@ def _job_row(job: Job, *, live: bool) -> tuple[Any, ...]:
         job.updated_at_ms,
         job.sequence,
         int(live),
-        _json(labels_of(job)),
+        labels,
         encode(job).decode(),
     )
 
