@@ -68,7 +68,8 @@ class Explanation:
 
 def explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
     """Why a job does not run; empty for one that is not to be placed."""
-    with state.supposing(job):
+    with state.supposing(job) as supposed:
+        supposed.begin()
         return _explain(state, job, now_ms=now_ms)
 
 

@@ -39,7 +39,7 @@ class Supposed:
 
     def end(self, jobs: Iterable[Job]) -> None:
         """Takes the attempts of jobs to have ended."""
-        self._begin()
+        self.begin()
         nodes: dict[str, None] = {}
         for job in jobs:
             for lease in self._known.attempt_leases(job):
@@ -64,7 +64,7 @@ class Supposed:
 
     def place(self, demand: Demand) -> Placement | None:
         """Where the demand would fit."""
-        self._begin()
+        self.begin()
         return place(self._known.free, demand)
 
     def place_now(self, demand: Demand) -> Placement | None:
@@ -78,7 +78,8 @@ class Supposed:
         self._sought = True
         return self.place(demand)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Lays it over what is free, for who reads that itself; every question begins it."""
         if self._begun:
             return
         self._begun = True
