@@ -29,6 +29,7 @@ class Retired:
     kind: Kind
     id: str
     at_ms: int
+    actor: str = "core"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

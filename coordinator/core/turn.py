@@ -67,7 +67,7 @@ class Turn:
 
     def retire(self, kind: Kind, id: str) -> None:
         """Notes that a record leaves the live state."""
-        self._note(Retired(kind=kind, id=id, at_ms=self.now_ms))
+        self._note(Retired(kind=kind, id=id, at_ms=self.now_ms, actor=self.actor))
 
     def hear(
         self,

@@ -153,7 +153,8 @@ def audit_rows(events: Sequence[Changed | Retired]) -> list[AuditRow]:
                 line = (event.at_ms, str(kind), record.id, str(event.cause), event.actor)
                 rows.append((*line, status, attempt))
         elif event.kind in AUDITED:
-            rows.append((event.at_ms, event.kind.value, event.id, "RETIRED", "core", "", 0))
+            line = (event.at_ms, event.kind.value, event.id, "RETIRED", event.actor)
+            rows.append((*line, "", 0))
     return rows
 
 

@@ -40,6 +40,15 @@ async def test_a_queue_is_set_whole_and_acts_at_once(agent: FakeAgent, admin: Ca
     assert request.fields == ("priority",)
 
 
+async def test_who_set_a_queue_and_who_removed_it_is_kept(house: House, admin: Caller) -> None:
+    await admin.call("SetQueue", api.SetQueueRequest(name="night", max_devices=2))
+    await admin.call("SetQueue", api.SetQueueRequest(name="night", max_devices=3))
+    await admin.call("RemoveQueue", api.RemoveQueueRequest(name="night"))
+    lines = await house.now.parts.store.events(id="night")
+    assert [line.cause for line in lines] == ["QUEUE_CHANGED", "QUEUE_CHANGED", "RETIRED"]
+    assert {line.actor for line in lines} == {"admin"}
+
+
 async def test_queues_are_listed_with_what_they_hold(agent: FakeAgent, admin: Caller) -> None:
     await admin.call("SetQueue", api.SetQueueRequest(name="a", order=Settings.FAIR))
     await admin.call("SetQueue", api.SetQueueRequest(name="b", parent="a", guaranteed_devices=2))
