@@ -4,8 +4,10 @@ from __future__ import annotations
 
 FOUND_BY = {
     "a queue is removed from above others": 90,
-    "what ranks of different images came to together counts": 300,
+    "what ranks of different images came to together counts": 430,
     "a child runs in the image of the day": 60,
+    "the image of a job is what a node said last": 130,
+    "a gang runs in different images": 130,
     "an older agent is believed": 31,
     "whoever fits is lent what is claimed": 14,
     "who is not over in time is put where a node is to be out": 24,
