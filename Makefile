@@ -7,7 +7,7 @@ READY := .venv/.ready
 TORCH := .venv/.torch
 PACKAGES := scaimind coordinator gateway node_agent
 ENGINE := podman runc conmon catatonit busybox:busybox-static
-NEEDED := redis-server ip:iproute2 tc:iproute2 nft:nftables $(ENGINE)
+NEEDED := redis-server ip:iproute2 tc:iproute2 nft:nftables gcc:gcc+libc6-dev $(ENGINE)
 SEED ?= 1
 COUNT ?= 20
 

@@ -1,8 +1,8 @@
 """Installs programs of the system that the tests need and that are missing.
 
-    python tools/need.py redis-server nft:nftables …
+    python tools/need.py redis-server nft:nftables gcc:gcc+libc6-dev …
 
-Each name is a program, after a colon its Debian package where that is called otherwise. Nothing is
+Each name is a program, after a colon its Debian packages where they are called otherwise. Nothing is
 asked and nothing is said where all are there.
 """
 
@@ -22,7 +22,7 @@ INSTALL = ("apt-get", "install", "-y", "-q", "--no-install-recommends")
 def main(names: list[str]) -> int:
     """Installs what is missing of the named programs; 3 where that cannot be done here."""
     parted = (name.partition(":") for name in names)
-    packages = {program: package or program for program, _, package in parted}
+    packages = {program: (some or program).split("+") for program, _, some in parted}
     missing = _missing(packages)
     if not missing:
         return 0
@@ -30,7 +30,7 @@ def main(names: list[str]) -> int:
         return _give_up(missing, "only root can install them here, and only by apt-get")
     print(f"installing {' '.join(missing)}", flush=True)
     said = ""
-    wanted = sorted({packages[program] for program in missing})
+    wanted = sorted({package for program in missing for package in packages[program]})
     for command in (("apt-get", "update", "-q"), (*INSTALL, *wanted)):
         done = subprocess.run(
             command,

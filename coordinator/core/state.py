@@ -186,8 +186,7 @@ class ClusterState(Known):
         for job_id in waiting:
             self.queue.remove(job_id)
         for job_id in waiting:
-            self._wait(self.jobs[job_id])
-        self.queue.try_again([*self.queue.blocked()])  # what kept a group back may be gone
+            self._wait(self.jobs[job_id])  # in a new group: what kept the old one back may be gone
 
     def _charge(self, key: str, charge: Charge | None) -> None:
         for limit in self.shares.put(key, charge):

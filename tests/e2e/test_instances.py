@@ -9,7 +9,7 @@ import pytest
 
 from scaimind import InvalidArgument
 from scaimind.v1 import job_pb2
-from tests.contract.probes.world import build_library, compiler
+from tests.contract.probes.world import build_library
 from tests.support import jobs
 from tests.support.cluster import Cluster
 from tests.support.waiting import until
@@ -47,11 +47,10 @@ def test_a_gang_has_an_instance_for_each_rank_and_whole_types_are_another_thing(
         assert [one["type"] for one in node["devices"]] == ["H100", *[SMALL] * 7]
 
 
-@pytest.mark.skipif(compiler() is None, reason="the library is compiled here")
 def test_a_partitioning_that_changes_is_followed_and_nothing_is_held_against_the_node(
     tmp_path: Path,
 ) -> None:
-    build_library(tmp_path, compiler() or "")
+    build_library(tmp_path)
     split = tmp_path / "mig"
     split.write_text("1 3")
     settings = {

@@ -22,7 +22,6 @@ FOUND_BY = {
     "a supervisor keeps no deadline": 1890,
     "a bad device is given away": 23,
     "who found no room is never tried again": 955,
-    "a lifted limit keeps jobs back as before": 136,
     "the time limit is raised of a job that is being ended for it": 183,
     "nobody is told that a dependency ended": 4,
     "the time limit counts from the grant": 17,

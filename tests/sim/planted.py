@@ -163,8 +163,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a lifted limit keeps jobs back as before": (
         Edit(
             "coordinator.core.state",
-            "self.queue.try_again([*self.queue.blocked()])  # what",
-            "pass  # what",
+            "waiting = [*self.queue.group_of]",
+            "waiting = [x for x, group in self.queue.group_of.items() if not group.is_aside]",
         ),
     ),
     "a job that is changed stands in line where it stood": (

@@ -1,5 +1,5 @@
 """The worlds in which the probe contract runs: pynvml itself over a library that was compiled
-here, and a stand-in for pynvml where there is no compiler.
+here, and a stand-in for pynvml.
 
 NVML is loaded once per process, so the compiled library is used in a process of its own, which
 obeys one line of JSON at a time: this module run as a program.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -98,8 +97,8 @@ class StandInWorld:
 class CompiledWorld:
     """The probe in another process, over pynvml and the compiled library."""
 
-    def __init__(self, folder: Path, compiler: str) -> None:
-        build_library(folder, compiler)
+    def __init__(self, folder: Path) -> None:
+        build_library(folder)
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
 
@@ -192,16 +191,11 @@ class SimulatedWorld:
         pass
 
 
-def build_library(folder: Path, compiler: str) -> None:
+def build_library(folder: Path) -> None:
     """Makes the library that stands for NVIDIA's, for LD_LIBRARY_PATH to name its folder."""
     library = folder / "libnvidia-ml.so.1"
-    build = [compiler, "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
+    build = ["gcc", "-shared", "-fPIC", "-o", str(library), str(SOURCE)]
     subprocess.run(build, check=True, timeout=60)
-
-
-def compiler() -> str | None:
-    """A C compiler of this machine, if it has one."""
-    return shutil.which("gcc") or shutil.which("cc")
 
 
 class _Served(StandInWorld):

@@ -72,7 +72,7 @@ class Failing:
     @contextmanager
     def __call__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
         library, control = folder.parent / "failing_disk.so", folder.parent / "control"
-        build = [compiler() or "cc", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
+        build = ["gcc", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
         subprocess.run(build, check=True, timeout=60)
         control.touch()
         monkeypatch.setenv("FAILING_DISK", str(control))
@@ -88,11 +88,6 @@ def _replace(path: Path, text: str) -> None:
     draft.rename(path)
 
 
-def compiler() -> str | None:
-    """A C compiler of this machine, if it has one."""
-    return shutil.which("gcc") or shutil.which("cc")
-
-
 def _can_mount() -> bool:
     """Whether this machine lets the tests have file systems of their own."""
     if os.geteuid() or not shutil.which("unshare"):
@@ -103,10 +98,11 @@ def _can_mount() -> bool:
 
 Make = Callable[[Path, pytest.MonkeyPatch], AbstractContextManager[Disk]]
 
-DISKS: dict[str, Make] = {"a limit on files": limited}
+DISKS: dict[str, Make] = {
+    "a limit on files": limited,
+    "fsync fails": Failing("sync 5"),
+    "no space left": Failing("write 28"),
+    "remounted read-only": Failing("write 30"),
+}
 if _can_mount():
     DISKS["a full file system"] = filled
-if compiler():
-    DISKS["fsync fails"] = Failing("sync 5")
-    DISKS["no space left"] = Failing("write 28")
-    DISKS["remounted read-only"] = Failing("write 30")
