@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from coordinator.core.window import Window
 _INSTANCE = re.compile(r".+-(?:\d+c\.)?\d+g\.\d+gb[a-z0-9.]*")
 
 
+@lru_cache(maxsize=256)
 def is_instance(device_type: str) -> bool:
     """Whether such devices are instances of GPUs partitioned in hardware (MIG), as `H100-1g.10gb` are."""
     return _INSTANCE.fullmatch(device_type) is not None

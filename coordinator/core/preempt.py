@@ -284,6 +284,11 @@ class DeviceCount:
         self._on_node: dict[str, int] = {}
         self._left = job.demand.device_count - sum(state.free.devices_by_type.values())
         self._nodes: set[str] = set()
+        self._least = 1  # of these nodes there must be; one, because it does not fit as it is
+        if job.demand.node_count:
+            rooms = state.free.rooms.values()
+            fit = sum(room.device_count >= self._per_node for room in rooms)
+            self._least = max(1, job.demand.node_count - fit)
         for share in kept:
             self._left -= len(share.device_ids)
             self._nodes.add(share.node_id)
@@ -302,7 +307,7 @@ class DeviceCount:
                 self._nodes.add(share.node_id)
 
     def may_fit(self) -> bool:
-        return self._left <= 0 and bool(self._nodes)
+        return self._left <= 0 and len(self._nodes) >= self._least
 
 
 def is_sound(state: ClusterState, share: Share) -> bool:
