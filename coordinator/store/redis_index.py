@@ -123,10 +123,10 @@ class RedisIndex:
         question = _Question(where, span.statuses)
         width = _NUMBER_BYTES if span.order in NUMBERS else ""
         arguments: list[Argument] = ["down" if where.descending else "up", most, enough, width]
-        arguments.append(len(span.statuses))
-        for run, needles in zip(_runs(span), question.needles, strict=True):
+        arguments += [*question.times, len(span.statuses)]
+        for run, (created, needles) in zip(_runs(span), question.tests, strict=True):
             low, high = _ends(span, run, after=after, descending=where.descending)
-            arguments += [len(run), low, high, len(needles), *needles]
+            arguments += [len(run), low, high, created, len(needles), *needles]
         keys = [self._key(span), self._server.key("marks")]
         looked, last, *marks = await self._server.run(_SIFT, keys, arguments, durably=False)
         met = [*filter(None, map(question.place, marks))]
@@ -176,17 +176,20 @@ class _Question:
         ]
         self._slot = SLOTS[where.order_by]
         low, high = where.created_from_ms, where.created_until_ms
-        self._low = b"" if low is None else part(low)
-        self._high = None if high is None else part(high)
+        self.times = tuple(b"" if at is None else part(at) for at in (low, high))
         self._prefix = beginning(where.name_prefix)
 
     @property
-    def needles(self) -> list[list[bytes]]:
-        """For each status what a mark must hold to match: a quick no, for the server to say."""
+    def tests(self) -> list[tuple[int, list[bytes]]]:
+        """For each status a quick no, for the server to say: at which byte of a mark, counted from 1, the
+        time of acceptance begins, and what a mark must hold to match."""
         prefixes = [run + self._prefix for run in self._runs if self._prefix]
         return [
-            [*(runs[at] for runs in self._labels), *prefixes[at : at + 1]]
-            for at in range(len(self._runs))
+            (
+                _LENGTH.size + len(run) + 1,
+                [*(runs[at] for runs in self._labels), *prefixes[at : at + 1]],
+            )
+            for at, run in enumerate(self._runs)
         ]
 
     def place(self, mark: bytes | None) -> bytes | None:
@@ -199,11 +202,12 @@ class _Question:
         (number,) = stands
         run = self._runs[number]
         entry = _text(mark, SLOTS["created_at"])[len(run) :]
+        low, high = self.times
         # A text with its length and the job's id in it can be nothing but an entry of the mark.
         fits = (
             all(_counted(runs[number] + entry) in mark for runs in self._labels)
-            and entry >= self._low
-            and (self._high is None or entry < self._high)
+            and entry >= low
+            and (not high or entry < high)
             and (not self._prefix or _text(mark, SLOTS["name"]).startswith(self._prefix, len(run)))
         )
         return _text(mark, self._slot)[len(run) :] if fits else None

@@ -2,14 +2,16 @@
 --
 -- KEYS    the index, marks: as in commit.lua
 -- ARGV    'down' or 'up', how many to look at, how many that may match are enough, bytes of a value ('' for a
---         text, which ends by itself), how many runs; then of each run: how many bytes its name has, from where,
---         up to where, how many texts, and the texts that the mark of a job of it must hold
+--         text, which ends by itself), the least and the first too late time of acceptance ('' for none),
+--         how many runs; then of each run: how many bytes its name has, from where, up to where, at which byte of
+--         a mark the time of acceptance begins, how many texts, and the texts that the mark must hold
 --
 -- Answers {how many were looked at, value and id of the last of them, marks of those that may match ...}.
 local index, marks = unpack(KEYS)
 local down, most, enough, width = ARGV[1] == 'down', tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local since, till = ARGV[5], ARGV[6]
 local at_once = 64
-local runs, at = {}, 5
+local runs, at = {}, 7
 
 local function argument()
   at = at + 1
@@ -31,10 +33,13 @@ local function advance(run)
   run.head = text and text:sub(run.from)
 end
 
-for number = 1, tonumber(ARGV[5]) do
-  local name, low, high, needles = tonumber(argument()), argument(), argument(), {}
+for number = 1, tonumber(ARGV[7]) do
+  local name, low, high, created = tonumber(argument()), argument(), argument(), tonumber(argument())
+  local needles = {}
   for needle = 1, tonumber(argument()) do needles[needle] = argument() end
-  runs[number] = {next = at_once, low = low, high = high, from = name + 1, needles = needles}
+  runs[number] = {
+    next = at_once, low = low, high = high, from = name + 1, created = created, needles = needles
+  }
   advance(runs[number])
 end
 
@@ -65,22 +70,27 @@ local function take()
   return text, best
 end
 
+local function may_match(mark, run)
+  for _, needle in ipairs(run.needles) do
+    if not mark:find(needle, 1, true) then return false end
+  end
+  if since == '' and till == '' then return true end
+  local created = mark:sub(run.created, run.created + 7)
+  return (since == '' or not is_less(created, since)) and (till == '' or is_less(created, till))
+end
+
 local answer, looked, last, count = {0, ''}, 0, '', 0
 while looked < most and count < enough do
-  local texts, needles, ids = {}, {}, {}
+  local texts, of, ids = {}, {}, {}
   for number = 1, math.min(at_once, most - looked) do
     local text, run = take()
     if not text then break end
     local begin = width and width + 1 or select(2, text:find('\0\1', 1, true)) + 1
-    texts[number], needles[number], ids[number] = text, run.needles, text:sub(begin)
+    texts[number], of[number], ids[number] = text, run, text:sub(begin)
   end
   if #ids == 0 then break end
   for number, mark in ipairs(redis.call('HMGET', marks, unpack(ids))) do
-    local may = mark
-    for _, needle in ipairs(needles[number]) do
-      may = may and mark:find(needle, 1, true)
-    end
-    if may then
+    if mark and may_match(mark, of[number]) then
       count = count + 1
       answer[count + 2] = mark
     end
