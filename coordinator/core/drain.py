@@ -84,6 +84,7 @@ def pass_window(turn: Turn, node: Node) -> None:
         reason=window.reason,
         deadline_ms=turn.now_ms + window.force_after_ms if window.force_after_ms else 0,
         actor=window.actor,
+        rolling=node.drain.rolling if node.drain else "",
     )
     kept = window if window.until_ms else None
     node = turn.edit_node(node, Reason.DRAIN_REQUESTED, drain=drain, window=kept)

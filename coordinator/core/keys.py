@@ -11,10 +11,13 @@ from coordinator.core.turn import Turn
 
 
 def put_key(turn: Turn, command: PutKey, *, settings: CoreSettings) -> Reply | Rejected:
-    """Keeps a key, new or changed."""
+    """Keeps a key, new or changed; one that is revoked stays as it is."""
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    turn.put(command.key, Reason.KEY_CHANGED)
-    reply = Reply(key=command.key, salt=command.salt)
+    key = turn.state.keys.get(command.key.key_id)
+    if key is None or not key.revoked_at_ms:  # of two who revoke it at once the first one does
+        key = command.key
+        turn.put(key, Reason.KEY_CHANGED)
+    reply = Reply(key=key, salt=command.salt)
     return remember(turn, command.caller, reply=reply, settings=settings)

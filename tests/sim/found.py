@@ -26,6 +26,7 @@ FOUND_BY = {
     "nobody is told that a dependency ended": 4,
     "the time limit counts from the grant": 17,
     "a rolling drain takes one node too many": 9,
+    "maintenance takes a node from the rolling drain that has it out": 52,
     "a rolling drain forgets how far it came": 9,
     "a job goes on with a part of its leases": 836,
     "a lease of another epoch is taken for this one": 757,

@@ -295,6 +295,13 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a rolling drain forgets how far it came": (
         Edit("coordinator.core.rolling", "cursor=taken[-1], ", ""),
     ),
+    "maintenance takes a node from the rolling drain that has it out": (
+        Edit(
+            "coordinator.core.drain",
+            'actor=window.actor,\n        rolling=node.drain.rolling if node.drain else "",',
+            "actor=window.actor,",
+        ),
+    ),
     "a drain is in memory alone": (
         Edit(
             "coordinator.core.drain",

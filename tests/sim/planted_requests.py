@@ -27,8 +27,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a key that is asked for twice is made twice": (
         Edit(
             "coordinator.core.keys",
-            "    if known is not None:\n        return known\n    turn.put(command.key",
-            "    turn.put(command.key",
+            "    if known is not None:\n        return known\n    key = turn",
+            "    key = turn",
         ),
     ),
     "a key is told again with the secret of another": (

@@ -90,7 +90,9 @@ def show_record(record: Record, now_ms: int) -> str:
         case Node():
             return _show_node(record, now_ms)
         case Key():
-            return f"key {record.key_id}"
+            return f"key {record.key_id}" + f" revoked={record.revoked_at_ms // 1000}s" * bool(
+                record.revoked_at_ms
+            )
         case Request():
             return f"request {record.id}"
         case Queue():

@@ -219,6 +219,7 @@ def _key(words: Words) -> PutKey:
         user_id="ada",
         permissions=(),
         created_at_ms=words.now_ms,
+        revoked_at_ms=words.now_ms if "revoked" in words.names else 0,
     )
     return PutKey(caller=words.caller, key=key)
 
