@@ -30,13 +30,19 @@ Copier = Callable[[Any, dict[str, Any]], Any]
 
 
 @cache
+def draft_of(made: type) -> type:
+    """A class with the slots of a record's, not frozen; its objects become records by their `__class__`."""
+    names = [field.name for field in dataclasses.fields(made)]
+    return type(f"Draft{made.__name__}", (), {"__slots__": names})
+
+
+@cache
 def _copier(made: type) -> Copier:
     """How records of a class are copied."""
     names = [field.name for field in dataclasses.fields(made)]
     slots = vars(made).get("__slots__")
     if slots is None or list(slots) != names or hasattr(made, "__post_init__"):
         return lambda record, changes: dataclasses.replace(record, **changes)
-    draft = type(f"Draft{made.__name__}", (), {"__slots__": names})
     lines = [
         "def copy(record, changes):",
         "    new = draft()",
@@ -48,7 +54,7 @@ def _copier(made: type) -> Copier:
         "    new.__class__ = made",
         "    return new",
     ]
-    space: dict[str, Any] = {"draft": draft, "made": made}
+    space: dict[str, Any] = {"draft": draft_of(made), "made": made}
     exec("\n".join(lines), space)
     copy: Copier = space["copy"]
     return copy

@@ -1,9 +1,10 @@
 """Records to bytes and back, for every store.
 
-The form is JSON, `[version, record]`, made from the dataclasses themselves: a field that is new must
-have a default, and then older bytes read well; a field that is not known is passed over, so that a
-program may be rolled back. Neither raises the version. What changes the meaning of a field does: it
-adds a step here that turns the older tree into the newer one, and a golden file beside the tests.
+The form is JSON, `[version, record]`, made from the dataclasses themselves, without the fields that are
+as by default (`form.py`): a field that is new must have a default, and then older bytes read well; a field
+that is not known is passed over, so that a program may be rolled back. Neither raises the version. What
+changes the meaning of a field does, and so does another default: it adds a step here that turns the older
+tree into the newer one, and a golden file beside the tests.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from coordinator.core.records import (
     Ruling,
     Usage,
 )
+from coordinator.store.form import form_of
 
 Tree = dict[str, Any]
 Step = Callable[[Tree], Tree]
@@ -91,16 +93,17 @@ class Codec:
 
     def __init__(self, kind: Kind, steps: tuple[Step, ...] | None = None) -> None:
         self._kind = kind
-        self._type = TYPES[kind]
         self._steps = STEPS[kind] if steps is None else steps
         self.version = len(self._steps) + 1
         self._prefix = b"[%d," % self.version
+        made: Any = TYPES[kind]
+        self._form = form_of(made)
         self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(tuple[int, self._type])  # type: ignore[name-defined]
+        self._decoder = msgspec.json.Decoder(tuple[int, self._form.struct])  # type: ignore[name-defined]
 
     def encode(self, record: Record) -> bytes:
         """The record as JSON in UTF-8."""
-        return self._encoder.encode((self.version, record))
+        return self._encoder.encode((self.version, self._form.thin(record)))
 
     def decode(self, body: bytes) -> Any:
         """The record.
@@ -110,7 +113,7 @@ class Codec:
         """
         try:
             if body.startswith(self._prefix):
-                return self._decoder.decode(body)[1]
+                return self._form.full(self._decoder.decode(body)[1])
             return self._decode_older(body)
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
             raise CodecError(f"a {self._kind} cannot be read: {error}") from error
@@ -124,7 +127,7 @@ class Codec:
             )
         for step in self._steps[version - 1 :]:
             tree = step(tree)
-        return msgspec.convert(tree, self._type)
+        return self._form.full(msgspec.convert(tree, self._form.struct))
 
 
 CODECS: Mapping[Kind, Codec] = {kind: Codec(kind) for kind in TYPES}

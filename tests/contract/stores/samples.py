@@ -1,10 +1,13 @@
 """Records for the tests of stores.
 
-`python -m tests.contract.stores.samples` writes the golden files that are missing.
+`python -m tests.contract.stores.samples` writes the golden files that are missing, and the defaults anew.
 """
 
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
+
+import msgspec
 
 from coordinator.core.decision import Changed, Retired
 from coordinator.core.reasons import Reason
@@ -43,10 +46,11 @@ from coordinator.core.records import (
     Usage,
 )
 from coordinator.core.times import Day, Spent
-from coordinator.store.codec import CODECS, encode
+from coordinator.store.codec import CODECS, TYPES, encode
 from coordinator.store.protocol import Batch
 
 GOLDEN = Path(__file__).parent / "golden"
+DEFAULTS = GOLDEN / "defaults.json"
 
 
 def job(number: int = 1, **fields: Any) -> Job:
@@ -292,10 +296,48 @@ FULL: dict[Kind, Record] = {
     ),
 }
 
+# With a default wherever there is one.
+BARE: tuple[Record, ...] = (
+    job(),
+    lease(),
+    node(),
+    request(),
+    Queue(name="q"),
+    Mix(),
+    History(kin="k"),
+    RollingDrain(drain_id="drain_1"),
+)
+
 DOCUMENT = Document(job_id="job_0001", body=b"\x00\xffsubmitted")
 
 
+def whole(record: Record) -> bytes:
+    """Bytes of a record with every field, as earlier programs wrote them."""
+    return msgspec.json.encode((1, record))
+
+
+def defaults() -> bytes:
+    """The defaults of the fields of all that is stored, by class, as JSON."""
+    made: dict[str, dict[str, object]] = {}
+    for kind in TYPES:
+        _note_defaults(TYPES[kind], made)
+    return msgspec.json.format(msgspec.json.encode(made, order="sorted"), indent=1)
+
+
+def _note_defaults(kind: Any, made: dict[str, dict[str, object]]) -> None:
+    for part in get_args(kind):
+        _note_defaults(part, made)
+    if is_dataclass(kind) and isinstance(kind, type) and kind.__name__ not in made:
+        noted = made[kind.__name__] = {}
+        for field in fields(kind):
+            if field.default is not MISSING:
+                noted[field.name] = field.default
+        for inner in get_type_hints(kind).values():
+            _note_defaults(inner, made)
+
+
 if __name__ == "__main__":
+    DEFAULTS.write_bytes(defaults())
     for kind, record in FULL.items():
         file = GOLDEN / f"{kind}.v{CODECS[kind].version}.json"
         if not file.exists():

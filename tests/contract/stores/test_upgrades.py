@@ -13,11 +13,10 @@ import pytest
 from coordinator.core.records import Job
 from coordinator.redis import Server
 from coordinator.store import redis as redis_store
-from coordinator.store.codec import encode
 from coordinator.store.protocol import Fenced, JobFilter, Store, StoreUnavailable
 from coordinator.store.redis import RedisStore
 from coordinator.store.sqlite import SCHEMA, SqliteStore
-from tests.contract.stores.samples import batch, job
+from tests.contract.stores.samples import batch, job, whole
 from tests.contract.stores.test_reads import FILTERS, all_pages, some_jobs, wanted
 from tests.support.redis_server import shared
 
@@ -27,7 +26,7 @@ COLUMNS = "job_id, tenant_id, status, priority, name, created_at, updated_at, se
 def old_row(one: Job) -> tuple[object, ...]:
     order = (one.priority, one.name, one.created_at_ms, one.updated_at_ms, one.sequence, 1)
     labels = json.dumps(dict(one.labels))
-    return (one.job_id, one.tenant_id, str(one.status), *order, labels, encode(one).decode())
+    return (one.job_id, one.tenant_id, str(one.status), *order, labels, whole(one).decode())
 
 
 async def check(store: Store, holder: str = "me") -> None:
