@@ -38,14 +38,15 @@ class Turns:
     def add(self, turn: Place) -> None:
         """Takes in one that is not there."""
         self._count += 1
-        if not self._chunks:
-            self._chunks.append([])
-            self._lasts.append(turn)
-        if turn > self._lasts[-1] and len(self._chunks[-1]) < CHUNK:  # as most are
-            self._chunks[-1].append(turn)
-            self._lasts[-1] = turn
+        if not self._lasts or turn > self._lasts[-1]:  # as most are
+            if not self._lasts or len(self._chunks[-1]) >= CHUNK:
+                self._chunks.append([turn])
+                self._lasts.append(turn)
+            else:
+                self._chunks[-1].append(turn)
+                self._lasts[-1] = turn
             return
-        index = min(bisect_left(self._lasts, turn), len(self._chunks) - 1)
+        index = bisect_left(self._lasts, turn)
         chunk = self._chunks[index]
         insort(chunk, turn)
         if len(chunk) > 2 * CHUNK:
@@ -104,21 +105,24 @@ class QueueFigures:
         ]
 
     def count(self, job: Job, sign: int) -> None:
-        """Takes a job in (1), or out (-1), as it stands."""
-        if job.is_final:
-            return
-        self.live[job.tenant_id] += sign
-        if not self.live[job.tenant_id]:
-            del self.live[job.tenant_id]
+        """Takes a job that is not final in (1), or out (-1), as it stands."""
+        tenant_id = job.tenant_id
+        live = self.live[tenant_id] = self.live[tenant_id] + sign
+        if not live:
+            del self.live[tenant_id]
         if job.status in WAITING:
-            mine = self.by_tenant.get(job.tenant_id)
+            mine = self.by_tenant.get(tenant_id)
             if mine is None:
-                mine = self.by_tenant[job.tenant_id] = Turns()
+                mine = self.by_tenant[tenant_id] = Turns()
             place = place_of(job, self.order)
-            for turns in (self.waiting, mine):
-                (turns.add if sign > 0 else turns.remove)(place)
+            if sign > 0:
+                self.waiting.add(place)
+                mine.add(place)
+                return
+            self.waiting.remove(place)
+            mine.remove(place)
             if not mine:
-                del self.by_tenant[job.tenant_id]
+                del self.by_tenant[tenant_id]
         elif job.status not in ASIDE:
             self.running += sign
 
@@ -162,13 +166,16 @@ class Queues:
         """Follows one job from how it stood to how it stands; None for not at all."""
         if before is not None and after is not None and _stands(before) == _stands(after):
             return
-        for job, sign in ((before, -1), (after, 1)):
-            if job is None or job.is_final:
-                continue
-            queue = self.by_name[job.queue_name] = self.of(job.queue_name)
-            queue.count(job, sign)
+        if before is not None and not before.is_final:
+            queue = self.by_name[before.queue_name]
+            queue.count(before, -1)
             if not queue.live:
-                del self.by_name[job.queue_name]
+                del self.by_name[before.queue_name]
+        if after is not None and not after.is_final:
+            known = self.by_name.get(after.queue_name)
+            if known is None:
+                known = self.by_name[after.queue_name] = self.of(after.queue_name)
+            known.count(after, 1)
 
 
 def place_of(job: Job, order: Queue) -> Place:
