@@ -57,7 +57,7 @@ def _submit(
     accepted = accept(turn, command, settings=settings, together=together)
     if isinstance(accepted, Rejected):
         return _outcome(accepted)
-    return Outcome(job_id=accepted.job_id, status=accepted.status.value)
+    return Outcome(job_id=accepted.job_id, status=str(accepted.status))
 
 
 def _refused_together(

@@ -171,8 +171,8 @@ class Waiting:
         """An equal demand that is kept already, so that equal ones are kept once."""
         return self._demands.get(demand, (demand,))[0]
 
-    def add(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> None:
-        """Lets a job wait. The path leads from its queue up, without what is above all."""
+    def add(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> Group:
+        """Lets a job wait, in a group. The path leads from its queue up, without what is above all."""
         like = job.queue_name, account, job.demand
         group = self.groups.get(like)
         if group is None:
@@ -188,8 +188,16 @@ class Waiting:
             self._unblock(group)
             self.ready[group.serial] = group
         group.add(turn)
-        group.stand_right()
+        if group.stand is None or turn < group.stand[0]:
+            group.stand_right()
         self.group_of[job.job_id] = group
+        return group
+
+    def add_like(self, job: Job, first: Job) -> None:
+        """Lets a job wait behind one that waits and differs from it by its age alone."""
+        group = self.group_of[job.job_id] = self.group_of[first.job_id]
+        priority, key, *_ = group.turns[first.job_id]
+        group.add((priority, key, job.sequence, job.job_id))
 
     def file_again(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> None:
         """Lets a waiting job that has changed stand where it belongs now."""

@@ -1,10 +1,10 @@
 """How facts change what the coordinator knows.
 
-Rules of this file: `apply` is the only thing that changes a ClusterState, live and in recovery alike;
-it decides nothing. Everything but the tables of records can be computed from them, in whatever order
-they were loaded. Beside it, two memos are kept on which no decision depends (which groups of jobs are set
-aside, and what free room is searched by), and `advance` brings what follows from records and the time up
-to the time.
+Rules of this file: `apply` is the only thing that changes a ClusterState, live and in recovery alike
+(`apply_like` is a shorter way to the same); it decides nothing. Everything but the tables of records can be
+computed from them, in whatever order they were loaded. Beside it, two memos are kept on which no decision
+depends (which groups of jobs are set aside, and what free room is searched by), and `advance` brings what
+follows from records and the time up to the time.
 """
 
 from __future__ import annotations
@@ -63,12 +63,25 @@ class ClusterState(Known):
     def apply(self, event: Event) -> None:
         """Takes over one fact."""
         match event:
+            case Changed():
+                self._put(event.record, event.at_ms)
             case Heard():
                 self._hear(event)
             case Retired():
                 self._retire(event)
-            case Changed():
-                self._put(event.record, event.at_ms)
+
+    def apply_like(self, event: Changed, job: Job, *, first: Job) -> None:
+        """Takes over a new job that differs from another, which came before it in the same command, in
+        nothing by which jobs are filed but its age."""
+        job_id = job.job_id
+        waits = first.job_id in self.queue.group_of and self.jobs[first.job_id] is first
+        if not waits or job_id in self.leases_of_job or is_doubted(self, job):
+            self.apply(event)
+            return
+        self.jobs[job_id] = job
+        self.last_sequence = job.sequence
+        self.unlearnt[job_id] = None
+        self.queue.add_like(job, first)
 
     def set_aside(self, group: Group, limit: Limit | None = None) -> None:
         """Remembers that a group of waiting jobs finds no room, until devices appear for it, or that
@@ -207,9 +220,13 @@ class ClusterState(Known):
     def _put_job(self, job: Job, at_ms: int) -> None:
         before = self.jobs.get(job.job_id)
         self.jobs[job.job_id] = job
-        self.last_sequence = max(self.last_sequence, job.sequence)
+        if job.sequence > self.last_sequence:
+            self.last_sequence = job.sequence
         if before is None and job.sequence > self.mix.through_sequence:
             self.unlearnt[job.job_id] = None
+        if before is None and job.attempt is None and job.claim is None and is_eligible(job):
+            self._put_new(job)
+            return
         kept = kept_for(before) if before else ()
         if kept != kept_for(job):
             self._keep(job, kept)
@@ -223,28 +240,35 @@ class ClusterState(Known):
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):
             self._index_dependencies(job, add=not was_told)
-        if before is None and job.attempt is None and job.claim is None and is_eligible(job):
-            return  # it holds nothing, and nothing of it is due
         self._put_claim(before, job)
         self._put_attempt(before, job, at_ms=at_ms)
         self._set_job_deadlines(job)
 
+    def _put_new(self, job: Job) -> None:
+        """A job that may be placed, as most come: it holds nothing, and nothing of it is due."""
+        if job.job_id in self.leases_of_job:
+            self._charge_leases(job)
+        if not is_doubted(self, job):
+            self._enter(job)
+
     def _wait(self, job: Job) -> None:
         """Lets a job stand in the queue, or not."""
         eligible = is_eligible(job) and not is_doubted(self, job)
-        path = self.shares.path(job.queue_name)
         if eligible != (job.job_id in self.queue.group_of):
             if eligible:
-                account = self.shares.account_of(job)
-                self.queue.add(job, self.queue_of(job), account=account, path=path)
-                group = self.queue.group_of[job.job_id]
-                if (self.claims or self.planned) and group.is_blocked:
-                    self.queue.try_again([group])  # those before it are perhaps not over in time
+                self._enter(job)
             else:
                 self.queue.remove(job.job_id)
         elif eligible:
-            account = self.shares.account_of(job)
+            account, path = self.shares.account_of(job), self.shares.path(job.queue_name)
             self.queue.file_again(job, self.queue_of(job), account=account, path=path)
+
+    def _enter(self, job: Job) -> None:
+        """Lets a job stand in the queue that did not."""
+        account, path = self.shares.account_of(job), self.shares.path(job.queue_name)
+        group = self.queue.add(job, self.queue_of(job), account=account, path=path)
+        if (self.claims or self.planned) and group.is_blocked:
+            self.queue.try_again([group])  # those before it are perhaps not over in time
 
     def _wait_all(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:

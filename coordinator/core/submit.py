@@ -58,17 +58,25 @@ def accept(
     if isinstance(judged, Rejected):
         return judged
     dependencies = judged
-    job = _born(turn, command, dependencies=dependencies, together=together)
+    common = _common(command)
+    first = None if dependencies else together.first.get(common)
+    if first is not None:
+        job = _born_like(first, command, sequence=turn.state.last_sequence + 1)
+    else:
+        job = together.first[common] = _born(turn, command, dependencies=dependencies)
     if command.validate_only:
         return job
     ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
-    turn.put(job, Reason.ACCEPTED)
+    if first is not None:
+        turn.put_like(job, Reason.ACCEPTED, first=first)
+    else:
+        turn.put(job, Reason.ACCEPTED)
     turn.keep(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
     for needed_id, status in dependencies.items():
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
             job = fail_dependency(turn, job, needed_id=needed_id, status=status)
+            settle(turn)
             break
-    settle(turn)
     return job
 
 
@@ -100,8 +108,9 @@ def judge_submit(
     together: Together,
 ) -> dict[str, str] | Rejected:
     """The status of each dependency of a job that may be accepted; else why it may not."""
-    dependencies = _dependencies(state, command) if command.policy.depends_on else {}
-    unknown = [id for id in command.policy.depends_on if id not in dependencies]
+    needed = command.policy.depends_on
+    dependencies = _dependencies(state, command) if needed else {}
+    unknown = [id for id in needed if id not in dependencies] if needed else ()
     if unknown:
         return Rejected(
             reason=Reason.DEPENDENCY_NOT_FOUND,
@@ -114,14 +123,15 @@ def judge_submit(
         if refused is not None:
             return refused
         together.fine.add(place)
-    return _too_many(live_jobs, settings) or dependencies
+    return dependencies if live_jobs < settings.max_live_jobs else _too_many(live_jobs)
 
 
 def misplaced(
     state: ClusterState, demand: Demand, *, live_jobs: int, settings: CoreSettings
 ) -> Rejected | None:
     """Why a demand is not taken: it can never fit, or too many jobs are there already."""
-    return _never(state, demand) or _too_many(live_jobs, settings)
+    never = _never(state, demand)
+    return never if never or live_jobs < settings.max_live_jobs else _too_many(live_jobs)
 
 
 def _never(state: ClusterState, demand: Demand) -> Rejected | None:
@@ -134,9 +144,7 @@ def _never(state: ClusterState, demand: Demand) -> Rejected | None:
     return None
 
 
-def _too_many(live_jobs: int, settings: CoreSettings) -> Rejected | None:
-    if live_jobs < settings.max_live_jobs:
-        return None
+def _too_many(live_jobs: int) -> Rejected:
     return Rejected(reason=Reason.QUEUE_FULL, message=f"{live_jobs} jobs are waiting or running")
 
 
@@ -175,30 +183,35 @@ def _dependencies(state: ClusterState, command: SubmitJob) -> dict[str, str]:
     return found
 
 
-def _born(
-    turn: Turn, command: SubmitJob, *, dependencies: dict[str, str], together: Together
-) -> Job:
-    """The job as it begins."""
+def _common(command: SubmitJob) -> tuple[object, ...]:
+    """All that jobs of one command begin with, but for what tells those of a sweep apart."""
     caller = command.caller
     shared = id(command.demand), id(command.policy), id(command.wants), plain(command.name)
-    alike = *shared, command.queue_name, command.priority, caller.tenant_id, caller.user_id
-    first = together.first.get(alike)
-    if first is not None and not dependencies:
-        return replace(
-            first,
-            job_id=command.job_id,
-            sequence=turn.state.last_sequence + 1,
-            lineage_id=command.job_id,
-            name=command.name,
-            labels=command.labels,
-            parent_job_id=command.parent_job_id,
-        )
+    return *shared, command.queue_name, command.priority, caller.tenant_id, caller.user_id
+
+
+def _born_like(first: Job, command: SubmitJob, *, sequence: int) -> Job:
+    """The job as it begins, where another has all in common with it."""
+    return replace(
+        first,
+        job_id=command.job_id,
+        sequence=sequence,
+        lineage_id=command.job_id,
+        name=command.name,
+        labels=command.labels,
+        parent_job_id=command.parent_job_id,
+    )
+
+
+def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Job:
+    """The job as it begins."""
+    caller = command.caller
     status, reason = JobStatus.QUEUED, Reason.WAITING_FOR_CAPACITY
     if any(status != JobStatus.COMPLETED for status in dependencies.values()):
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_DEPENDENCIES
     elif command.policy.start_after_ms > turn.now_ms:
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_START_TIME
-    job = together.first[alike] = Job(
+    return Job(
         job_id=command.job_id,
         sequence=turn.state.last_sequence + 1,
         lineage_id=command.job_id,
@@ -218,4 +231,3 @@ def _born(
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )
-    return job

@@ -52,18 +52,31 @@ class Turn:
         self.actor = actor
         self.finished: deque[str] = deque()  # jobs that became final and are not yet settled
         self._events: list[Event] = []
+        self._like: Changed | None = None  # the newest
         self._woken: dict[str, None] = {}
         self._foreseen: dict[str, tuple[str, ...]] = {}
 
     def put(self, record: Record, cause: Reason) -> None:
         """Notes that a record is new or changed."""
-        self._note(Changed(record=record, cause=cause, actor=self.actor, at_ms=self.now_ms))
+        self._note(self._changed(record, cause))
+
+    def put_like(self, job: Job, cause: Reason, *, first: Job) -> None:
+        """The same of a new job that only its id, age, name and labels tell from one that was put before."""
+        event = self._changed(job, cause)
+        self.state.apply_like(event, job, first=first)
+        self._events.append(event)
 
     def keep(self, record: Document | Entry, cause: Reason) -> None:
         """Notes what only the store keeps."""
-        self._events.append(
-            Changed(record=record, cause=cause, actor=self.actor, at_ms=self.now_ms)
-        )
+        self._events.append(self._changed(record, cause))
+
+    def _changed(self, record: Record, cause: Reason) -> Changed:
+        like = self._like
+        if like is not None and like.cause is cause:  # as most of many
+            return replace(like, record=record)
+        like = Changed(record=record, cause=cause, actor=self.actor, at_ms=self.now_ms)
+        self._like = like
+        return like
 
     def retire(self, kind: Kind, id: str) -> None:
         """Notes that a record leaves the live state."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import protovalidate
@@ -109,21 +109,18 @@ class _Reader:
             labels = tuple(sorted({pair.key: pair.value for pair in pairs}.items()))
             self._labels[entries] = labels
         training = job.training_config
-        parameters = training.hyperparameters
+        parameters = [*training.hyperparameters]
         if parameters:
-            if not self._fine.issuperset(parameters) or len(parameters) > _PARAMETERS_MAX:
-                self._look_at(parameters)
+            new = {*parameters} - self._fine
+            if new:
+                self.fit = self.fit and _PARAMETERS([*map(_Pair.FromString, new)])
+                self._fine |= new
+            self.fit = self.fit and len(parameters) <= _PARAMETERS_MAX
             training.ClearField("hyperparameters")
         self.fit = self.fit and _NAME(job.name)
         job.ClearField("name")
         job.ClearField("labels")
         return Seen(body, labels, job.SerializeToString())
-
-    def _look_at(self, entries: Collection[bytes]) -> None:
-        new = [entry for entry in entries if entry not in self._fine]
-        fit = len(entries) <= _PARAMETERS_MAX and _PARAMETERS(map(_Pair.FromString, new))
-        self.fit = self.fit and fit
-        self._fine.update(new)
 
 
 def _text(rules: Any) -> Callable[[str], bool]:
@@ -144,7 +141,14 @@ def _pairs(rules: Any) -> Callable[[Iterable[Any]], bool]:
     """Whether each pair of a map keeps to rules; how many there may be is not looked at."""
     assert {one.name for one, _ in rules.ListFields()} <= {"max_pairs", "keys", "values"}
     key_fits, value_fits = _text(rules.keys.string), _text(rules.values.string)
-    return lambda pairs: all(key_fits(one.key) and value_fits(one.value) for one in pairs)
+
+    def fit(pairs: Iterable[Any]) -> bool:
+        for one in pairs:  # noqa: SIM110 - all() takes twice as long
+            if not key_fits(one.key) or not value_fits(one.value):
+                return False
+        return True
+
+    return fit
 
 
 def _rules(message: type[Message], name: str) -> Any:

@@ -114,8 +114,8 @@ class Waits:
 
 def _asked(job: Job) -> tuple[object, ...]:
     """What the wait of a job follows from that has just been accepted."""
-    stands = job.status, job.attempt is None, job.queue_name, job.priority
-    return *stands, id(job.demand), id(job.policy)  # which jobs of one call share
+    shared = id(job.demand), id(job.policy)  # by jobs of one call
+    return shared, job.status, job.attempt is None, job.queue_name, job.priority
 
 
 def _asks_as_much(one: Job, job: Job) -> bool:
