@@ -57,7 +57,12 @@ def _submit(
     accepted = accept(turn, command, settings=settings, together=together)
     if isinstance(accepted, Rejected):
         return _outcome(accepted)
-    return Outcome(job_id=accepted.job_id, status=str(accepted.status))
+    first = together.accepted.get(accepted.status)
+    if first is None:
+        first = Outcome(job_id=accepted.job_id, status=accepted.status.value)
+        together.accepted[accepted.status] = first
+        return first
+    return replace(first, job_id=accepted.job_id)
 
 
 def _refused_together(

@@ -13,7 +13,7 @@ from coordinator.core.mix import learn
 from coordinator.core.placement import misfit
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, StopCause
+from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, Outcome, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
@@ -28,10 +28,12 @@ class Together:
     Attributes:
         fine: queues and demands that go together.
         first: jobs that were accepted, by all that those after them have in common with them.
+        accepted: what is answered of the first that is born with a status.
     """
 
     fine: set[tuple[str, int]] = field(default_factory=set)
     first: dict[tuple[object, ...], Job] = field(default_factory=dict)
+    accepted: dict[JobStatus, Outcome] = field(default_factory=dict)
 
 
 def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply | Rejected:

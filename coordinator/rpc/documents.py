@@ -129,7 +129,8 @@ class Documents:
     def _put(self, job_id: str, body: bytes) -> _Document:
         before = self._cache.pop(job_id, None)
         document = self._cache[job_id] = before or _Document(body)
-        self._bytes += 0 if before else document.size
+        if before is None:
+            self._bytes += document.size
         while len(self._cache) > CACHE_JOBS or self._bytes > CACHE_BYTES:
             _, old = self._cache.popitem(last=False)
             self._bytes -= old.size

@@ -130,7 +130,8 @@ class View:
         """Publishes the events of a committed batch, in order."""
         for event in events:
             if isinstance(event, Changed):
-                self._put(event.record)
+                if not isinstance(event.record, Document):  # is asked of the store
+                    self._put(event.record)
             elif isinstance(event, Heard):
                 self._hear(event)
             else:
@@ -203,8 +204,6 @@ class View:
                 if record.room or record.claim or record.job_id in self._awaited:
                     self._expect(record.job_id, record)
                 self._wake(Kind.JOB, record.job_id)
-            case Document():
-                pass  # is asked of the store
             case Lease():
                 self._put_lease(record)
             case Queue() | Usage() | History() | Mix() | RollingDrain():
@@ -321,7 +320,7 @@ class View:
         self._wake(Kind.NODE, node_id)
 
     def _wake(self, kind: Kind, id: str) -> None:
-        for watch in self._watches.get((kind, id), ()):
+        for watch in self._watches.get((kind, id), ()) if self._watches else ():
             watch.wake()
 
     def _wake_all(self) -> None:

@@ -57,8 +57,8 @@ class Waits:
         known: dict[tuple[object, ...], float | None] = {}
         found = []
         for job_id in job_ids:
-            job = self._view.job(job_id)
-            if job is None or job_id in self._told_s:
+            job = None if job_id in self._told_s else self._view.job(job_id)
+            if job is None:
                 found.append(self._told_s.get(job_id))
                 continue
             what = _asked(job)
