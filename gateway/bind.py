@@ -1,7 +1,7 @@
 """An HTTP request into a protobuf message, compiled once for each route.
 
 Path variables, the query (or the body, or both) and two headers fill the fields: `Idempotency-Key`
-fills `request_id`, and on streams `Last-Event-ID` fills `after` unless the query does. A field
+fills `request_id`, and on streams `Last-Event-ID` fills `after`, whatever the query says. A field
 that is given twice with two values is a fault, and so is a name that nothing takes.
 """
 
@@ -181,7 +181,7 @@ class Binder:
             text = key.decode("latin-1")
             _agree(message, self._key, text=text, source="Idempotency-Key", place=place)
         last = headers.get(RESUME_HEADER)
-        if last and self._resume is not None and not getattr(message, RESUME_FIELD):
+        if last and self._resume is not None:
             self._resume.fill(message, [last.decode("utf-8", "replace")], place=place)
 
 

@@ -42,10 +42,16 @@ def act_on_all(
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    outcomes = tuple(
-        replace(_outcome(handle(act)), job_id=act.job_id, field="") for act in command.acts
-    )
+    outcomes = tuple(_acted(turn, act.job_id, reply=handle(act)) for act in command.acts)
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
+
+
+def _acted(turn: Turn, job_id: str, *, reply: Reply | Rejected) -> Outcome:
+    """What became of a job; where nothing was done its status is as it was."""
+    outcome = replace(_outcome(reply), job_id=job_id, field="")
+    if isinstance(reply, Rejected) and reply.reason is not Reason.JOB_NOT_FOUND:
+        outcome = replace(outcome, status=turn.state.jobs[job_id].status.value)
+    return outcome
 
 
 def _submit(

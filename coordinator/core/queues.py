@@ -51,7 +51,7 @@ def remove_queue(turn: Turn, command: RemoveQueue, *, settings: CoreSettings) ->
         text = f"no queue {command.name} was set"
         return Rejected(reason=Reason.QUEUE_NOT_FOUND, message=text, field="name")
     below = next((x.name for x in turn.state.queues.values() if x.parent == command.name), None)
-    if below is not None:
+    if below is not None and command.name != ROOT:  # which all others stand below, set or not
         text = f"queue {below} is below it: remove that first, or give it another parent"
         return Rejected(reason=Reason.QUEUE_REFUSED, message=text, field="name")
     turn.retire(Kind.QUEUE, command.name)

@@ -323,7 +323,7 @@ def node_key_id(node_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one job of several: its id and status, or why it was refused."""
+    """What became of one job of several: its id and status, and why it was refused."""
 
     job_id: str = ""
     status: str = ""

@@ -72,9 +72,20 @@ class ChangeMethods:
             acts = tuple(_act(request, one.job_id, caller=each) for one in jobs)
             reply = await self._driver.submit(commands.ActOnJobs(caller=caller, acts=acts))
             note_replay(call, reply)
-            outcomes = reply.outcomes
+            tenant_id = call.identity.tenant_id
+            outcomes = tuple([await self._settled(one, tenant_id) for one in reply.outcomes])
         return api.ActOnJobsResponse(
             results=[_result(one) for one in outcomes], more=len(outcomes) >= MOST
+        )
+
+    async def _settled(self, outcome: Outcome, tenant_id: str) -> Outcome:
+        """A job that ended between the look and its turn is not unknown: it cannot be changed any more."""
+        if outcome.reason != Reason.JOB_NOT_FOUND:
+            return outcome
+        job = await self._reader.find(outcome.job_id, tenant_id)
+        text = f"job {job.job_id} is {job.status}"
+        return replace(
+            outcome, status=job.status.value, reason=Reason.WRONG_STATUS.value, message=text
         )
 
     async def _matching(self, request: api.ActOnJobsRequest, tenant_id: str) -> list[Job]:
@@ -132,9 +143,10 @@ def _update(
 
 
 def _result(outcome: Outcome) -> api.JobOutcome:
+    result = api.JobOutcome(job_id=outcome.job_id)
+    if outcome.status:  # not of a refusal that was remembered by an older version
+        result.status = convert.status_value(JobStatus(outcome.status))
     if outcome.reason:
-        error = error_message(Refusal(Reason(outcome.reason), outcome.message))
-        return api.JobOutcome(job_id=outcome.job_id, error=error)
-    return api.JobOutcome(
-        job_id=outcome.job_id, status=convert.status_value(JobStatus(outcome.status))
-    )
+        refusal = Refusal(Reason(outcome.reason), outcome.message)
+        result.error.CopyFrom(error_message(refusal))
+    return result

@@ -14,6 +14,7 @@ from coordinator.rpc.documents import Documents
 from coordinator.rpc.jobs import JobReader, caller_of, new_job_id, note_replay
 from coordinator.runtime.driver import Driver
 from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.waits import Waits
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
 
@@ -21,10 +22,13 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 class LifeMethods:
     """Pause, resume, retry."""
 
-    def __init__(self, driver: Driver, *, documents: Documents, reader: JobReader) -> None:
+    def __init__(
+        self, driver: Driver, *, documents: Documents, reader: JobReader, waits: Waits
+    ) -> None:
         self._driver = driver
         self._documents = documents
         self._reader = reader
+        self._waits = waits
 
     async def PauseJob(self, request: api.PauseJobRequest, call: Call) -> job_pb2.Job:
         """Holds a job that waits; stops one that runs once its checkpoint is proven."""
@@ -50,6 +54,12 @@ class LifeMethods:
 
     async def RetryJob(self, request: api.RetryJobRequest, call: Call) -> api.RetryJobResponse:
         """Accepts a child of a failed or preempted job."""
+        try:
+            return await self._retry(request, call)
+        except Refusal as refusal:
+            raise _in_terms_of(request, refusal) from None
+
+    async def _retry(self, request: api.RetryJobRequest, call: Call) -> api.RetryJobResponse:
         parent = await self._reader.find(request.job_id, call.identity.tenant_id)
         caller = caller_of(call, request)
         child, keeps_image = await self._child_request(request)
@@ -76,6 +86,9 @@ class LifeMethods:
             job_id="" if request.validate_only else job.job_id,
             status=convert.status_value(job.status),
             message=job.message or TABLE[Reason.ACCEPTED].doc,
+            estimated_wait_seconds=(
+                None if request.validate_only else self._waits.first_s(job.job_id)
+            ),
             parent_job_id=parent.job_id,
         )
 
@@ -118,3 +131,19 @@ class LifeMethods:
             job = await self._reader.find(job_id, call.identity.tenant_id)
             text = f"job {job.job_id} is {job.status.value}"
             raise Refusal(Reason.WRONG_STATUS, text) from refusal
+
+
+def _in_terms_of(request: api.RetryJobRequest, refusal: Refusal) -> Refusal:
+    """A fault of the child's resources is one of the field in which the caller gave them."""
+    if not request.modify_resources:
+        return refusal
+    asked = tuple(
+        (f"new_{field}" if field.split(".")[0] == "resource_config" else field, text)
+        for field, text in refusal.violations
+    )
+    if asked == refusal.violations:
+        return refusal
+    message = refusal.message
+    if refusal.reason is Reason.INVALID_ARGUMENT:
+        message = "; ".join(f"{field}: {text}" for field, text in asked[:5])
+    return Refusal(refusal.reason, message, violations=asked, facts=refusal.facts)

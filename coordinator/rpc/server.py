@@ -189,7 +189,7 @@ class Server:
             ExplainMethods(parts.forecaster, reader, driver.view.rulings),
             SimulateMethods(parts.forecaster, clock=clock),
             ChangeMethods(driver, store, documents=documents, reader=reader),
-            LifeMethods(driver, documents=documents, reader=reader),
+            LifeMethods(driver, documents=documents, reader=reader, waits=waits),
             FollowMethods(driver.view, streams, reader),
             DataMethods(driver.view, parts.checker, fetching),
             BatchMethods(driver, documents=documents, jobs=jobs, fetching=fetching, waits=waits),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated
 
@@ -93,7 +94,27 @@ def parse(line: bytes) -> Event:
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is not JSON: {error}") from None
+        spelled = _spelled(line)
+        if spelled is None:
+            raise ValueError(f"it is not JSON: {error}") from None
+        return parse(spelled)
+
+
+def _spelled(line: bytes) -> bytes | None:
+    """The line with its bare NaN and Infinity, as Python's json writes a loss that diverged, spelled as
+    texts; None where it has none, or is not JSON all the same."""
+    bare = False
+
+    def text(constant: str) -> str:
+        nonlocal bare
+        bare = True
+        return constant
+
+    try:
+        value = json.loads(line, parse_constant=text)
+    except (ValueError, RecursionError):
+        return None
+    return json.dumps(value).encode() if bare else None
 
 
 def as_number(name: str, value: float | str) -> float:

@@ -110,6 +110,9 @@ def _run(argv: list[str], session: Session) -> int:
 def _report(error: Exception, session: Session) -> int:
     """What went wrong in a line; a traceback helps nobody at a prompt."""
     shown = getattr(error, "format_message", None)
+    if shown is not None and type(error).__name__ == "NoArgsIsHelpError":
+        print(shown(), file=sys.stderr)  # no verb was given: all the help, as it is
+        return exits.USAGE
     if shown is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "scaimind"

@@ -78,6 +78,10 @@ def test_a_job_that_completes_is_0_and_one_that_fails_is_1(run: Run, tmp_path: P
 
 def test_wrong_usage_is_2_with_the_line_at_fault(run: Run, tmp_path: Path) -> None:
     assert run("nonsense").returncode == 2
+    for words in ([], ["keys"]):
+        nothing = run(*words)
+        assert nothing.returncode == 2
+        assert nothing.stderr.splitlines()[0].startswith("Usage: scaimind"), "help, as it is"
     path = tmp_path / "job.yaml"
     path.write_text("name: x\nresource_config:\n  gpu_cout: 1\n")
     wrong = run("submit", str(path))

@@ -45,7 +45,11 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         ),
     ),
     "a queue is removed from above others": (
-        Edit("coordinator.core.queues", "    if below is not None:", "    if False:"),
+        Edit(
+            "coordinator.core.queues",
+            "if below is not None and command.name != ROOT:",
+            "if False:",
+        ),
     ),
     "a closed queue takes jobs": (
         Edit(

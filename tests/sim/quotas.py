@@ -129,7 +129,7 @@ class QueuesAsSet(Checker):
     def committed(self, event: Event, number: int) -> None:
         if isinstance(event, Retired) and event.kind is Kind.QUEUE:
             del self._queues[event.id]
-            below = [x.name for x in self._queues.values() if x.parent == event.id]
+            below = [x.name for x in self._queues.values() if x.parent == event.id != ROOT]
             if below or event.id not in self._truth.asked.queues_removed:
                 raise SimFailure(f"queue {event.id} is removed, and {below} are below it", event.id)
         if not isinstance(event, Changed):

@@ -115,6 +115,8 @@ def test_every_id_is_a_place_to_go_on_from_and_after_the_end_it_is_204(
     for last in (
         {"headers": {"last-event-id": events[-1].id}},
         {"params": {"after": events[-1].id}},
+        # as an EventSource that was opened with `after` asks when it connects again by itself
+        {"params": {"after": events[0].id}, "headers": {"last-event-id": events[-1].id}},
     ):
         answer = caller.rest.get(path, **last)  # type: ignore[arg-type]
         assert (answer.status_code, answer.content) == (204, b"")

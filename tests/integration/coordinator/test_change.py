@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import pytest
 
 from scaimind.v1 import job_pb2
 from scaimind.v1 import mind_coordinator_pb2 as api
@@ -93,8 +94,8 @@ async def test_each_has_an_outcome_of_its_own(admin: Caller, agent: FakeAgent) -
     assert {one.job_id for one in told.results} == {waits, held}
     assert (await admin.job(held)).status == Job.PAUSED, "only asked"
     answer = await admin.call("ActOnJobs", Act(action=Act.RESUME, label=["team=nlp"]))
-    outcome = {one.job_id: one.error.code or Job.Status.Name(one.status) for one in answer.results}
-    assert outcome == {waits: "WRONG_STATUS", held: "QUEUED"}
+    outcome = {one.job_id: (Job.Status.Name(one.status), one.error.code) for one in answer.results}
+    assert outcome == {waits: ("SCHEDULING", "WRONG_STATUS"), held: ("QUEUED", "")}
     cancelled = Act(action=Act.CANCEL, name_prefix="h", status=[Job.QUEUED])
     answer = await admin.call("ActOnJobs", cancelled)
     assert [(one.job_id, one.status) for one in answer.results] == [(held, Job.CANCELLED)]
@@ -112,3 +113,23 @@ async def test_a_selector_that_says_nothing_is_refused(admin: Caller) -> None:
         assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, (field,))
     over = Act(action=Act.CANCEL, status=[Job.COMPLETED])
     assert not (await admin.call("ActOnJobs", over)).results, "what has ended is not acted upon"
+
+
+async def test_a_job_that_ends_before_its_turn_tells_so_and_not_that_it_is_unknown(
+    house: House, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = await admin.submit(labelled("ends"))
+    waits = await admin.submit(labelled("waits"))
+    store = house.now.parts.store
+    look = store.list_jobs
+
+    async def look_too_early(*args: Any, **fields: Any) -> Any:
+        page = await look(*args, **fields)
+        monkeypatch.undo()
+        await admin.call("CancelJob", api.CancelJobRequest(job_id=ended))
+        return page
+
+    monkeypatch.setattr(store, "list_jobs", look_too_early)
+    answer = await admin.call("ActOnJobs", Act(action=Act.PAUSE, label=["team=nlp"]))
+    told = [(one.job_id, Job.Status.Name(one.status), one.error.code) for one in answer.results]
+    assert told == [(ended, "CANCELLED", "WRONG_STATUS"), (waits, "PAUSED", "")]

@@ -306,3 +306,19 @@ async def test_metrics_of_a_job_are_sampled_and_its_newest_are_in_its_record(
     job = await admin.job(job_id)
     assert (job.progress, job.eta_seconds) == (40.0, 6.0)
     assert (job.latest_metrics.step, job.latest_metrics.values["loss"]) == (99, 1.0)
+
+
+async def test_a_retry_names_faults_where_the_caller_made_them_and_tells_its_wait(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    job_id = await admin.submit()
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    await agent.ends(lease_id, exit_code=1)
+    for devices, reason in ((0, "INVALID_ARGUMENT"), (999, "NEVER_FITS")):
+        other = job_pb2.ResourceConfig(gpu_count=devices)
+        asked = api.RetryJobRequest(job_id=job_id, modify_resources=True, new_resource_config=other)
+        refused = await admin.refused("RetryJob", asked)
+        assert (refused.reason, refused.fields) == (reason, ("new_resource_config.gpu_count",))
+    answer = await admin.call("RetryJob", api.RetryJobRequest(job_id=job_id))
+    assert answer.HasField("estimated_wait_seconds")

@@ -116,7 +116,7 @@ async def test_headers_come_before_the_first_event(running: World) -> None:
     [
         (LOGS, {"last-event-id": "7"}, "7"),
         (LOGS + "?after=9", {}, "9"),
-        (LOGS + "?after=9", {"last-event-id": "7"}, "9"),
+        (LOGS + "?after=7", {"last-event-id": "9"}, "9"),
         (LOGS, {}, ""),
     ],
 )

@@ -56,6 +56,17 @@ def test_metrics_become_points_with_their_time_attempt_and_progress() -> None:
     assert list(batch.texts) == []
 
 
+def test_a_loss_that_diverged_is_told_also_as_pythons_json_writes_it() -> None:
+    values = {"loss": math.nan, "norm": math.inf, "low": -math.inf, "rate": 0.1}
+    batch = Reading().read({"event": "metrics", "step": 3, "values": values, "epoch": math.nan})
+    (point,) = batch.metrics
+    assert math.isnan(point.values["loss"])
+    assert math.isnan(point.epoch)
+    assert (point.values["norm"], point.values["low"]) == (math.inf, -math.inf)
+    assert point.values["rate"] == 0.1
+    assert list(batch.texts) == []
+
+
 def test_a_log_event_is_a_line_at_its_own_level_that_stays_one_line() -> None:
     batch = Reading().read(
         {"event": "log", "level": "ERROR", "message": "one\ntwo\x1b[0m"},
@@ -101,6 +112,11 @@ def test_what_was_acknowledged_before_is_learned_from_and_not_sent_again() -> No
         (b"[]", "no object"),
         (b'{"step": 1}', "no object with a field `event`"),
         (b"\xff\xfe", "not JSON"),
+        (b'{"event":"metrics","step":1,"values":{"loss":nan}}', "not JSON"),
+        (b'{"event":"metrics","step":1,"values":{"loss":NaN},"x":"\\ud800"}', "not JSON"),
+        (b'{"event":"metrics","step":NaN,"values":{}}', "$.step"),
+        (b'{"event":"progress","fraction":NaN}', "$.fraction"),
+        (b'{"event":"x","y":[NaN,1e999,' + b"[" * 30_000, "event"),
         (b"[" * 30_000, "event"),
         (b'{"event":"metrics","step":-1,"values":{}}', "$.step"),
         (b'{"event":"metrics","step":1.5,"values":{}}', "$.step"),
