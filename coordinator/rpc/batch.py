@@ -86,18 +86,22 @@ class BatchMethods:
         waits_s = self._waits.first_all_s([outcome.job_id for _, outcome in decided])
         known: dict[tuple[bool, str, float | None, int], list[bytes]] = {}
         parts: list[bytes] = []
+        new: dict[str, bytes] = {}
         for (command, outcome), wait_s in zip(decided, waits_s, strict=True):
             if isinstance(command, Refusal) or outcome.reason:
                 parts.append(_bytes(_refused(_refusal(command, outcome))))
                 continue
             job_id = "" if command.validate_only else outcome.job_id
             if job_id and job_id == command.job_id:
-                self._documents.remember(job_id, command.document)
+                new[job_id] = command.document
             what = command.validate_only, outcome.status, wait_s, len(job_id)
-            if what not in known:
+            around = known.get(what)
+            if around is None:
                 result = _bytes(_accepted(*what[:3], id_length=len(job_id)))
-                known[what] = result.split(b"\0" * len(job_id), 1) if job_id else [result]
-            parts.append(job_id.encode().join(known[what]))
+                around = result.split(b"\0" * len(job_id), 1) if job_id else [result]
+                known[what] = around
+            parts.append(job_id.encode().join(around))
+        self._documents.remember(new)
         return api.BatchSubmitJobsResponse.FromString(b"".join(parts))
 
 

@@ -8,7 +8,7 @@ than from another message.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.core.records import WAITING, Job, JobStatus
@@ -82,9 +82,13 @@ class Documents:
         self._cache: OrderedDict[str, _Document] = OrderedDict()
         self._bytes = 0
 
-    def remember(self, job_id: str, body: bytes) -> None:
-        """Keeps what was just submitted, so that its first reader need not ask the store."""
-        self._put(job_id, body)
+    def remember(self, bodies: Mapping[str, bytes]) -> None:
+        """Keeps what was just submitted, by job, so that its first reader need not ask the store."""
+        for job_id, body in bodies.items():
+            if job_id not in self._cache:
+                document = self._cache[job_id] = _Document(body)
+                self._bytes += document.size
+        self._forget()
 
     async def bodies(self, job_ids: Iterable[str]) -> dict[str, bytes]:
         """What was submitted as each of some jobs (a serialised SubmitJobRequest), where it is known."""
@@ -131,10 +135,13 @@ class Documents:
         document = self._cache[job_id] = before or _Document(body)
         if before is None:
             self._bytes += document.size
+        self._forget()
+        return document
+
+    def _forget(self) -> None:
         while len(self._cache) > CACHE_JOBS or self._bytes > CACHE_BYTES:
             _, old = self._cache.popitem(last=False)
             self._bytes -= old.size
-        return document
 
 
 def _record(job: Job, document: _Document | None) -> job_pb2.Job:

@@ -155,7 +155,7 @@ class JobMethods:
                 status=convert.status_value(job.status), message="the job is valid"
             )
         if job.job_id == command.job_id:
-            self._documents.remember(job.job_id, command.document)
+            self._documents.remember({job.job_id: command.document})
         return api.SubmitJobResponse(
             job_id=job.job_id,
             status=convert.status_value(job.status),

@@ -81,7 +81,7 @@ class LifeMethods:
         job = reply.job
         assert job is not None
         if job.job_id == command.new_job_id and not request.validate_only:
-            self._documents.remember(job.job_id, command.document)
+            self._documents.remember({job.job_id: command.document})
         return api.RetryJobResponse(
             job_id="" if request.validate_only else job.job_id,
             status=convert.status_value(job.status),

@@ -16,7 +16,7 @@ import msgspec
 from coordinator.core.records import Job, Kind, Record
 from coordinator.sqlite.database import Database, Work, insert_rows, transaction
 from coordinator.sqlite.files import Schema
-from coordinator.store.codec import CodecError, decode, decode_job, encode
+from coordinator.store.codec import CODECS, CodecError, decode, decode_job, encode
 from coordinator.store.protocol import (
     LEASE_TTL_S,
     Batch,
@@ -44,6 +44,8 @@ from coordinator.store.sqlite_index import Filed, counts, filed, read, refile
 from coordinator.store.sqlite_usage import PUT_ENTRIES, TRIM_ENTRIES, entry_rows, usage
 
 T = TypeVar("T")
+
+_encode_job = CODECS[Kind.JOB].encode
 
 APPLICATION_ID = 0x4D434F53  # "MCOS"
 EVENTS_MAX = 10_000  # of one answer
@@ -250,9 +252,8 @@ class _Jobs:
     """Rows of jobs, each live or not, encoded."""
 
     def __init__(self, jobs: Iterable[tuple[Job, bool]]) -> None:
-        texts: dict[
-            tuple[object, ...], str
-        ] = {}  # jobs of one batch mostly share what they are under
+        # jobs of one batch mostly share what they are filed under
+        texts: dict[tuple[object, ...], str] = {}
         self._rows = [_job_row(job, live=live, texts=texts) for job, live in jobs]
         self._filed: dict[str, Filed] = {
             job_id: (tenant_id, status, created_at, labels)
@@ -287,7 +288,7 @@ def _job_row(job: Job, *, live: bool, texts: dict[tuple[object, ...], str]) -> t
         job.sequence,
         int(live),
         labels,
-        encode(job).decode(),
+        _encode_job(job).decode(),
     )
 
 

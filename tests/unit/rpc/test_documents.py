@@ -87,7 +87,7 @@ async def test_a_record_that_is_read_again_tells_what_has_changed_since() -> Non
 
 async def test_what_was_just_submitted_is_not_asked_of_the_store() -> None:
     documents, store = await kept()
-    documents.remember("job_a", see(a_submit().SerializeToString()).document)
+    documents.remember({"job_a": see(a_submit().SerializeToString()).document})
     bodies = await documents.bodies(["job_a"])
     assert SubmitJobRequest.FromString(bodies["job_a"]) == a_submit()
     assert store.asked == []
@@ -100,8 +100,8 @@ async def test_what_is_kept_is_bounded_and_the_least_used_goes_first(
     monkeypatch.setattr(module, limit, value)
     documents, store = await kept()
     for job_id in ("job_a", "job_b"):
-        documents.remember(job_id, b"x" * 1_000)
+        documents.remember({job_id: b"x" * 1_000})
     await documents.bodies(["job_a"])
-    documents.remember("job_c", b"x" * 1_000)
+    documents.remember({"job_c": b"x" * 1_000})
     await documents.bodies(["job_a", "job_b", "job_c"])
     assert store.asked == [["job_b"]]
