@@ -20,6 +20,7 @@ from coordinator.forecast.terms import Emptied, Empty, Foreseen, Simulate, Simul
 AT_ONCE = 2
 EMPTY_S = 4.0
 SIMULATE_S = 9.0
+WAITING = (JobStatus.QUEUED, JobStatus.PENDING)
 
 
 class Replica:
@@ -47,13 +48,22 @@ class Replica:
         self.core.follow()
 
     def note(self, starts_ms: Mapping[str, int], now_ms: int) -> Foreseen:
-        """Remembers what was foretold, to learn from what comes, and corrects it by what was learnt."""
-        corrected = {}
-        for job_id, at_ms in starts_ms.items():
-            wait_ms = at_ms - now_ms
-            self.calibration.tell(job_id, now_ms, wait_ms=wait_ms)
-            corrected[job_id] = now_ms + self.calibration.range_ms(wait_ms, now_ms)[0]
-        return Foreseen(corrected)
+        """Remembers what was foretold of those who wait, to learn from what comes, and corrects it by
+        what was learnt."""
+        jobs = self.core.state.jobs
+        waits_ms = {
+            job_id: at_ms - now_ms
+            for job_id, at_ms in starts_ms.items()
+            # others have started since, or run and would be preempted before they start then
+            if job_id in jobs and jobs[job_id].status in WAITING
+        }
+        self.calibration.look(waits_ms, now_ms)
+        return Foreseen(
+            {
+                job_id: now_ms + self.calibration.range_ms(wait_ms, now_ms)[0]
+                for job_id, wait_ms in waits_ms.items()
+            }
+        )
 
     def empty(self, question: Empty) -> Emptied | None:
         """How nodes are emptied; None where it took too long to tell. Uses the state up."""
