@@ -50,6 +50,7 @@ class Considered:
     rule: str  # a name of replay.Rule: why it might
     loss_ms: int  # device-milliseconds that it would lose
     goes: bool  # whether it was preempted
+    awaited_ms: int = 0  # until when its next checkpoint, which is near, is awaited; 0 is not
     beside: bool = False  # it runs nowhere on the nodes that were found first, so it stays first
     instead: tuple[int, ...] | None = None  # who had gone, if not it: places in `considered`
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
+from coordinator.core.cadence import awaited_ms
 from coordinator.core.known import DAY_MS, is_doubted, kept_for
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
@@ -60,6 +61,9 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
     placement, choice = found
     victims = choice.victims
     text = f"devices are set aside while {len(victims)} others save and stop"
+    until_ms = max(awaited_ms(one, now_ms=turn.now_ms, settings=settings) for one in victims)
+    if until_ms:
+        text += f", within {(until_ms - turn.now_ms) // 1000} s, as a checkpoint is near"
     turn.edit(
         job,
         Reason.ROOM_SET_ASIDE,
@@ -156,8 +160,9 @@ class _Search:
             placement = found
             return True
 
-        now_ms = self._turn.now_ms
-        go = set(thin({key: loss_ms(one, now_ms) for key, one in left.items()}, may_stay))
+        now_ms, settings = self._turn.now_ms, self._turn.state.settings
+        losses_ms = {key: loss_ms(x, now_ms, settings=settings) for key, x in left.items()}
+        go = set(thin(losses_ms, may_stay))
         return placement, {key: one for key, one in left.items() if key in go}
 
     def instead(self, victims: Victims, others: list[Job]) -> list[str]:

@@ -13,16 +13,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from coordinator.core.cadence import SAVE_MS, awaited_ms, hears
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Considered, Job, Kind, Lease, Ruling
 from coordinator.core.replacing import replace
 from coordinator.core.replay import Rule
+from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
 MOST_TOLD = 16  # of those considered, that are kept beside those that go
-SAVE_MS = (
-    60_000  # what a training that has proven a checkpoint loses at most: it will prove another
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,11 @@ class Choice:
     )  # of a victim: who else would go
 
 
-def loss_ms(job: Job, now_ms: int) -> int:
-    """Device-milliseconds that are lost when the job's attempt is preempted now."""
+def loss_ms(job: Job, now_ms: int, *, settings: CoreSettings | None = None) -> int:
+    """Device-milliseconds that are lost when the job's attempt is preempted now.
+
+    Who has proven a checkpoint is taken to prove another, when asked or, by `settings`, as one is near.
+    """
     attempt = job.attempt
     assert attempt is not None
     if not attempt.started_at_ms:
@@ -47,7 +49,9 @@ def loss_ms(job: Job, now_ms: int) -> int:
         (x.created_at_ms for x in job.checkpoints if x.attempt == attempt.number), default=0
     )
     since_ms = now_ms - max(attempt.started_at_ms, newest_ms)
-    if job.checkpoints:
+    if job.checkpoints and (
+        hears(job) or (settings and awaited_ms(job, now_ms=now_ms, settings=settings))
+    ):
         since_ms = min(since_ms, SAVE_MS)
     return job.demand.size * since_ms // WHOLE
 
@@ -144,8 +148,11 @@ def _considered(turn: Turn, victim: Job, *, rule: Rule, goes: bool = True) -> Co
         job_id=victim.job_id,
         attempt=victim.attempt.number,
         rule=rule.value,
-        loss_ms=loss_ms(victim, turn.now_ms),
+        loss_ms=loss_ms(victim, turn.now_ms, settings=turn.state.settings),
         goes=goes,
+        awaited_ms=awaited_ms(victim, now_ms=turn.now_ms, settings=turn.state.settings)
+        if goes and rule is not Rule.DRAIN
+        else 0,
     )
 
 

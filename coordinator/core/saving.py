@@ -6,6 +6,9 @@ number, the job is CHECKPOINTING, and the attempt carries the Ask, which says wh
 agent of node rank 0 answers with `saved` once a checkpoint that was announced after the ask is proven;
 then, and not before, the leases are stopped. At the Ask's deadline its `on_timeout` decides.
 
+Not every training hears an ask. A preemption waits beyond the grace for a checkpoint that comes by itself,
+if by what is known of its cadence it is near (`cadence.py`).
+
 An attempt carries one Ask. A pause gives way to a stop that has to come (its `hold` stays, so the job
 becomes PAUSED all the same); a stop that has to come does not give way. A training that has not begun
 has nothing to save: it is stopped at once.
@@ -17,6 +20,7 @@ when that one is taken back.
 from __future__ import annotations
 
 from coordinator.core.attempts import stop
+from coordinator.core.cadence import SAVES, awaited_ms
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, StopCause
@@ -24,7 +28,6 @@ from coordinator.core.replacing import replace
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
-SAVES = (JobStatus.TRAINING, JobStatus.CHECKPOINTING)
 PATIENT = Ask(cause=StopCause.DRAINED, due_ms=0, on_timeout=OnTimeout.KEEP_RUNNING)
 
 
@@ -43,9 +46,11 @@ def save_and_stop(
     if attempt.stop is not None:
         return job
     wait_ms = timeout_ms or job.policy.grace_ms
-    if job.status not in SAVES or (not wait_ms and on_timeout is OnTimeout.STOP):
-        return stop(turn, job, cause=cause)
     due_ms = turn.now_ms + wait_ms
+    if cause is StopCause.PREEMPTED:
+        due_ms = max(due_ms, awaited_ms(job, now_ms=turn.now_ms, settings=turn.state.settings))
+    if job.status not in SAVES or (due_ms == turn.now_ms and on_timeout is OnTimeout.STOP):
+        return stop(turn, job, cause=cause)
     return _ask(turn, job, new=Ask(cause=cause, due_ms=due_ms, on_timeout=on_timeout))
 
 
@@ -84,7 +89,7 @@ def _ask(turn: Turn, job: Job, *, new: Ask) -> Job:
         _ask_leases(turn, job)
     changes: dict[str, object] = {
         "attempt": replace(attempt, ask=ask),
-        "message": f"a checkpoint is awaited; then its ranks are stopped: {ask.cause}",
+        "message": _told(turn, job, ask=ask),
     }
     if job.status is JobStatus.TRAINING:
         return turn.move(job, Reason.CHECKPOINT_ASKED, **changes)
@@ -136,6 +141,13 @@ def _merged(old: Ask | None, new: Ask) -> Ask:
     if new.cause is StopCause.PAUSED:
         return old
     return replace(old, due_ms=min(old.due_ms, new.due_ms))
+
+
+def _told(turn: Turn, job: Job, *, ask: Ask) -> str:
+    left_ms = ask.due_ms - turn.now_ms
+    is_near = ask.cause is StopCause.PREEMPTED and left_ms > job.policy.grace_ms
+    near = f", and for up to {left_ms // 1000} s one that is near" if is_near else ""
+    return f"a checkpoint is awaited{near}; then its ranks are stopped: {ask.cause}"
 
 
 def _ask_leases(turn: Turn, job: Job) -> None:

@@ -24,6 +24,9 @@ class CoreSettings:
     max_deadlines_per_tick: int = 1_000
     max_histories: int = 20_000  # kins whose running times are known; beyond it the stalest goes
     min_run_ms: int = 300_000  # of an attempt until it may be preempted; doubles with each today
+    near_checkpoint_ms: int = (
+        600_000  # that a preemption waits for one; 0: no longer than the grace
+    )
     usage_half_life_ms: int = 7 * 86_400_000  # FAIR forgets what was used by half in this time
     max_queues: int = 10_000
     max_rolling_drains: int = 200  # with those that have ended; beyond it the oldest of these goes

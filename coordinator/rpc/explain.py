@@ -72,6 +72,7 @@ class ExplainMethods:
                 actor=ruling.actor if call.identity.is_operator else "",
                 decided_again=DECIDED_AGAIN[is_same(ruling)],
                 would_have_stayed=_spared(ruling, answer.job_id, told),
+                checkpoint_awaited_until=convert.timestamp(own.awaited_ms),
             )
 
     async def _tells(self, job_id: str, call: Call) -> bool:

@@ -82,6 +82,12 @@ class CoordinatorSettings(ReachSettings, TokenSettings, ServerTlsSettings):
         description="how long a job runs before the scheduler may preempt it; twice as long after each "
         "preemption within a day",
     )
+    near_checkpoint_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="how long a preemption waits at most for a checkpoint that by a job's cadence is near, "
+        "if its grace is over before; 0: no longer than the grace",
+    )
     blame_users: int = Field(
         default=2,
         ge=0,

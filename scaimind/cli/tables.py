@@ -275,16 +275,23 @@ def _spared(one: "pb.Spared") -> str:
     return f"{one.change}: {instead} would have gone instead"
 
 
+def _awaited(one: "pb.Preemption") -> str:
+    if not one.HasField("checkpoint_awaited_until"):
+        return ""
+    wait_s = one.checkpoint_awaited_until.ToSeconds() - one.at.ToSeconds()
+    return f"its next checkpoint was near and awaited for up to {wait_s} s; "
+
+
 def _preempted(one: "pb.Preemption") -> str:
     other = one.for_job_id or "a job of another tenant"
     lost = f"it lost {number(one.lost_device_seconds)} device-seconds"
     if not one.for_devices:
         which = f" of {', '.join(one.node_ids)}" if one.node_ids else ""
         said = f" ({one.reason})" if one.reason else ""
-        return f"{one.rule}{which}{said}; {lost}"
+        return f"{one.rule}{which}{said}; {_awaited(one)}{lost}"
     return (
         f"{one.rule}: {other} needed {one.for_devices:g} devices with priority {one.for_priority}; "
-        f"{lost}; "
+        f"{lost}; {_awaited(one)}"
         f"{one.others_count} others were considered" + AGAIN.get(one.decided_again, "")
     )
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,28 @@ SHARES = """
     print("part", os.environ["MIND_GPU_FRACTION"], flush=True)
     while not Path("finish").exists():
         time.sleep(0.05)
+    """
+
+
+DEAF = """
+    import json, os, time
+    from pathlib import Path
+
+    every_s, began = 12, time.monotonic()
+    resume = os.environ.get("MIND_RESUME_FROM")
+    step = first = int(Path(resume, "step").read_text()) if resume else 0
+    print("from", first, flush=True)
+    while not Path("finish").exists():
+        time.sleep(0.05)
+        if time.monotonic() - began < every_s * (step + 1 - first):
+            continue
+        step += 1
+        folder = Path(os.environ["MIND_CHECKPOINT_DIR"], f"step-{step}")
+        folder.mkdir()
+        (folder / "step").write_text(str(step))
+        with open(os.environ["MIND_EVENTS"], "a") as events:
+            told = {"event": "checkpoint", "step": step, "path": str(folder)}
+            events.write(json.dumps(told) + "\\n")
     """
 
 
@@ -85,6 +108,38 @@ def test_a_job_of_high_priority_takes_the_device_and_the_other_goes_on_where_it_
     now = record(one_device, low)
     assert (now["status"], now["attempts_count"]) == ("TRAINING", 2)
     assert now["checkpoints"]
+    (work_of(one_device, low) / "finish").touch()
+    assert jobs.final(client, low).status == job_pb2.Job.COMPLETED
+
+
+def test_a_training_that_hears_nothing_is_waited_for_as_its_next_checkpoint_is_near(
+    one_device: Cluster, tmp_path: Path
+) -> None:
+    """It saves every twelve seconds, whoever asks, and is given one second of grace."""
+    client = one_device.client
+    deaf = jobs.script(tmp_path, "deaf.py", DEAF)
+    assert one_device.rest.put("/cluster/queues/urgent", json={"preempts": True}).status_code == 200
+
+    def of_priority(priority: int, program: Path | str) -> str:
+        body = jobs.body(
+            program,
+            gpu_type="H100",
+            training={"priority": priority},
+            scheduling={"queue_name": "urgent", "checkpoint_grace_seconds": 1},
+        )
+        return submitted(one_device, body)
+
+    low = of_priority(1, deaf)
+    until(lambda: len(record(one_device, low).get("checkpoints", ())) == 2, "it saves")
+    time.sleep(7)  # more than half of the way
+    high = of_priority(9, "/bin/true")
+    until(lambda: record(one_device, low)["status"] == "CHECKPOINTING", "it is to give way")
+    assert "one that is near" in record(one_device, low)["status_reason"]["message"]
+    assert "as a checkpoint is near" in record(one_device, high)["status_reason"]["message"]
+    assert jobs.final(client, high).status == job_pb2.Job.COMPLETED
+    until(lambda: said(one_device, low, "from") == ["0", "3"], "it goes on from its third one")
+    (told,) = one_device.rest.get(f"/jobs/{low}/explain").json()["data"]["preemptions"]
+    assert told["checkpoint_awaited_until"] > told["at"]
     (work_of(one_device, low) / "finish").touch()
     assert jobs.final(client, low).status == job_pb2.Job.COMPLETED
 

@@ -49,6 +49,7 @@ SETTINGS = CoreSettings(
     max_deadlines_per_tick=3,
     max_histories=5,
     min_run_ms=10_000,
+    near_checkpoint_ms=60_000,
     max_preemptions_per_day=3,
     health=HealthRules(
         half_life_ms=300_000, rest_ms=15_000, most_rest_ms=60_000, window_ms=120_000

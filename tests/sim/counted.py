@@ -67,6 +67,7 @@ FAULTS = {
     "node relocated": "",
     "kept within": "",
     "deadline": "",
+    "near checkpoint": "",
     "start time": "",
     "change": "",
     "stranger": "",
@@ -80,6 +81,10 @@ CHECKS = {
         "of those that wait and want the same, who is wanted earliest goes first",
     ),
     "NotBeforeItsTime": ("", "who is to start after some time waits for it, and no longer"),
+    "NearIsAwaited": (
+        "",
+        "who is preempted has its grace, and longer while its next checkpoint is near",
+    ),
     "NothingLost": ("I1, I2", "what was acknowledged is there; one request is one job"),
     "OneAttemptAtATime": ("I3", "one attempt of a job at a time; a lease never runs twice at once"),
     "GivenUpAfterProof": ("I3", "what is given up, its node silent or removed, does not run"),

@@ -153,7 +153,8 @@ class Machine:
         if number <= folder.asked:
             return
         folder.asked = number
-        if self.plan_of(folder.lease.job_id).checkpoints and 0 in folder.ranks:
+        plan = self.plan_of(folder.lease.job_id)
+        if plan.checkpoints and not plan.every_ms and 0 in folder.ranks:
             delay_ms = self._rng.choice((10, SECOND, 20 * SECOND))
             self._in(delay_ms, folder, lambda: self._answer_save(folder, number))
 
@@ -162,6 +163,21 @@ class Machine:
             folder.saved = number
             self.truth.proven.add((*folder.key, number))
             self._add_checkpoint(folder)
+
+    def _save_by_itself(self, folder: Folder) -> None:
+        """Nobody has to ask; what was announced since somebody did is an answer all the same."""
+        if folder.ranks[0].state is not State.RUNNING or folder.ranks[0].stopped:
+            return
+        lease = folder.lease
+        self.truth.asked.saves.setdefault((lease.job_id, lease.attempt), []).append(
+            self._loop.now_ms
+        )
+        if folder.asked > folder.saved:
+            folder.saved = folder.asked
+            self.truth.proven.add((*folder.key, folder.asked))
+        self._add_checkpoint(folder)
+        every_ms = self.plan_of(lease.job_id).every_ms
+        self._in(every_ms, folder, lambda: self._save_by_itself(folder))
 
     def lose_power(self, *, wipe: bool) -> None:
         """Everything stops; with `wipe` the disk is forgotten as well."""
@@ -238,7 +254,9 @@ class Machine:
         started_ms = int(self.clock.wall_ms())
         folder.ranks[number] = replace(rank, state=State.RUNNING, started_at_ms=started_ms)
         plan = self.plan_of(folder.lease.job_id)
-        if plan.checkpoints and number == 0:
+        if plan.every_ms and number == 0:
+            self._in(plan.every_ms, folder, lambda: self._save_by_itself(folder))
+        elif plan.checkpoints and number == 0:
             self._in(plan.duration_ms // 4, folder, lambda: self._checkpoint(folder))
         stalls = folder.lease.attempt <= plan.stalls
         if plan.watched and number == 0:

@@ -34,6 +34,7 @@ class Plan:
     wanted_in_ms: int = 0  # a deadline, from when it is submitted; 0 is none
     after_ms: int = 0  # how long it is to wait at least, from then
     image: str = ""  # that it runs in a container; "" is none
+    every_ms: int = 0  # it saves so often, and never because it is asked to; 0 is otherwise
     stalls: int = 0  # in so many attempts it stands still half way, and never ends by itself
 
 

@@ -138,13 +138,6 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a request is forgotten": (
         Edit("coordinator.core.requests", "    if known is None:", "    if True:"),
     ),
-    "who found no room is never tried again": (
-        Edit(
-            "coordinator.core.room",
-            "or any(_holds_more(pool, before.pool(pool.device_class)) for pool in after.pools)",
-            "",
-        ),
-    ),
     "the wait after a failure has no end": (
         Edit("coordinator.core.state", "at_ms=backoff_ms", "at_ms=0"),
     ),
@@ -391,6 +384,13 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "least is State.ENDED:",
             "not self.ranks or any(one.state is State.ENDED for one in self.ranks):",
         ),
+    ),
+    "a checkpoint that is near is not waited for": (
+        Edit("coordinator.core.saving", "if cause is StopCause.PREEMPTED:", "if False:"),
+    ),
+    "a preemption waits for a checkpoint that is far": (
+        Edit("coordinator.core.cadence", "min(now_ms - newest_ms, most_ms)", "(1 << 50)"),
+        Edit("coordinator.core.cadence", "min(late_ms, now_ms + most_ms)", "late_ms"),
     ),
     "a pause stops before its checkpoint is proven": (
         Edit("coordinator.core.saving", "if first.saved < first.save:", "if False:"),

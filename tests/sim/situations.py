@@ -106,6 +106,7 @@ MET: dict[str, tuple[str, ...]] = {
         "has room",
     ),
     "deadline": ("goes before who came earlier",),
+    "near checkpoint": ("is awaited", "in time"),
     "start time": ("while nobody led", "while somebody led"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
     "change": (*JOBS, *LEASES, *ENDS),

@@ -130,6 +130,8 @@ def _show_ruling(ruling: Ruling) -> str:
     for one in ruling.considered:
         what = "goes" if one.goes else "stays"
         words.append(f"{one.job_id}.{one.attempt} {one.rule} {one.loss_ms}ms {what}")
+        if one.awaited_ms:
+            words.append(f"awaited={(one.awaited_ms - ruling.at_ms) / 1000:g}s")
     return " ".join(words)
 
 

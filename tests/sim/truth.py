@@ -71,6 +71,8 @@ class Asked:
     images: dict[tuple[str, int], set[str]] = field(default_factory=dict)  # (job, attempt) → found
     unbrought: set[Grant] = field(default_factory=set)  # whose image was not to be had
     ran: dict[tuple[str, int], str] = field(default_factory=dict)  # (lease, epoch) → image
+    saves: dict[tuple[str, int], list[int]] = field(default_factory=dict)  # (job, attempt) → when,
+    # of those that hear no ask
     parted: dict[tuple[str, int, int], int] = field(default_factory=dict)  # (job, attempt, epoch) →
     # when the first of its ranks ended
 

@@ -23,6 +23,8 @@ from tests.sim.accounts import LedgerIsExact
 from tests.sim.agent import SimNode
 from tests.sim.audience import Audience
 from tests.sim.batches import BatchesWhole
+from tests.sim.cadences import WORLDS as CADENCE_WORLDS
+from tests.sim.cadences import NearIsAwaited, calmer, hurry, with_cadences
 from tests.sim.care import OutTakesNothing
 from tests.sim.claims import NobodyDelaysAClaim
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
@@ -104,6 +106,10 @@ class World:
         self.seed = seed
         self._story: list[tuple[int, str | Event]] = []
         drawn = partition(draw(self._rng("swarm")), self._rng("partitions"))
+        self._cadences = self._rng("cadences")
+        self._has_cadences = not self._cadences.randrange(CADENCE_WORLDS)
+        if self._has_cadences:
+            drawn = calmer(drawn, self._cadences)
         self.swarm = swarm or less.of(drawn)
         self.loop = Loop(self._rng("loop"))
         self.truth = Truth([])
@@ -179,6 +185,8 @@ class World:
         self.storm.maintenance(self._rng("maintenance"))
         self.storm.relocations(self._rng("relocations"))
         self.offices.begin()
+        if self._has_cadences:
+            hurry(self, self._rng("hurry"))
         self.storm.containers(self._rng("containers"), self.registry)
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
@@ -255,7 +263,8 @@ class World:
             return (
                 drawn  # whose attempts may come twice under one number: who has hung is not known
             )
-        return with_hangs(drawn, self._rng("stands still"))
+        drawn = with_hangs(drawn, self._rng("stands still"))
+        return with_cadences(drawn, self._cadences) if self._has_cadences else drawn
 
     def _node(self, index: int, *, suffix: str = "") -> SimNode:
         hands = self.swarm.node_clocks[index]
@@ -341,6 +350,7 @@ class World:
             checkers.GivenUpAfterProof(self.truth),
             checkers.FewAtOnce(),
             RoomForOne(),
+            self._near_is_awaited(),
             FewOut(),
             WhyIsKept(),
             NobodyDelaysAClaim(),
@@ -368,6 +378,16 @@ class World:
             ),
             checkers.EverythingRan(coordinator, people, people.names.__getitem__),
         ]
+
+    def _near_is_awaited(self) -> NearIsAwaited:
+        clocks = (*self.swarm.node_clocks, self.swarm.coordinator_clock)
+        jumps = {"node clock jumps", "coordinator clock jumps"} & self.swarm.faults.keys()
+        return NearIsAwaited(
+            self.truth.asked,
+            self.situations.fault,
+            plan_of=lambda id: self.plans[self.people.names[id]],
+            plain_clocks=not jumps and not any(x.offset_ms or x.rate != 1.0 for x in clocks),
+        )
 
     def _in_contact(self, lease_id: str) -> bool:
         """Whether the coordinator knows the node of a lease, and hears it."""

@@ -62,6 +62,7 @@ from coordinator.core.records import (
     Demand,
     Device,
     Failure,
+    Lease,
     LeaseState,
     Node,
     Offer,
@@ -222,7 +223,7 @@ class Player:
             done="done" in options,
             failure=failure,
             checkpoints=tuple(
-                _checkpoint(step, self.now_ms) for step in options.get("cp", "").split(",") if step
+                self._checkpoint(step, lease) for step in options.get("cp", "").split(",") if step
             ),
             checkpointing="ckpt" in options,
             saved=int(options.get("saved", 0)),
@@ -235,21 +236,26 @@ class Player:
             started_at_ms=self.now_ms if state == "RUNNING" or "ran" in options else 0,
         )
 
+    def _checkpoint(self, step: str, lease: Lease | None) -> Checkpoint:
+        """One that the attempt has just proven, or was told of before."""
+        job = self.core.state.jobs.get(lease.job_id) if lease else None
+        number = lease.attempt if lease else 0
+        for known in job.checkpoints if job else ():
+            if (known.checkpoint_id, known.attempt) == (f"step-{step}", number):
+                return known
+        return Checkpoint(
+            checkpoint_id=f"step-{step}",
+            step=int(step),
+            uri=f"file:///step-{step}",
+            size_bytes=1,
+            digest="sha256:0",
+            created_at_ms=self.now_ms,
+            attempt=0,
+        )
+
 
 def _durable(decision: Decision) -> bool:
     return any(not isinstance(event, Heard) for event in decision.events)
-
-
-def _checkpoint(step: str, now_ms: int) -> Checkpoint:
-    return Checkpoint(
-        checkpoint_id=f"step-{step}",
-        step=int(step),
-        uri=f"file:///step-{step}",
-        size_bytes=1,
-        digest="sha256:0",
-        created_at_ms=now_ms,
-        attempt=0,
-    )
 
 
 def _devices(text: str) -> Iterator[tuple[str, int, str]]:

@@ -176,7 +176,13 @@ async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(
     theirs = await eve.submit({"scheduling_config": {"queue_name": "secret"}})
     told = [
         Considered(
-            job_id=mine, attempt=1, rule="PRIORITY", loss_ms=9_000, goes=True, instead=(1, 2)
+            job_id=mine,
+            attempt=1,
+            rule="PRIORITY",
+            loss_ms=9_000,
+            goes=True,
+            awaited_ms=1_700_000_240_000,
+            instead=(1, 2),
         ),
         Considered(job_id=also_mine, attempt=2, rule="LESS_TO_DO", loss_ms=12_000, goes=False),
         Considered(job_id=theirs, attempt=1, rule="GUARANTEE", loss_ms=15_000, goes=False),
@@ -197,6 +203,7 @@ async def test_who_was_preempted_is_told_why_and_of_other_tenants_no_names(
     assert (found.rule, found.attempt, found.at.seconds) == ("PRIORITY", 1, 1_700_000_000)
     assert (found.for_job_id, found.for_queue_name, found.for_priority) == ("", "", 9)
     assert (found.lost_device_seconds, found.for_devices) == (9, 2)
+    assert found.checkpoint_awaited_until.seconds == 1_700_000_240
     assert (found.others_count, [one.job_id for one in found.others]) == (2, [also_mine])
     assert found.decided_again == "SAME"
     kept = found.would_have_stayed
@@ -232,5 +239,6 @@ async def test_who_had_to_leave_a_drained_node_is_told_which_and_why_and_operato
         [found] = (await explained(caller, job_id)).preemptions
         assert (found.rule, found.reason, found.actor) == ("DRAIN", "disks", actor)
         assert (found.for_job_id, found.lost_device_seconds) == ("", 3)
+        assert not found.HasField("checkpoint_awaited_until")
         assert found.node_ids == ["n1"]
         assert (found.decided_again, list(found.would_have_stayed)) == ("SAME", [])
