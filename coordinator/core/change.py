@@ -44,7 +44,7 @@ def _changes(job: Job, command: UpdateJob) -> dict[str, object]:
     """The fields that become different."""
     changes: dict[str, object] = {}
     if command.priority is not None and command.priority != job.priority:
-        changes["priority"] = command.priority
+        changes |= {"priority": command.priority, "aged": 0}
     if command.queue_name is not None and command.queue_name != job.queue_name:
         changes["queue_name"] = command.queue_name
     policy = job.policy

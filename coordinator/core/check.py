@@ -98,6 +98,7 @@ def _check_leases(state: ClusterState) -> None:
 def _check_job(state: ClusterState, job: Job) -> None:
     id = job.job_id
     leases = state.attempt_leases(job)
+    ensure(0 <= job.aged <= 10 - job.priority, "nobody is raised above all others", id)
     if job.status in RUNNING:
         assert job.attempt is not None
         ensure(
@@ -288,6 +289,7 @@ def _check_deadlines(state: ClusterState) -> None:
         Due.HEALTH: state.nodes,
         Due.FENCED: state.nodes,
         Due.FORGET: state.requests,
+        Due.AGE: {"": None},  # of all that wait
     }
     for due, id in state.deadlines.wanted:
         ensure(id in tables.get(due, state.jobs), "a deadline is of something live", due, id)  # type: ignore[operator]

@@ -25,6 +25,7 @@ class Due(IntEnum):
     CLAIM = 8  # job: what is set aside for it is expected to be free
     WINDOW = 9  # node: its maintenance begins, or is over
     HEALTH = 10  # node: something of what was seen is forgotten, or a rest is over
+    AGE = 11  # of all that wait: somebody has waited for long
 
 
 Key = tuple[Due, str]

@@ -406,7 +406,7 @@ def _wishes(state: ClusterState, job: Job) -> Iterator[tuple[str, Job]]:
     for name in _other_queues(state, job):
         yield f"queue_name={name}", replace(job, queue_name=name)
     if job.priority < HIGHEST_PRIORITY:
-        yield f"priority={HIGHEST_PRIORITY}", replace(job, priority=HIGHEST_PRIORITY)
+        yield f"priority={HIGHEST_PRIORITY}", replace(job, priority=HIGHEST_PRIORITY, aged=0)
 
 
 def _other_queues(state: ClusterState, job: Job) -> list[str]:

@@ -64,6 +64,7 @@ def settings_for(settings: CoreSettings) -> CoreSettings:
         unreachable_after_ms=FOREVER_MS,
         replace_after_ms=2 * FOREVER_MS,
         recovery_grace_ms=0,
+        aging_ms=FOREVER_MS,  # what a week of waiting changes is not foretold
     )
 
 

@@ -237,15 +237,15 @@ def _lent_to(shares: Shares, name: str, *, path: tuple[str, ...]) -> tuple[list[
 def _rivals(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> Iterator[Job]:
     """Attempts of the job's queue: the lowest priority first, then those with most to do."""
     state = turn.state
-    for priority in range(job.priority):
-        for job_id in state.running.worst((job.queue_name, priority), 0):
+    for standing in range(job.standing):
+        for job_id in state.running.worst((job.queue_name, standing), 0):
             victim = state.jobs[job_id]
             if not _is_spared(state, victim, now_ms=turn.now_ms, settings=settings):
                 yield victim
     if queue.order is not Order.SHORTEST:
         return
     own_key = key_of(job, queue, work_ms=job.work_ms)
-    for job_id in state.running.worst((job.queue_name, job.priority), least_level(job)):
+    for job_id in state.running.worst((job.queue_name, job.standing), least_level(job)):
         victim = state.jobs[job_id]
         key = key_of(victim, queue, work_ms=state.work_ms(victim, now_ms=turn.now_ms))
         spared = _is_spared(state, victim, now_ms=turn.now_ms, settings=settings)

@@ -26,7 +26,7 @@ class _There:
 
     device_type: str
     free: int
-    held: list[tuple[int, int, int]]  # (priority, level, devices) of its attempts
+    held: list[tuple[int, int, int]]  # (standing, level, devices) of its attempts
 
 
 class Prey:
@@ -98,9 +98,9 @@ class Prey:
                 return True
         for one in self._there.get(job.queue_name, ()):
             count = one.free
-            for priority, level, devices in one.held:
+            for standing, level, devices in one.held:
                 is_behind = by_work and level >= from_level
-                count += devices * (priority < job.priority + is_behind)
+                count += devices * (standing < job.standing + is_behind)
             if count >= shape.least and (not shape.types or one.device_type in shape.types):
                 return True
         return False
@@ -110,13 +110,13 @@ class Prey:
         count = self._free_in_all(shape) + sum(len(x.device_ids) for x in kept_for(job))
         if count >= shape.device_count:
             return count
-        running, name, priority = self._known.running, job.queue_name, job.priority
-        key = name, priority, least if by_work else -1
+        running, name, standing = self._known.running, job.queue_name, job.standing
+        key = name, standing, least if by_work else -1
         taken = self._taken.get(key)
         if taken is None:
-            taken = sum(running.device_count((name, one), 0) for one in range(priority))
+            taken = sum(running.device_count((name, one), 0) for one in range(standing))
             if by_work:
-                taken += running.device_count((name, priority), least)
+                taken += running.device_count((name, standing), least)
             self._taken[key] = taken
         return count + taken
 
@@ -137,8 +137,8 @@ class Prey:
             filed = self._known.running.filed.get(lease.job_id)
             if filed is None or filed.level is None or filed.rank[0] not in self.queues:
                 continue
-            name, priority = filed.rank
+            name, standing = filed.rank
             there = found.setdefault(name, _There(device_type, free, []))
-            there.held.append((priority, filed.level, len(lease.device_ids)))
+            there.held.append((standing, filed.level, len(lease.device_ids)))
         for name, there in found.items():
             self._there.setdefault(name, []).append(there)

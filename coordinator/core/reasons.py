@@ -58,6 +58,7 @@ class Reason(StrEnum):
     DRAIN_NOT_FOUND = "DRAIN_NOT_FOUND"
     RULED = "RULED"
     RESUMED = "RESUMED"
+    AGED = "AGED"
     CHANGED_BY_USER = "CHANGED_BY_USER"
     PREEMPTED = "PREEMPTED"
     REQUEUED = "REQUEUED"
@@ -229,6 +230,11 @@ TABLE: dict[Reason, Row] = {
         "", False, "It need not leave its node any more: the drain was taken back."
     ),
     Reason.RESUMED: Row("", False, "A user resumed it; it waits for devices."),
+    Reason.AGED: Row(
+        "",
+        False,
+        "It waited for long behind jobs of a higher priority, and stands one higher from then on.",
+    ),
     Reason.CHANGED_BY_USER: Row(
         "", False, "A user changed its priority, queue, time limit or expected duration."
     ),

@@ -203,6 +203,7 @@ class Job:
     parent_job_id: str = ""
     queue_name: str = "default"
     priority: int = 5
+    aged: int = 0  # by how much its priority was raised because it had waited long
     demand: Demand
     policy: Policy
     wants: tuple[str, ...] = ()  # hashes of the data and the image that it names
@@ -234,6 +235,11 @@ class Job:
     @property
     def id(self) -> str:
         return self.job_id
+
+    @property
+    def standing(self) -> int:
+        """Its priority, with what it was raised by: among those of a queue, and against who runs there."""
+        return self.priority + self.aged
 
     @property
     def is_final(self) -> bool:

@@ -85,7 +85,7 @@ def keep_ruling(
         job_id=job.job_id,
         at_ms=turn.now_ms,
         queue_name=job.queue_name,
-        priority=job.priority,
+        priority=job.standing,
         devices_milli=job.demand.size,
         node_ids=node_ids,
         considered=tuple(told),
@@ -161,4 +161,4 @@ def _rule(job: Job, *, victim: Job) -> Rule:
         return Rule.LENT
     if victim.queue_name != job.queue_name:
         return Rule.GUARANTEE
-    return Rule.PRIORITY if victim.priority < job.priority else Rule.LESS_TO_DO
+    return Rule.PRIORITY if victim.standing < job.standing else Rule.LESS_TO_DO

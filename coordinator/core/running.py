@@ -1,4 +1,4 @@
-"""An index of the attempts that could be preempted: by queue, priority and the work that is left.
+"""An index of the attempts that could be preempted: by queue, standing and the work that is left.
 
 Theory of operation. What an attempt has left to do changes while it runs, so it is filed by level
 (steps of a quarter), with the time at which it should be looked at again; that is a few dozen times in the
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-Rank = tuple[str, int]  # queue, priority
+Rank = tuple[str, int]  # queue, standing
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from coordinator.core.known import (
     kept_for,
     may_be_preempted,
 )
-from coordinator.core.order import least_level, level_of
+from coordinator.core.order import least_level, level_of, waits_since_ms
 from coordinator.core.placement import Placement
 from coordinator.core.queue import Group
 from coordinator.core.reasons import Reason
@@ -87,6 +87,10 @@ class ClusterState(Known):
         """Remembers that a group of waiting jobs finds no room, until devices appear for it, or that
         a limit keeps it back, until less is held below that."""
         self.queue.set_aside(group, limit)
+
+    def look_at_ages(self, at_ms: int) -> None:
+        """Remembers when somebody may have waited for long; 0 is never."""
+        self.deadlines.set(Due.AGE, "", at_ms=at_ms)
 
     def advance(self, now_ms: int) -> None:
         """Brings the index of running attempts up to the time."""
@@ -267,6 +271,9 @@ class ClusterState(Known):
         """Lets a job stand in the queue that did not."""
         account, path = self.shares.account_of(job), self.shares.path(job.queue_name)
         group = self.queue.add(job, self.queue_of(job), account=account, path=path)
+        of_age_ms = waits_since_ms(job) + self.settings.aging_ms
+        if of_age_ms < self.deadlines.wanted.get((Due.AGE, ""), of_age_ms + 1):
+            self.look_at_ages(of_age_ms)
         if (self.claims or self.planned) and group.is_blocked:
             self.queue.try_again([group])  # those before it are perhaps not over in time
 
@@ -334,7 +341,7 @@ class ClusterState(Known):
             self._file(job, at_ms)
 
     def _file(self, job: Job, at_ms: int) -> None:
-        rank = job.queue_name, job.priority
+        rank = job.queue_name, job.standing
         known = self.running.filed.get(job.job_id)
         was_young = known is None or known.level is None
         mature_ms = self.mature_at_ms(job)
@@ -356,8 +363,8 @@ class ClusterState(Known):
     def _takes(self, group: Group, job: Job, *, level: int) -> bool:
         """Whether the first of a group may take what a running job of this level holds."""
         first = self.jobs[group.first()[-1]]
-        if first.priority != job.priority:
-            return first.priority > job.priority
+        if first.standing != job.standing:
+            return first.standing > job.standing
         return self.queue_of(job).order is Order.SHORTEST and least_level(first) <= level
 
     def _index_dependencies(self, job: Job, *, add: bool) -> None:
@@ -534,5 +541,5 @@ def _looks_else(before: Job, job: Job) -> bool:
     return (
         old is None
         or (old.number, old.started_at_ms) != (new.number, new.started_at_ms)
-        or (before.queue_name, before.priority) != (job.queue_name, job.priority)
+        or (before.queue_name, before.standing) != (job.queue_name, job.standing)
     )

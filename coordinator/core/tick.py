@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.core.aging import raise_waiting
 from coordinator.core.attempts import reconsider, settle
 from coordinator.core.care import pass_time
 from coordinator.core.claims import fall_due
@@ -58,5 +59,7 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             )
         case Due.FENCED:
             give_up(turn, state.nodes[id], settings=settings)
+        case Due.AGE:
+            raise_waiting(turn, settings=settings)
         case Due.FORGET:
             turn.retire(Kind.REQUEST, id)

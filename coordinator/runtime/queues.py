@@ -184,4 +184,4 @@ def place_of(job: Job, order: Queue) -> Place:
 
 
 def _stands(job: Job) -> tuple[object, ...]:
-    return (job.queue_name, job.status, job.priority, job.work_ms, job.tenant_id)
+    return (job.queue_name, job.status, job.standing, job.work_ms, job.tenant_id)

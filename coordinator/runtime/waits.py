@@ -115,7 +115,7 @@ class Waits:
 def _asked(job: Job) -> tuple[object, ...]:
     """What the wait of a job follows from that has just been accepted."""
     shared = id(job.demand), id(job.policy)  # by jobs of one call
-    return shared, job.status, job.attempt is None, job.queue_name, job.priority
+    return shared, job.status, job.attempt is None, job.queue_name, job.standing
 
 
 def _asks_as_much(one: Job, job: Job) -> bool:

@@ -24,7 +24,7 @@ from coordinator.core.records import (
 from coordinator.core.retry import HANG, NODE_LOST
 from coordinator.core.tables import ASIDE, BORN, JOB, RUNNING, may_become
 from tests.sim.clock import START_MS
-from tests.sim.coordinator import SETTINGS, SimCoordinator
+from tests.sim.coordinator import SimCoordinator
 from tests.sim.kept import RecordsKept
 from tests.sim.people import People
 from tests.sim.plans import Plan
@@ -547,7 +547,7 @@ class EverythingRan(Checker):
     def settled(self) -> None:
         if self._people.waiting:
             raise SimFailure("somebody still waits for an answer")
-        state = self._coordinator.store.reload(SETTINGS).state
+        state = self._coordinator.store.reload(self._coordinator.settings).state
         for job in self._coordinator.jobs():
             if job.is_final:
                 continue

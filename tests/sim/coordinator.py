@@ -83,9 +83,11 @@ class SimCoordinator:
         note: Callable[[str | Event], None],
         seen: Callable[..., None],
         burial: Burial,
+        settings: CoreSettings = SETTINGS,
     ) -> None:
         hands = swarm.coordinator_clock
         self.loop = loop
+        self.settings = settings
         self.wall = LocalClock(loop, offset_ms=hands.offset_ms, rate=hands.rate)
         self.clock = Clock(self.wall.wall_ms, self.wall.elapsed_ms)
         self.store = RecordsKept()
@@ -110,7 +112,7 @@ class SimCoordinator:
         self._held_up = False
         self._epoch = 0
         self._life = 0
-        self._core = Core(SETTINGS)
+        self._core = Core(settings)
         self._burial = burial
         self.streams = SimDatabase(
             Random(rng.random()),
@@ -179,7 +181,7 @@ class SimCoordinator:
         self._truth.rewind(self.store)
 
     def _load(self) -> None:
-        self._core = self.store.reload(SETTINGS)
+        self._core = self.store.reload(self.settings)
         self._core.check_invariants()
         if not self.store.is_held_by(self._core):
             raise SimFailure("replay does not equal what was stored")
@@ -354,7 +356,7 @@ class SimCoordinator:
         self._truth.looked["replay"] += 1
         if not self.store.is_held_by(self._core):
             raise SimFailure("what lives is not what is stored")
-        if reloads and not self.store.is_held_by(self.store.reload(SETTINGS)):
+        if reloads and not self.store.is_held_by(self.store.reload(self.settings)):
             raise SimFailure("replay does not equal live")
 
     def _set_timer(self) -> None:

@@ -68,6 +68,7 @@ FAULTS = {
     "kept within": "",
     "deadline": "",
     "near checkpoint": "",
+    "raised": "",
     "start time": "",
     "change": "",
     "stranger": "",
@@ -79,6 +80,10 @@ CHECKS = {
     "EarliestFirst": (
         "",
         "of those that wait and want the same, who is wanted earliest goes first",
+    ),
+    "RaisedInTime": (
+        "",
+        "who waits for long behind higher priorities is raised, step by step, and in time",
     ),
     "NotBeforeItsTime": ("", "who is to start after some time waits for it, and no longer"),
     "NearIsAwaited": (

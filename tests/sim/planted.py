@@ -295,6 +295,27 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "actor=window.actor,",
         ),
     ),
+    "nobody is raised for having waited": (
+        Edit(
+            "coordinator.core.aging",
+            "if job.standing < tops[_reach(state, job.queue_name)]:",
+            "if False:",
+        ),
+    ),
+    "who has waited is raised above all others": (
+        Edit(
+            "coordinator.core.aging",
+            "if job.standing < tops[_reach(state, job.queue_name)]:",
+            "if job.standing < 10:",
+        ),
+    ),
+    "what a job was raised by is forgotten by those who show it": (
+        Edit(
+            "coordinator.runtime.queues",
+            "job.status, job.standing, job.work_ms",
+            "job.status, job.priority, job.work_ms",
+        ),
+    ),
     "a drain is in memory alone": (
         Edit(
             "coordinator.core.drain",

@@ -107,6 +107,7 @@ MET: dict[str, tuple[str, ...]] = {
     ),
     "deadline": ("goes before who came earlier",),
     "near checkpoint": ("is awaited", "in time"),
+    "raised": ("waits", "placed"),
     "start time": ("while nobody led", "while somebody led"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
     "change": (*JOBS, *LEASES, *ENDS),

@@ -157,6 +157,7 @@ def _show_job(job: Job, now_ms: int) -> str:
         words.append(f"claim={found}@{(job.claim.from_ms - now_ms) / 1000:g}s")
     if job.attempt is not None and job.attempt.lent_by:
         words.append(f"lent_by={job.attempt.lent_by}")
+    words += [f"aged={job.aged}"] * bool(job.aged)
     if job.parent_job_id:
         words.append(f"parent={job.parent_job_id} lineage={job.lineage_id}")
     if job.failures_count:

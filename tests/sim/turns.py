@@ -55,7 +55,7 @@ class RoomForOne(Checker):
             queue is not None
             and queue.preempts
             and winner.queue_name == job.queue_name
-            and winner.priority >= job.priority
+            and winner.standing >= job.standing
         )
         if attempt.lent_by == winner.job_id and winner.claim:  # it was told before it began
             due_ms = winner.claim.from_ms

@@ -106,7 +106,7 @@ class EarliestFirst(Checker):
 
 
 def _kind(job: Job) -> tuple[object, ...]:
-    return job.demand, job.queue_name, job.priority, job.tenant_id, job.user_id
+    return job.demand, job.queue_name, job.standing, job.tenant_id, job.user_id
 
 
 def _has_place(job: Job) -> bool:

@@ -21,6 +21,7 @@ from coordinator.core.records import JobStatus, Lease
 from tests.sim import checkers
 from tests.sim.accounts import LedgerIsExact
 from tests.sim.agent import SimNode
+from tests.sim.aging import RaisedInTime, ages
 from tests.sim.audience import Audience
 from tests.sim.batches import BatchesWhole
 from tests.sim.cadences import WORLDS as CADENCE_WORLDS
@@ -28,7 +29,7 @@ from tests.sim.cadences import NearIsAwaited, calmer, hurry, with_cadences
 from tests.sim.care import OutTakesNothing
 from tests.sim.claims import NobodyDelaysAClaim
 from tests.sim.clock import MINUTE, SECOND, START_MS, LocalClock, Loop
-from tests.sim.coordinator import SETTINGS, SimCoordinator
+from tests.sim.coordinator import SimCoordinator
 from tests.sim.doubts import DoubtedTakesNothing, SilenceIsLong
 from tests.sim.hangs import HungIsHung, never_ends, with_hangs
 from tests.sim.images import WORLDS as IMAGE_WORLDS
@@ -130,6 +131,7 @@ class World:
             note=self.note,
             seen=self.situations.fault,
             burial=self.burial,
+            settings=ages(self._rng("ages")),
         )
         self.people = People(
             self.loop,
@@ -365,6 +367,7 @@ class World:
             checkers.GangsWhole(),
             KeptTogether(self.situations.fault),
             EarliestFirst(self.situations.fault),
+            RaisedInTime(coordinator.settings.aging_ms, self.situations.fault),
             NotBeforeItsTime(lambda: coordinator.decides_since_ms, self.situations.fault),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
@@ -455,7 +458,7 @@ class World:
             self.people.enable(known.node_id)
             if known.health != SOUND:
                 self.people.trust(known.node_id, HealthState.HEALTHY)
-        total = self.coordinator.store.reload(SETTINGS).state.total
+        total = self.coordinator.store.reload(self.coordinator.settings).state.total
         for job in self.coordinator.jobs():
             # one that was accepted before any node was known may fit none of them
             endless = never_ends(self.plans[job.name]) or place(total, job.demand) is None
