@@ -252,7 +252,7 @@ def _explained(replica: Replica, one: _Asked) -> Explained:
     found.sort(key=lambda one: one.wait_ms)
     range_ms: tuple[int | None, int | None] = (None, None)
     if wait_ms is not None:
-        range_ms = replica.calibration.range_ms(wait_ms, now_ms)
+        range_ms = replica.range_ms(job, wait_ms, now_ms=now_ms)
     return Explained(
         explanation=one.explanation,
         wait_p50_ms=range_ms[0],

@@ -57,13 +57,21 @@ class Replica:
             # others have started since, or run and would be preempted before they start then
             if job_id in jobs and jobs[job_id].status in WAITING
         }
-        self.calibration.look(waits_ms, now_ms)
+        unsure = {key: x for key, x in waits_ms.items() if not _sure_ms(jobs[key], x, now_ms)}
+        self.calibration.look(unsure, now_ms)
         return Foreseen(
             {
-                job_id: now_ms + self.calibration.range_ms(wait_ms, now_ms)[0]
+                job_id: now_ms + self.range_ms(jobs[job_id], wait_ms, now_ms=now_ms)[0]
                 for job_id, wait_ms in waits_ms.items()
             }
         )
+
+    def range_ms(self, job: Job, wait_ms: int, *, now_ms: int) -> tuple[int, int]:
+        """A forecast corrected by what was learnt: (the wait that is as likely longer as shorter, the one
+        that is exceeded once in ten times). Until the job's own time comes nothing is unsure."""
+        sure_ms = _sure_ms(job, wait_ms, now_ms)
+        median_ms, late_ms = self.calibration.range_ms(wait_ms - sure_ms, now_ms)
+        return sure_ms + median_ms, sure_ms + late_ms
 
     def empty(self, question: Empty) -> Emptied | None:
         """How nodes are emptied; None where it took too long to tell. Uses the state up."""
@@ -92,3 +100,8 @@ class Replica:
             self.calibration.start(job.job_id, event.at_ms)
         elif job.status in (JobStatus.PAUSED, JobStatus.PENDING):
             self.calibration.forget(job.job_id)
+
+
+def _sure_ms(job: Job, wait_ms: int, now_ms: int) -> int:
+    """How much of a wait is for the time from which on the job may start."""
+    return max(0, min(wait_ms, job.policy.start_after_ms - now_ms))

@@ -50,3 +50,20 @@ def test_who_is_cancelled_while_it_waits_is_waited_for_no_more() -> None:
     knowing_nothing = Replica(CoreSettings()).calibration.range_ms(MINUTE_MS, later_ms)
     assert replica.calibration.range_ms(MINUTE_MS, later_ms) == knowing_nothing
     assert other.calibration.range_ms(MINUTE_MS, later_ms) > knowing_nothing
+
+
+def test_until_a_jobs_own_time_comes_its_wait_is_sure() -> None:
+    bench = full_node()
+    bench.submit("later", 4, start_after_ms=bench.now_ms + HOUR_MS)
+    replica = replica_of(bench)
+    job = replica.core.state.jobs["later"]
+    assert replica.range_ms(job, HOUR_MS, now_ms=bench.now_ms) == (HOUR_MS, HOUR_MS)
+    median_ms, late_ms = replica.calibration.range_ms(MINUTE_MS, bench.now_ms)
+    found = replica.range_ms(job, HOUR_MS + MINUTE_MS, now_ms=bench.now_ms)
+    assert found == (HOUR_MS + median_ms, HOUR_MS + late_ms)
+    replica.note({"later": bench.now_ms + HOUR_MS}, bench.now_ms)
+    knowing_nothing = Replica(CoreSettings()).calibration
+    later_ms = bench.now_ms + 20 * HOUR_MS
+    assert replica.calibration.range_ms(MINUTE_MS, later_ms) == knowing_nothing.range_ms(
+        MINUTE_MS, later_ms
+    )
