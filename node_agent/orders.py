@@ -21,7 +21,7 @@ from node_agent.command import SCRIPT, Refused, command, refuse
 from node_agent.core.leases import Category, Fault
 from node_agent.environment import Folders
 from node_agent.files import file_name
-from node_agent.ranks import DetectedDevice, ProvenCheckpoint, RankFiles, Remote
+from node_agent.ranks import DetectedDevice, ProvenCheckpoint, RankFiles
 from node_agent.runtime.protocol import Container, Limits, Mount, RankOrder
 from node_agent.runtime.rules import Rules
 from node_agent.supplies import NOTHING, PINS_FILE, Supplies
@@ -235,18 +235,11 @@ def rank_files(
         rank=rank,
         checkpoint_dir=environment.folders(spec, storage_dir).checkpoints,
         keep_checkpoints=keep or DEFAULT_KEEP_CHECKPOINTS,
-        remote=_remote(spec),
+        remote=places.checkpoints_uri(spec),
+        earlier=tuple(map(_proven, spec.earlier)),
+        resumed=spec.resume_from.checkpoint_id,
         hang_after_ms=spec.job.scheduling_config.hang_after_seconds * 1000,
     )
-
-
-def _remote(spec: agent_pb2.LeaseSpec) -> Remote | None:
-    """Where its checkpoints are uploaded to, and what of this job lies there already."""
-    uri = places.checkpoints_uri(spec)
-    if not uri:
-        return None
-    earlier = tuple(map(_proven, (one for one in spec.earlier if one.uri.startswith(f"{uri}/"))))
-    return Remote(uri, earlier, spec.resume_from.checkpoint_id)
 
 
 def _proven(checkpoint: job_pb2.Checkpoint) -> ProvenCheckpoint:

@@ -20,21 +20,12 @@ EVENTS = "events"
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """Where checkpoints of a lease are uploaded to: each below `uri`.
-
-    `earlier` are those of the job's attempts before, oldest first; `resumed` is the id of the one that
-    this attempt goes on from.
-    """
-
-    uri: str
-    earlier: tuple[ProvenCheckpoint, ...] = ()
-    resumed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class RankFiles:
-    """Where one rank's files are, and whose they are. `rank` counts over all nodes."""
+    """Where one rank's files are, and whose they are. `rank` counts over all nodes.
+
+    `remote` is below what its checkpoints are uploaded; "" for nowhere. `earlier` are those of the job's
+    attempts before, oldest first, and `resumed` is the id of the one that this attempt goes on from.
+    """
 
     path: Path
     job_id: str
@@ -45,7 +36,9 @@ class RankFiles:
     rank: int
     checkpoint_dir: Path
     keep_checkpoints: int
-    remote: Remote | None = None
+    remote: str = ""
+    earlier: tuple[ProvenCheckpoint, ...] = ()
+    resumed: str = ""
     hang_after_ms: int = 0  # of silence; 0 is as it is learnt
 
     @property

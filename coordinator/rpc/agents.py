@@ -201,7 +201,8 @@ class AgentMethods:
         resume = _resume_from(job)
         if resume is not None:
             spec.resume_from.CopyFrom(convert.checkpoint_message(resume))
-        spec.earlier.extend(convert.checkpoint_message(one) for one in self._uploaded(lease))
+        earlier = (x for x in job.checkpoints if x.attempt not in (0, lease.attempt))
+        spec.earlier.extend(map(convert.checkpoint_message, earlier))
 
     def _uploaded(self, lease: Lease) -> list[Checkpoint]:
         """The checkpoints of a lease's job that lie in a store of objects."""

@@ -11,9 +11,10 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -43,6 +44,7 @@ class _Record(msgspec.Struct):
     kept: list[Kept] = []
     asked: int = 0  # number of the newest ask for a checkpoint
     marks: dict[str, int] = {}  # what each rank had written to its events file by then, in bytes
+    retired: list[str] = []  # ids of those of earlier attempts that are kept no more
 
 
 class Checkpoints:
@@ -54,12 +56,13 @@ class Checkpoints:
     def __init__(self, rank: RankFiles) -> None:
         self._folder = Path(os.path.realpath(rank.checkpoint_dir))
         self._keep = max(1, rank.keep_checkpoints)
-        self._attempt = rank.attempt
+        self._attempt, self._resumed = rank.attempt, rank.resumed
         self._file = rank.path.parent / "checkpoints.json"
-        self._record = read_document(self._file, _Record) or _Record()
+        kept = [*_there(rank.earlier, self._folder)]
+        self._record = read_document(self._file, _Record) or _Record(kept=kept)
         self._waiting: deque[Report] = deque()
         self._cancelled = threading.Event()
-        self._uploads = Uploads(rank, rank.remote) if rank.remote else None
+        self._uploads = Uploads(rank) if rank.remote else None
 
     @property
     def has_work(self) -> bool:
@@ -94,15 +97,15 @@ class Checkpoints:
         write_document(self._file, self._record)
 
     def proven(self) -> tuple[ProvenCheckpoint, ...]:
-        """All that is proven and still there (where they are uploaded: there), oldest first."""
+        """All of this attempt that is proven and still there (where they are uploaded: there), oldest first."""
         if self._uploads is not None:
             return self._uploads.there
-        return tuple(kept.checkpoint for kept in self._record.kept if os.path.lexists(kept.path))
+        return tuple(kept.checkpoint for kept in self._own if os.path.lexists(kept.path))
 
     @property
     def retired(self) -> tuple[str, ...]:
-        """Ids of uploaded checkpoints of earlier attempts that are kept no more."""
-        return self._uploads.retired if self._uploads else ()
+        """Ids of checkpoints of earlier attempts that are kept no more."""
+        return self._uploads.retired if self._uploads else tuple(self._record.retired)
 
     def know(self, checkpoint_ids: Sequence[str]) -> None:
         """Takes over which uploaded ones the coordinator knows of."""
@@ -132,7 +135,7 @@ class Checkpoints:
             return "the name of the checkpoint is not allowed"
         report = Report(rank, end, event.step, str(path))
         known = {(waiting.step, waiting.path) for waiting in self._waiting}
-        known |= {(kept.step, kept.path) for kept in self._record.kept}
+        known |= {(kept.step, kept.path) for kept in self._own}
         if (report.step, report.path) in known:
             self._announced_again(report)
             return None
@@ -179,8 +182,12 @@ class Checkpoints:
         others = [
             kept
             for kept in self._record.kept
-            if kept.path != report.path and kept.checkpoint.checkpoint_id != name
+            if kept.path != report.path
+            and kept.id != name
+            # one of an earlier attempt that lies within it, or around it, is nobody's to delete
+            and not _nested(Path(report.path), Path(kept.path))
         ]
+        self._note_retired([x for x in self._record.kept if x.path == report.path])
         kept = Kept(report.path, report.step, checkpoint, rank=report.rank, end=report.end)
         self._record.kept = [*others, kept]
 
@@ -188,7 +195,7 @@ class Checkpoints:
         """A checkpoint that is proven already answers an ask as well as a new one of its step."""
         self._record.kept = [
             msgspec.structs.replace(kept, rank=report.rank, end=report.end)
-            if (kept.step, kept.path) == (report.step, report.path)
+            if kept in self._own and (kept.step, kept.path) == (report.step, report.path)
             else kept
             for kept in self._record.kept
         ]
@@ -197,9 +204,31 @@ class Checkpoints:
         """Takes all but the last ones that exist off the record; those were proven before."""
         there = [kept for kept in self._record.kept if os.path.lexists(kept.path)]
         moving = self._uploads.moving if self._uploads else None
-        old = [kept for kept in there[: -self._keep] if moving is None or kept.path != moving.path]
+        wanted = {moving.path} if moving else set()
+        extra = there[: -self._keep]
+        old = [kept for kept in extra if kept.path not in wanted and kept.id != self._resumed]
         self._record.kept = [kept for kept in there if kept not in old]
+        self._note_retired(old)
         return old
+
+    @property
+    def _own(self) -> list[Kept]:
+        """Those of this attempt."""
+        return [kept for kept in self._record.kept if kept.checkpoint.attempt == self._attempt]
+
+    def _note_retired(self, gone: Iterable[Kept]) -> None:
+        self._record.retired += [x.id for x in gone if x.checkpoint.attempt != self._attempt]
+
+
+def _there(earlier: Iterable[ProvenCheckpoint], folder: Path) -> Iterator[Kept]:
+    """Those of earlier attempts that lie on this node, in the job's folder."""
+    for one in earlier:
+        with suppress(ValueError):  # what is no address lies nowhere
+            uri = urlsplit(one.uri)
+            path = Path(os.path.realpath(unquote(uri.path)))
+            inside = path.is_relative_to(folder) and path != folder
+            if uri.scheme == "file" and inside and os.path.lexists(path):
+                yield Kept(str(path), one.step, one)
 
 
 def _delete_all(paths: list[Path]) -> None:

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from node_agent.files import file_name
-from node_agent.ranks import ProvenCheckpoint, RankFiles, Remote
+from node_agent.ranks import ProvenCheckpoint, RankFiles
 from node_agent.spool.files import read_document, write_document
 from node_agent.spool.kept import Kept
 from node_agent.spool.proof import manifest_path
@@ -45,13 +45,14 @@ class Uploads:
     All of it belongs to the event loop; `work` runs once at a time, while `has_work`.
     """
 
-    def __init__(self, rank: RankFiles, remote: Remote) -> None:
-        self._remote = remote
+    def __init__(self, rank: RankFiles) -> None:
+        self._uri, self._resumed = rank.remote, rank.resumed
         self._keep = max(1, rank.keep_checkpoints)
         self._attempt = rank.attempt
         self._folder = rank.path.parent
         self._file = self._folder / "uploads.json"
-        self._record = read_document(self._file, _Record) or _Record(there=list(remote.earlier))
+        earlier = [one for one in rank.earlier if one.uri.startswith(f"{rank.remote}/")]
+        self._record = read_document(self._file, _Record) or _Record(there=earlier)
         self._known: frozenset[str] | None = None  # to the coordinator; None: not heard yet
         self._given_up: set[str] = set()
         self._failures = 0
@@ -110,14 +111,14 @@ class Uploads:
         return "", 0.0
 
     async def _upload(self, kept: Kept, *, mover: MoverProtocol) -> None:
-        uri = f"{self._remote.uri}/{kept.id}/{file_name(kept.place.name)}"
+        uri = f"{self._uri}/{kept.id}/{file_name(kept.place.name)}"
         manifest = manifest_path(kept.place)
         journal = self._folder / "uploads" / kept.id
         await mover(Upload(kept.path, uri, str(manifest), str(journal)))
         record = self._record
         there = [one for one in record.there if one.checkpoint_id != kept.id]
         there.append(replace(kept.checkpoint, uri=uri))
-        extra = [x for x in there[: -self._keep] if x.checkpoint_id != self._remote.resumed]
+        extra = [x for x in there[: -self._keep] if x.checkpoint_id != self._resumed]
         record.there = [one for one in there if one not in extra]
         record.leaving += extra
         record.retired += [one.checkpoint_id for one in extra if one.attempt != self._attempt]

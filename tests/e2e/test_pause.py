@@ -72,6 +72,28 @@ def test_a_paused_training_goes_on_from_where_it_was_saved(
     assert (ended.status, ended.attempts_count) == (job_pb2.Job.COMPLETED, 2)
 
 
+def test_the_last_checkpoints_of_all_attempts_are_kept_and_the_one_it_goes_on_from(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    client = cluster.client
+    program = jobs.script(tmp_path, "trains.py", TRAINS)
+    body = jobs.body(program) | {"output_config": {"keep_checkpoints": 1}}
+    job_id = client.submit(body).job_id
+    seen: list[job_pb2.Checkpoint] = []
+    for _ in range(3):
+        start = f"from {seen[-1].step if seen else 0}"
+        until(lambda: start in jobs.lines(client, job_id, follow=False), "it trains")
+        client.pause(job_id)
+        paused = jobs.reaches(client, job_id, "PAUSED")
+        seen.append(paused.checkpoints[-1])
+        client.resume(job_id)
+    kept = [one.checkpoint_id for one in paused.checkpoints]
+    assert kept == [one.checkpoint_id for one in seen[1:]]
+    there = [Path(one.uri.removeprefix("file://")).exists() for one in seen]
+    assert there == [False, True, True]
+    client.cancel(job_id)
+
+
 def test_a_training_that_saves_nothing_runs_on_when_the_pause_has_waited_long_enough(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,75 @@ def test_the_number_that_waits_is_bounded(tmp_path: Path) -> None:
     for step in range(1, MAX_WAITING + 1):
         assert report(checkpoints, step, path=f"step-{step}") is None
     assert "wait" in str(report(checkpoints, 1000, path="step-1000"))
+
+
+async def an_earlier_attempt(root: Path, *steps: int) -> tuple[RankFiles, list[Path]]:
+    """The files of the second attempt of a job whose first one has proven some; where they are."""
+    first = Checkpoints(rank_files(root))
+    paths = [save(rank_files(root), f"step-{step}", content=f"{step}") for step in steps]
+    for step, path in zip(steps, paths, strict=True):
+        assert report(first, step, path=path) is None
+        await settle(first)
+    (root / "lease" / "checkpoints.json").unlink()  # each attempt has a folder of its own
+    files = replace(rank_files(root, keep=2), attempt=2, earlier=first.proven())
+    return files, paths
+
+
+async def test_of_all_attempts_together_the_last_n_are_kept(tmp_path: Path) -> None:
+    files, (one, two) = await an_earlier_attempt(tmp_path, 1, 2)
+    checkpoints = Checkpoints(files)
+    assert checkpoints.proven() == ()
+    report(checkpoints, 3, path=save(files, "step-3", content="3"))
+    await settle(checkpoints)
+    assert [x.step for x in checkpoints.proven()] == [3]
+    assert checkpoints.retired == (files.earlier[0].checkpoint_id,)
+    assert (one.exists(), two.exists()) == (False, True)
+    again = Checkpoints(files)
+    report(again, 4, path=save(files, "step-4", content="4"))
+    await settle(again)
+    assert [x.step for x in again.proven()] == [3, 4]
+    assert again.retired == tuple(x.checkpoint_id for x in files.earlier)
+    assert not two.exists()
+
+
+async def test_what_an_attempt_goes_on_from_stays(tmp_path: Path) -> None:
+    files, (one, two) = await an_earlier_attempt(tmp_path, 1, 2)
+    files = replace(files, resumed=files.earlier[0].checkpoint_id)
+    checkpoints = Checkpoints(files)
+    for step in (3, 4, 5):
+        report(checkpoints, step, path=save(files, f"step-{step}", content=f"{step}"))
+        await settle(checkpoints)
+    assert [x.step for x in checkpoints.proven()] == [4, 5]
+    assert checkpoints.retired == (files.earlier[1].checkpoint_id,)
+    assert (one.exists(), two.exists()) == (True, False)
+
+
+async def test_what_lies_elsewhere_or_around_is_nobodys_to_delete(tmp_path: Path) -> None:
+    files, (one, two) = await an_earlier_attempt(tmp_path, 1, 2)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    strange = [
+        replace(files.earlier[0], checkpoint_id=f"ckpt_{number}", uri=uri)
+        for number, uri in enumerate((elsewhere.as_uri(), "s3://bucket/x", "file:///%00", "//["))
+    ]
+    files = replace(files, earlier=(*strange, *files.earlier), keep_checkpoints=1)
+    checkpoints = Checkpoints(files)
+    inside = save(files, "step-1/again", content="3")
+    report(checkpoints, 3, path=inside)
+    await settle(checkpoints)
+    assert elsewhere.exists()
+    assert one.exists()
+    assert inside.exists()
+    assert not two.exists()
+    assert checkpoints.retired == (files.earlier[-1].checkpoint_id,)
+
+
+async def test_what_is_saved_over_one_of_an_earlier_attempt_takes_its_place(tmp_path: Path) -> None:
+    files, (_, two) = await an_earlier_attempt(tmp_path, 1, 2)
+    checkpoints = Checkpoints(files)
+    (two / "model.bin").write_text("new")
+    report(checkpoints, 2, path=two)
+    await settle(checkpoints)
+    assert [x.step for x in checkpoints.proven()] == [2]
+    assert checkpoints.retired == (files.earlier[1].checkpoint_id,)
+    assert two.exists()

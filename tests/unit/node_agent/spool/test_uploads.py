@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from node_agent.ranks import ProvenCheckpoint, RankFiles, Remote
+from node_agent.ranks import ProvenCheckpoint, RankFiles
 from node_agent.spool.checkpoints import Checkpoints
 from node_agent.spool.remote import TRIES
 from node_agent.uploads.orders import Failed, Order, Remove, Upload
@@ -38,10 +39,8 @@ class Mover:
 class Lease:
     """The checkpoints of a lease, and what is noted in its log."""
 
-    def __init__(self, root: Path, *, keep: int = 2, remote: Remote | None = None) -> None:
-        self.files: RankFiles = replace(
-            rank_files(root, keep=keep), remote=remote or Remote(BASE), attempt=2
-        )
+    def __init__(self, root: Path, *, keep: int = 2, **of: Any) -> None:
+        self.files: RankFiles = replace(rank_files(root, keep=keep), remote=BASE, attempt=2, **of)
         self.checkpoints = Checkpoints(self.files)
         self.mover, self.notes = Mover(), Notes()
 
@@ -103,7 +102,7 @@ async def test_while_one_is_on_its_way_only_the_newest_of_those_that_come_is_nex
 async def test_what_is_more_than_the_last_n_goes_once_the_coordinator_does_not_know_it(
     tmp_path: Path,
 ) -> None:
-    lease = Lease(tmp_path, remote=Remote(BASE, earlier(1, 2)))
+    lease = Lease(tmp_path, earlier=earlier(1, 2))
     await lease.prove(3)
     await lease.upload()
     assert lease.checkpoints.retired == ("old-1",)
@@ -120,7 +119,7 @@ async def test_what_is_more_than_the_last_n_goes_once_the_coordinator_does_not_k
 async def test_what_the_attempt_goes_on_from_and_the_only_one_are_never_removed(
     tmp_path: Path,
 ) -> None:
-    lease = Lease(tmp_path, keep=1, remote=Remote(BASE, earlier(1, 2), resumed="old-1"))
+    lease = Lease(tmp_path, keep=1, earlier=earlier(1, 2), resumed="old-1")
     lease.checkpoints.know([])
     for step in (3, 4):
         await lease.prove(step)
