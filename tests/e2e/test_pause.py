@@ -45,8 +45,14 @@ def trains(cluster: Cluster, folder: Path) -> str:
     program = jobs.script(folder, "trains.py", TRAINS)
     answer = cluster.client.submit(jobs.body(program, scheduling={"checkpoint_grace_seconds": 30}))
     jobs.reaches(cluster.client, answer.job_id, "TRAINING")
-    until(lambda: "from 0" in jobs.lines(cluster.client, answer.job_id, follow=False), "it trains")
+    begins(cluster, answer.job_id, step=0)
     return answer.job_id
+
+
+def begins(cluster: Cluster, job_id: str, *, step: int) -> None:
+    """Waits until the job trains from a step on."""
+    line = f"from {step}"
+    until(lambda: line in jobs.lines(cluster.client, job_id, follow=False), f"it trains {line}")
 
 
 def test_a_paused_training_goes_on_from_where_it_was_saved(
@@ -63,10 +69,7 @@ def test_a_paused_training_goes_on_from_where_it_was_saved(
         client.pause(job_id)
     client.resume(job_id)
     jobs.reaches(client, job_id, "TRAINING")
-    line = f"from {checkpoint.step}"
-    until(
-        lambda: line in jobs.lines(client, job_id, follow=False), "it goes on from the checkpoint"
-    )
+    begins(cluster, job_id, step=checkpoint.step)
     (work_of(cluster, job_id) / "finish").touch()
     ended = jobs.final(client, job_id)
     assert (ended.status, ended.attempts_count) == (job_pb2.Job.COMPLETED, 2)
@@ -81,8 +84,7 @@ def test_the_last_checkpoints_of_all_attempts_are_kept_and_the_one_it_goes_on_fr
     job_id = client.submit(body).job_id
     seen: list[job_pb2.Checkpoint] = []
     for _ in range(3):
-        start = f"from {seen[-1].step if seen else 0}"
-        until(lambda: start in jobs.lines(client, job_id, follow=False), "it trains")
+        begins(cluster, job_id, step=seen[-1].step if seen else 0)
         client.pause(job_id)
         paused = jobs.reaches(client, job_id, "PAUSED")
         seen.append(paused.checkpoints[-1])
