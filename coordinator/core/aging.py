@@ -44,9 +44,11 @@ def raise_waiting(turn: Turn, *, settings: CoreSettings) -> None:
             continue
         if tops is None:
             tops = _tops(state)
-        if job.standing < tops[_reach(state, job.queue_name)]:
-            text = f"it has waited for long, and stands with those of priority {job.standing + 1}"
-            turn.edit(job, Reason.AGED, aged=job.aged + 1, message=text)
+        top = tops[_reach(state, job.queue_name)]
+        if job.standing < top:
+            standing = min(top, job.priority + waited_ms // aging_ms)
+            text = f"it has waited for long, and stands with those of priority {standing}"
+            turn.edit(job, Reason.AGED, aged=standing - job.priority, message=text)
             raised += 1
             if raised == MOST_RAISED:
                 left_ms = 1

@@ -29,19 +29,16 @@ class RaisedInTime(JobChecker):
     """Who is raised has waited for so long behind somebody above it; who has is passed by nobody for long
     that is above it."""
 
-    def __init__(self, aging_ms: int, seen: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, aging_ms: int, decides_since_ms: Callable[[], int], seen: Callable[[str, str], None]
+    ) -> None:
         super().__init__()
         self._aging_ms = aging_ms
         self._seen = seen
-        self._led_ms: int | None = None
+        self._decides_since_ms = decides_since_ms
         self._queued_ms: dict[str, int] = {}
 
-    def led(self) -> None:
-        self._led_ms = None
-
     def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
-        if self._led_ms is None:
-            self._led_ms = event.at_ms
         if before is None or job.status != before.status:
             self._queued_ms[job.job_id] = event.at_ms
         if before is not None and job.aged != before.aged:
@@ -58,7 +55,7 @@ class RaisedInTime(JobChecker):
         rivals = [x for x in self._jobs.values() if x.job_id != job.job_id and not x.is_final]
         wrong = (
             event.cause is not Reason.AGED
-            or job.aged != before.aged + 1
+            or job.aged <= before.aged
             or job.status is not JobStatus.QUEUED
             or waited_ms < self._aging_ms * job.aged
             or not any(x.standing >= job.standing for x in rivals)
@@ -79,7 +76,7 @@ class RaisedInTime(JobChecker):
                 continue  # one that has run may have to wait for other reasons
             due_ms = self._since_ms(one) + self._aging_ms * (one.aged + 1)
             queued_ms = self._queued_ms.get(one.job_id, at_ms)
-            late = max(due_ms, queued_ms, self._led_ms or at_ms) < known_ms
+            late = max(due_ms, queued_ms, self._decides_since_ms()) < known_ms
             if late and one.standing < min(above, job.standing):
                 text = f"{job.job_id} passes {one.job_id}, which has waited for long"
                 raise SimFailure(text, job.job_id, one.job_id)

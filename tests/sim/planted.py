@@ -298,15 +298,15 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "nobody is raised for having waited": (
         Edit(
             "coordinator.core.aging",
-            "if job.standing < tops[_reach(state, job.queue_name)]:",
-            "if False:",
+            "        if job.standing < top:",
+            "        if False:",
         ),
     ),
     "who has waited is raised above all others": (
         Edit(
             "coordinator.core.aging",
-            "if job.standing < tops[_reach(state, job.queue_name)]:",
-            "if job.standing < 10:",
+            "top = tops[_reach(state, job.queue_name)]",
+            "top = 10",
         ),
     ),
     "what a job was raised by is forgotten by those who show it": (

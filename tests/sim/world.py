@@ -367,7 +367,11 @@ class World:
             checkers.GangsWhole(),
             KeptTogether(self.situations.fault),
             EarliestFirst(self.situations.fault),
-            RaisedInTime(coordinator.settings.aging_ms, self.situations.fault),
+            RaisedInTime(
+                coordinator.settings.aging_ms,
+                lambda: coordinator.decides_since_ms,
+                self.situations.fault,
+            ),
             NotBeforeItsTime(lambda: coordinator.decides_since_ms, self.situations.fault),
             checkers.NothingLost(coordinator),
             checkers.StoppedForAReason(self.truth, coordinator, self._is_orphan),
