@@ -41,7 +41,7 @@ FOUND_BY = {
     "a paused job keeps its devices": 6,
     "a cancel is lost while a job is being paused": 59,
     "a retry that is asked for twice gives two children": 28,
-    "a job starts while ranks of it may run that nobody knows": 250,
+    "a job starts while ranks of it may run that nobody knows": 516,
     "a log is acknowledged before it is stored": 26,
     "an agent that comes back counts its lines anew": 11,
     "lines that come again are taken again": 8,
