@@ -14,7 +14,7 @@ from coordinator.core.known import (
     may_be_preempted,
 )
 from coordinator.core.ledger import is_open
-from coordinator.core.order import turn_of
+from coordinator.core.order import HIGHEST_PRIORITY, turn_of
 from coordinator.core.records import (
     WHOLE,
     Job,
@@ -98,7 +98,9 @@ def _check_leases(state: ClusterState) -> None:
 def _check_job(state: ClusterState, job: Job) -> None:
     id = job.job_id
     leases = state.attempt_leases(job)
-    ensure(0 <= job.aged <= 10 - job.priority, "nobody is raised above all others", id)
+    ensure(
+        0 <= job.aged <= HIGHEST_PRIORITY - job.priority, "nobody is raised above all others", id
+    )
     if job.status in RUNNING:
         assert job.attempt is not None
         ensure(

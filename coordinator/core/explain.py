@@ -14,7 +14,7 @@ from coordinator.core.capacity import Capacity
 from coordinator.core.health import Grade
 from coordinator.core.known import is_doubted
 from coordinator.core.near import count_of
-from coordinator.core.order import turn_of
+from coordinator.core.order import HIGHEST_PRIORITY, turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.queues import closed, kept_back
 from coordinator.core.reasons import Reason
@@ -28,7 +28,6 @@ MOST_VERDICTS = 200
 MOST_CHANGES = 24
 MOST_QUEUES = 4  # others, that are tried
 DEFAULT_QUEUE = "default"
-HIGHEST_PRIORITY = 10
 NAMED = 4
 
 

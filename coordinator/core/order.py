@@ -16,6 +16,7 @@ from coordinator.core.records import Job, Order, Queue
 
 Turn = tuple[int, int, int, str]  # (-standing, key, sequence, job id): the order of placement
 
+HIGHEST_PRIORITY = 10
 LEVEL_RATIO = 1.25
 WANTED_WITHIN_MS = 24 * 3600 * 1000
 BY_A_FACTOR = 1.15  # so much less must a job have to do to take the devices of another

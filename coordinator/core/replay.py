@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordinator.core.notes import Considered, Ruling
-
-HIGHEST_PRIORITY = 10
+from coordinator.core.order import HIGHEST_PRIORITY
 
 
 class Rule(StrEnum):

@@ -195,7 +195,7 @@ class Checkpoints:
         """A checkpoint that is proven already answers an ask as well as a new one of its step."""
         self._record.kept = [
             msgspec.structs.replace(kept, rank=report.rank, end=report.end)
-            if kept in self._own and (kept.step, kept.path) == (report.step, report.path)
+            if self._is_own(kept) and (kept.step, kept.path) == (report.step, report.path)
             else kept
             for kept in self._record.kept
         ]
@@ -214,10 +214,13 @@ class Checkpoints:
     @property
     def _own(self) -> list[Kept]:
         """Those of this attempt."""
-        return [kept for kept in self._record.kept if kept.checkpoint.attempt == self._attempt]
+        return [kept for kept in self._record.kept if self._is_own(kept)]
+
+    def _is_own(self, kept: Kept) -> bool:
+        return kept.checkpoint.attempt == self._attempt
 
     def _note_retired(self, gone: Iterable[Kept]) -> None:
-        self._record.retired += [x.id for x in gone if x.checkpoint.attempt != self._attempt]
+        self._record.retired += [kept.id for kept in gone if not self._is_own(kept)]
 
 
 def _there(earlier: Iterable[ProvenCheckpoint], folder: Path) -> Iterator[Kept]:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,14 @@ DEAF = """
     resume = os.environ.get("MIND_RESUME_FROM")
     step = first = int(Path(resume, "step").read_text()) if resume else 0
     print("from", first, flush=True)
+    near = first
     while not Path("finish").exists():
         time.sleep(0.05)
-        if time.monotonic() - began < every_s * (step + 1 - first):
+        passed = (time.monotonic() - began) / every_s - (step - first)
+        if passed > 0.6 and near <= step:
+            near = step + 1
+            print("nears", near, flush=True)
+        if passed < 1:
             continue
         step += 1
         folder = Path(os.environ["MIND_CHECKPOINT_DIR"], f"step-{step}")
@@ -69,6 +73,19 @@ def submitted(cluster: Cluster, body: dict[str, Any]) -> str:
     return str(answer.json()["data"]["job_id"])
 
 
+def urgent(cluster: Cluster, program: Path | str, *, priority: int, **scheduling: object) -> str:
+    """A job that wants the device, in a queue whose jobs may take it from others."""
+    put = cluster.rest.put("/cluster/queues/urgent", json={"preempts": True})
+    assert put.status_code == 200, put.text
+    body = jobs.body(
+        program,
+        gpu_type="H100",
+        training={"priority": priority},
+        scheduling={"queue_name": "urgent", **scheduling},
+    )
+    return submitted(cluster, body)
+
+
 def record(cluster: Cluster, job_id: str) -> dict[str, Any]:
     """Over REST."""
     found: dict[str, Any] = cluster.rest.get(f"/jobs/{job_id}").json()["data"]
@@ -86,21 +103,10 @@ def test_a_job_of_high_priority_takes_the_device_and_the_other_goes_on_where_it_
 ) -> None:
     client = one_device.client
     trains = jobs.script(tmp_path, "trains.py", TRAINS)
-    assert one_device.rest.put("/cluster/queues/urgent", json={"preempts": True}).status_code == 200
-
-    def of_priority(priority: int, program: Path | str) -> str:
-        body = jobs.body(
-            program,
-            gpu_type="H100",
-            training={"priority": priority},
-            scheduling={"queue_name": "urgent"},
-        )
-        return submitted(one_device, body)
-
-    low = of_priority(1, trains)
+    low = urgent(one_device, trains, priority=1)
     jobs.reaches(client, low, "TRAINING")
     until(lambda: said(one_device, low, "from") == ["0"], "it trains")
-    high = of_priority(9, "/bin/true")
+    high = urgent(one_device, "/bin/true", priority=9)
     assert jobs.final(client, high).status == job_pb2.Job.COMPLETED
     until(lambda: len(said(one_device, low, "from")) == 2, "it trains again")
     (_, step) = said(one_device, low, "from")
@@ -118,21 +124,10 @@ def test_a_training_that_hears_nothing_is_waited_for_as_its_next_checkpoint_is_n
     """It saves every twelve seconds, whoever asks, and is given one second of grace."""
     client = one_device.client
     deaf = jobs.script(tmp_path, "deaf.py", DEAF)
-    assert one_device.rest.put("/cluster/queues/urgent", json={"preempts": True}).status_code == 200
-
-    def of_priority(priority: int, program: Path | str) -> str:
-        body = jobs.body(
-            program,
-            gpu_type="H100",
-            training={"priority": priority},
-            scheduling={"queue_name": "urgent", "checkpoint_grace_seconds": 1},
-        )
-        return submitted(one_device, body)
-
-    low = of_priority(1, deaf)
+    low = urgent(one_device, deaf, priority=1, checkpoint_grace_seconds=1)
     until(lambda: len(record(one_device, low).get("checkpoints", ())) == 2, "it saves")
-    time.sleep(7)  # more than half of the way
-    high = of_priority(9, "/bin/true")
+    until(lambda: "3" in said(one_device, low, "nears"), "it is more than half of the way")
+    high = urgent(one_device, "/bin/true", priority=9)
     until(lambda: record(one_device, low)["status"] == "CHECKPOINTING", "it is to give way")
     assert "one that is near" in record(one_device, low)["status_reason"]["message"]
     assert "as a checkpoint is near" in record(one_device, high)["status_reason"]["message"]
