@@ -7,6 +7,7 @@ that is given twice with two values is a fault, and so is a name that nothing ta
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from gateway.catalog import BadCatalog
 from gateway.codes import Code
-from gateway.faults import Faults, Place, TooManyFaults
+from gateway.entries import Entries, Refused
+from gateway.faults import MAX_FAULTS, Faults, Place, TooManyFaults
 from gateway.json_in import JsonReader, Malformed, Setter, decode
 from gateway.routes import Route
 from gateway.scalars import text_value
@@ -86,6 +88,7 @@ class Binder:
         self._key = leaves.get(IDEMPOTENCY_FIELD)
         self._resume = leaves.get(RESUME_FIELD) if method.streaming else None
         self._body = _body_setter(method.request, binding.body, reader=reader)
+        self.entries = Entries(method, reader) if method.each else None
         bound = (*self.path, *([binding.body] if binding.body else []))
         self.query: Mapping[str, Leaf] = {
             name: leaf
@@ -124,18 +127,24 @@ class Binder:
         query: bytes,
         headers: Mapping[bytes, bytes],
         body: bytes,
+        refused: Refused | None = None,
     ) -> Any:
-        """Makes the message.
+        """Makes the message. What is wrong with items that are judged by themselves is put into `refused`;
+        without it, it is wrong with the request.
 
         Raises:
             Failure: 400 for a body that is not JSON, 422 with one detail for each fault.
         """
         message, place = self._new(), Place(Faults())
         value = _json(body) if body else None
+        fill, entries = self._body, self.entries
+        apart = entries if refused is not None and entries and entries.are_apart(value) else None
+        if apart is not None and refused is not None:
+            fill = apart.filler(refused)
         try:
             if value is not None:
-                assert self._body is not None
-                self._body(message, value, place)
+                assert fill is not None
+                fill(message, value, place)
             if query:
                 self._fill_query(message, query, place=place)
             for name, text in variables.items():
@@ -143,14 +152,20 @@ class Binder:
             self._fill_headers(message, headers, place=place)
         except TooManyFaults:
             raise invalid(place.faults.found) from None
-        self._check(message, place.faults)
+        self._check(message, place.faults, are_apart=apart is not None)
+        if apart is not None and refused:
+            apart.mark(message, refused, body=body)
         return message
 
-    def _check(self, message: Any, faults: Faults) -> None:
+    def _check(self, message: Any, faults: Faults, *, are_apart: bool) -> None:
         """Bounds are checked even where there are faults, so that one answer tells them all; a
         field that could not be read is not also told to be missing."""
         told = {field for field, _ in faults.found}
-        details = [*faults.found, *(pair for pair in violations(message) if pair[0] not in told)]
+        broken = violations(message)
+        if self.entries is not None and not are_apart:
+            broken = itertools.chain(broken, self.entries.violations(message))
+        more = (pair for pair in broken if pair[0] not in told)
+        details = [*faults.found, *itertools.islice(more, MAX_FAULTS)]
         if details:
             raise invalid(details)
 

@@ -65,6 +65,8 @@ class Method:
     internal: bool
     authenticates: bool
     token_exchange: bool
+    each: str
+    """The list of the request whose items are judged each by itself; empty for none."""
     cache: str
     cache_label: str
     """The field that identifies what the answer holds; empty where no copies are kept."""
@@ -140,6 +142,7 @@ class Catalog:
             internal=bool(rule.program),
             authenticates=rule.authenticates,
             token_exchange=rule.token_exchange,
+            each=rule.each,
             cache=rule.cache,
             cache_label=rule.cache_label,
             bindings=bindings,

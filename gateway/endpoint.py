@@ -17,6 +17,7 @@ from gateway.bind import Binder
 from gateway.chunks import batch_printer
 from gateway.codes import Code
 from gateway.copies import Copies
+from gateway.entries import Refused
 from gateway.exchange import Exchange
 from gateway.json_in import JsonReader
 from gateway.json_out import JsonWriter
@@ -79,6 +80,8 @@ class Asked:
     context: Context
     receive: Receive
     send: Send
+    refused: Refused
+    """Items of the request that the coordinator is not to judge."""
 
 
 class Endpoint:
@@ -119,16 +122,18 @@ class Endpoint:
         body = await read_body(
             context.headers, receive, limits=limits, takes=self.binder.takes_body
         )
+        refused: Refused = {}
         bind = partial(
             self.binder.bind,
             match.variables,
             query=scope.get("query_string", b""),
             headers=context.headers,
             body=body,
+            refused=refused,
         )
         # A large body takes tens of milliseconds, in which streams would stand still.
         request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
-        asked = Asked(identity, context, receive, send)
+        asked = Asked(identity, context, receive, send, refused)
         failure = None
         if identity.confirmed:
             try:
@@ -159,6 +164,8 @@ class Endpoint:
         headers = []
         if self.binder.keyed and await _replayed(call):
             headers.append(REPLAYED_HEADER)
+        if asked.refused and self.binder.entries is not None:
+            self.binder.entries.tell(response, asked.refused)
         await self._tell(response, asked, headers=headers)
         if self._recall is not None and self._services.copies is not None:
             self._recall.keep(self._services.copies, asked.identity.tenant_id, response)

@@ -14,10 +14,11 @@ class TooManyFaults(Exception):
 class Faults:
     """Faults found so far, each the path of a field and a sentence about it."""
 
-    __slots__ = ("found",)
+    __slots__ = ("found", "most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_FAULTS) -> None:
         self.found: list[tuple[str, str]] = []
+        self.most = most
 
     def add(self, field: str, message: str) -> None:
         """Adds a fault.
@@ -26,7 +27,7 @@ class Faults:
             TooManyFaults: this one filled the list.
         """
         self.found.append((shorten(field), message))
-        if len(self.found) >= MAX_FAULTS:
+        if len(self.found) >= self.most:
             raise TooManyFaults
 
 

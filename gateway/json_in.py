@@ -7,7 +7,7 @@ booleans and keep their JSON text. Of two equal names in one object the last one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -83,23 +83,7 @@ class JsonReader:
             return _fill_time
         if message.full_name.startswith("google.protobuf."):
             raise BadCatalog(f"{message.full_name} has no JSON form here")
-        setters = self.fields(message)
-
-        def fill(target: Any, value: Any, place: Place) -> None:
-            if type(value) is not dict:
-                place.fault_here("must be an object")
-                return
-            if place.depth > MAX_DEPTH:
-                place.fault_here("is nested too deeply")
-                return
-            for key, item in value.items():
-                setter = setters.get(key)
-                if setter is None:
-                    place.fault(key, "unknown field")
-                elif item is not None:
-                    setter(target, item, place)
-
-        return fill
+        return filler(self.fields(message))
 
     def _setter(self, field: FieldDescriptor) -> Setter:
         entry = field.message_type
@@ -124,6 +108,26 @@ class JsonReader:
         oneof = field.containing_oneof
         # An `optional` field is a oneof of its own to the descriptors, and can never be given twice.
         return made if oneof is None or len(oneof.fields) < 2 else _once(oneof.name, made)
+
+
+def filler(setters: Mapping[str, Setter]) -> Fill:
+    """The function that fills the message whose fields have these setters."""
+
+    def fill(target: Any, value: Any, place: Place) -> None:
+        if type(value) is not dict:
+            place.fault_here("must be an object")
+            return
+        if place.depth > MAX_DEPTH:
+            place.fault_here("is nested too deeply")
+            return
+        for key, item in value.items():
+            setter = setters.get(key)
+            if setter is None:
+                place.fault(key, "unknown field")
+            elif item is not None:
+                setter(target, item, place)
+
+    return fill
 
 
 def _scalar(name: str, convert: Convert, *, direct: type | None) -> Setter:

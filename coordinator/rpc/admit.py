@@ -111,8 +111,7 @@ def judge(request: SubmitJobRequest) -> SubmitJob:
         *_schedule_faults(request),
     ]
     if faults:
-        text = "; ".join(f"{field}: {message}" for field, message in faults[:5])
-        raise Refusal(Reason.INVALID_ARGUMENT, text, violations=tuple(faults))
+        raise Refusal.of_fields(tuple(faults))
     training, queue_name = request.training_config, request.scheduling_config.queue_name
     return SubmitJob(
         caller=NOBODY,

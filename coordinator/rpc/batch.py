@@ -10,7 +10,7 @@ from coordinator.core.records import JobStatus, Outcome
 from coordinator.rpc import convert
 from coordinator.rpc.border import Call
 from coordinator.rpc.documents import Documents
-from coordinator.rpc.errors import cleaned
+from coordinator.rpc.errors import MESSAGE_BYTES_MAX, cleaned, cut, told
 from coordinator.rpc.fetching import Fetching
 from coordinator.rpc.jobs import JobMethods, caller_of, new_job_ids, note_replay
 from coordinator.runtime.driver import Driver
@@ -68,6 +68,9 @@ class BatchMethods:
         job_ids = new_job_ids(len(request.jobs))
         self._fetching.keep(job_ids, call.tokens)
         for one, seen, job_id in zip(request.jobs, call.seen, job_ids, strict=True):
+            if seen.faults:
+                found.append(Refusal.of_fields(seen.faults))
+                continue
             caller = caller_of(call, one) if one.request_id else nameless
             try:
                 command = self._jobs.admitted.command(one, seen, caller=caller, job_id=job_id)
@@ -135,10 +138,10 @@ def _refused(raw: Refusal) -> api.BatchResult:
 
 
 def error_message(raw: Refusal) -> api.BatchError:
-    """Why one of many was refused."""
+    """Why one of many was refused, as a call for it alone would be; a thousand of them fit into an answer."""
     refusal = cleaned(raw)
     return api.BatchError(
         code=refusal.reason.value,
-        message=refusal.message,
-        details=[api.FieldError(field=field, message=text) for field, text in refusal.violations],
+        message=cut(refusal.message, MESSAGE_BYTES_MAX),
+        details=[api.FieldError(field=field, message=text) for field, text in told(refusal)],
     )

@@ -20,7 +20,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -36,7 +35,7 @@ from google.protobuf.message import DecodeError, Message
 
 from coordinator.core.reasons import Reason
 from coordinator.rpc.bounds import Bounds, Seen
-from coordinator.rpc.errors import Metadata, cleaned, quoted, status_of
+from coordinator.rpc.errors import Metadata, cleaned, status_of
 from coordinator.rpc.identity import NAMES, Authenticator, Identity
 from coordinator.runtime.bootstrap import OWN_TENANT
 from coordinator.runtime.refusal import Refusal
@@ -230,9 +229,7 @@ class _Border:
             )
         violations = self._bounds.violations(message, request.body, call.seen)
         if violations:
-            found = tuple((_path(one.proto), one.proto.message) for one in violations)
-            text = "; ".join(f"{field}: {message}" for field, message in found[:5])
-            raise Refusal(Reason.INVALID_ARGUMENT, text, violations=found)
+            raise Refusal.of_fields(violations)
         return message
 
     async def _all_checked(
@@ -315,16 +312,3 @@ def _parsed(message: type[Message], data: bytes) -> _Request:
         return _Request(data, message.FromString(data))
     except DecodeError:
         return _Request(data, None)
-
-
-def _path(violation: Any) -> str:
-    return ".".join(_steps(violation)) or "request"
-
-
-def _steps(violation: Any) -> Iterator[str]:
-    for element in violation.field.elements if violation.field else ():
-        subscript = element.subscript
-        value = getattr(subscript, "value", None) if subscript is not None else None
-        if isinstance(value, str):
-            value = quoted(value)
-        yield element.field_name + ("" if value is None else f"[{value}]")

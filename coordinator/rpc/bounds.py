@@ -3,14 +3,16 @@
 It takes tens of microseconds for a job. Jobs are mostly the same job again, or a sweep: they differ by name,
 labels and hyperparameters, whose few rules are read from the protos and looked at here. What is left of them
 is judged once for all that are alike, and remembered. Which are alike their bytes tell: they are read by
-types that leave what is not asked for as it came. What seems to be at fault is judged whole.
+types that leave what is not asked for as it came. What seems to be at fault is judged whole. The jobs of a
+batch are judged each by itself: what is wrong with one is not the fault of the call.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import protovalidate
@@ -19,11 +21,15 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from buf.validate import validate_pb2
+from coordinator.rpc.errors import quoted
 from coordinator.rpc.memo import Memo
+from coordinator.runtime.refusal import Violation
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 
 Pairs = tuple[tuple[str, str], ...]
+FAULTS_MAX = 100  # told of one request, or of one job of a batch
+ALL_FAULTS_MAX = 1000  # of all jobs of a batch together, beside the first of each
 
 
 class Seen(NamedTuple):
@@ -32,6 +38,7 @@ class Seen(NamedTuple):
     document: bytes  # what is kept of it: all but the fields that belong to the call
     labels: Pairs
     alike: bytes  # all but its name, labels, hyperparameters and what belongs to the call
+    faults: tuple[Violation, ...] = ()  # of a job of a batch; each is judged by itself
 
 
 class Bounds:
@@ -42,62 +49,65 @@ class Bounds:
 
     def violations(
         self, request: Message, body: bytes, seen: list[Seen] | None = None
-    ) -> list[protovalidate.Violation]:
-        """What is out of its bounds, with its path, in a request that came as these bytes.
+    ) -> tuple[Violation, ...]:
+        """What refuses a request that came as these bytes: fields that are out of their bounds.
 
-        What was read of jobs that are submitted is added to `seen`.
+        What was read of jobs that are submitted is added to `seen`. The faults of a job of a batch stand
+        there; of one that is accepted whole or not at all they are the request's as well.
         """
         if isinstance(request, SubmitJobRequest):
-            bodies, jobs = [body], [request]
-        elif isinstance(request, BatchSubmitJobsRequest) and 0 < len(request.jobs) <= _JOBS_MAX:
-            bodies, jobs = _Bodies.FromString(body).jobs, [*request.jobs]
-        else:
-            return protovalidate.collect_violations(request)
-        reader = _Reader()
-        read = [*map(reader.see, bodies)]
+            (one,) = self._read([body], [request])
+            if seen is not None:
+                seen.append(one)
+            return one.faults
+        found = _faults(request)
+        if found or not isinstance(request, BatchSubmitJobsRequest):
+            return found
+        read = self._read(_Bodies.FromString(body).jobs, request.jobs)
         if seen is not None:
             seen.extend(read)
-        new = {
-            one.alike: job
-            for one, job in zip(read, jobs, strict=True)
-            if one.alike not in self._good
-        }
-        if not reader.fit:
-            return protovalidate.collect_violations(request)
-        if isinstance(request, SubmitJobRequest):
-            found = protovalidate.collect_violations(request) if new else []
-        else:
-            some = [*new.values()] or jobs[:1]
-            few = BatchSubmitJobsRequest(request_id=request.request_id, jobs=some)
-            found = protovalidate.collect_violations(few)
-            found = found and protovalidate.collect_violations(request)
-        for alike in () if found else new:
-            self._good.put(alike, True)
-        return found
+        if not request.atomic:
+            return ()
+        inner = (
+            (f"jobs[{n}].{path}", text) for n, one in enumerate(read) for path, text in one.faults
+        )
+        return tuple(itertools.islice(inner, FAULTS_MAX))
+
+    def _read(self, bodies: Iterable[bytes], jobs: Iterable[SubmitJobRequest]) -> list[Seen]:
+        """What each of the jobs says, and what is wrong with it."""
+        reader, told = _Reader(), 0
+        read = []
+        for body, job in zip(bodies, jobs, strict=True):
+            one, is_fit = reader.see(body)
+            if not (is_fit and one.alike in self._good):
+                faults = _faults(job, at_most=min(FAULTS_MAX, max(1, ALL_FAULTS_MAX - told)))
+                told += len(faults)
+                if faults:
+                    one = one._replace(faults=faults)
+                elif is_fit:
+                    self._good.put(one.alike, True)
+            read.append(one)
+        return read
 
 
 def see(body: bytes) -> Seen:
     """Reads a submit that was judged before."""
-    return _Reader().see(body)
+    return _Reader().see(body)[0]
 
 
 class _Reader:
-    """Reads the jobs of one request.
-
-    Attributes:
-        fit: whether what they may differ by is surely within its bounds.
-    """
+    """Reads the jobs of one request."""
 
     def __init__(self) -> None:
-        self.fit = True
-        self._labels: dict[tuple[bytes, ...], Pairs] = {}
+        self._labels: dict[tuple[bytes, ...], Pairs] = {}  # within their bounds
         self._fine: set[bytes] = set()  # hyperparameters
 
-    def see(self, body: bytes) -> Seen:
-        """What it says."""
+    def see(self, body: bytes) -> tuple[Seen, bool]:
+        """What a job says; whether what jobs may differ by is surely within its bounds."""
         job: Any = _Job.FromString(body)
+        is_fit = _NAME(job.name)
         if job.request_id or job.validate_only:
-            self.fit = self.fit and _REQUEST_ID(job.request_id)
+            is_fit = is_fit and _REQUEST_ID(job.request_id)
             job.ClearField("request_id")
             job.ClearField("validate_only")
             body = job.SerializeToString()
@@ -105,22 +115,43 @@ class _Reader:
         labels = self._labels.get(entries)
         if labels is None:
             pairs = [*map(_Pair.FromString, entries)]
-            self.fit = self.fit and len(pairs) <= _LABELS_MAX and _LABELS(pairs)
             labels = tuple(sorted({pair.key: pair.value for pair in pairs}.items()))
-            self._labels[entries] = labels
+            if len(pairs) <= _LABELS_MAX and _LABELS(pairs):
+                self._labels[entries] = labels
+            else:
+                is_fit = False
         training = job.training_config
         parameters = [*training.hyperparameters]
         if parameters:
             new = {*parameters} - self._fine
-            if new:
-                self.fit = self.fit and _PARAMETERS([*map(_Pair.FromString, new)])
+            if new and _PARAMETERS([*map(_Pair.FromString, new)]):
                 self._fine |= new
-            self.fit = self.fit and len(parameters) <= _PARAMETERS_MAX
+            elif new:
+                is_fit = False
+            is_fit = is_fit and len(parameters) <= _PARAMETERS_MAX
             training.ClearField("hyperparameters")
-        self.fit = self.fit and _NAME(job.name)
         job.ClearField("name")
         job.ClearField("labels")
-        return Seen(body, labels, job.SerializeToString())
+        return Seen(body, labels, job.SerializeToString()), is_fit
+
+
+def _faults(request: Message, *, at_most: int = FAULTS_MAX) -> tuple[Violation, ...]:
+    """What protovalidate finds, with its path."""
+    found = protovalidate.collect_violations(request)
+    return tuple((_path(one.proto), one.proto.message) for one in found[:at_most])
+
+
+def _path(violation: Any) -> str:
+    return ".".join(_steps(violation)) or "request"
+
+
+def _steps(violation: Any) -> Iterator[str]:
+    for element in violation.field.elements if violation.field else ():
+        subscript = element.subscript
+        value = getattr(subscript, "value", None) if subscript is not None else None
+        if isinstance(value, str):
+            value = quoted(value)
+        yield element.field_name + ("" if value is None else f"[{value}]")
 
 
 def _text(rules: Any) -> Callable[[str], bool]:
@@ -190,7 +221,6 @@ def _shallow_types() -> list[Any]:
 
 
 _Bodies, _Job, _Pair = _shallow_types()
-_JOBS_MAX = _rules(BatchSubmitJobsRequest, "jobs").repeated.max_items
 _NAME = _text(_rules(SubmitJobRequest, "name").string)
 _REQUEST_ID = _text(_rules(SubmitJobRequest, "request_id").string)
 _LABELS_MAX = _rules(SubmitJobRequest, "labels").map.max_pairs

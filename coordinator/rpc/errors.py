@@ -7,12 +7,14 @@ Whatever made it, text that carries a traceback, SQL, a path, an address or a cr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from coordinator.core.reasons import TABLE, Reason
-from coordinator.runtime.refusal import Refusal
+from coordinator.runtime.refusal import Refusal, Violation
 from scaimind.service.sanitize import leaks
 
 DOMAIN = "mindcoordinator"
@@ -20,6 +22,7 @@ DETAILS_KEY = "grpc-status-details-bin"
 MESSAGE_BYTES_MAX = 512  # at worst three times that on the wire, and once more in the details
 TEXT_BYTES_MAX = 256
 VIOLATIONS_BYTES_MAX = 2048
+FIELD_BYTES = 8  # of one of them, beside its texts
 NAME_MAX = 100  # characters of a map's key
 LEADER = "leader"  # the one address that callers are told, so that they find who leads
 NOT_VALID = "is not valid"
@@ -87,14 +90,21 @@ def quoted(key: str) -> str:
     return f'"{key}"' if len(key) <= NAME_MAX else f'"{key[:NAME_MAX]}…"'
 
 
+def told(refusal: Refusal) -> Iterator[Violation]:
+    """The violations of which a caller is told: the first of them, each cut."""
+    size = 0
+    for violation in refusal.violations:
+        field, message = (cut(text, TEXT_BYTES_MAX) for text in violation)
+        yield field, message
+        size += len(field.encode()) + len(message.encode()) + FIELD_BYTES
+        if size > VIOLATIONS_BYTES_MAX:
+            return
+
+
 def _bad_request(refusal: Refusal) -> error_details_pb2.BadRequest:
     bad = error_details_pb2.BadRequest()
-    for field, message in refusal.violations:
-        bad.field_violations.add(
-            field=cut(field, TEXT_BYTES_MAX), description=cut(message, TEXT_BYTES_MAX)
-        )
-        if bad.ByteSize() > VIOLATIONS_BYTES_MAX:
-            break
+    for field, message in told(refusal):
+        bad.field_violations.add(field=field, description=message)
     return bad
 
 

@@ -32,3 +32,9 @@ class Refusal(Exception):
         """Wraps what the core answered."""
         violations = ((rejected.field, rejected.message),) if rejected.field else ()
         return cls(rejected.reason, rejected.message, violations=violations, facts=rejected.facts)
+
+    @classmethod
+    def of_fields(cls, violations: tuple[Violation, ...]) -> Refusal:
+        """Fields of a request are at fault; the message tells the first of them."""
+        text = "; ".join(f"{field}: {message}" for field, message in violations[:5])
+        return cls(Reason.INVALID_ARGUMENT, text, violations=violations)

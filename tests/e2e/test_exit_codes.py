@@ -95,6 +95,28 @@ def test_wrong_usage_is_2_with_the_line_at_fault(run: Run, tmp_path: Path) -> No
     assert "(NEVER_FITS)" in never.stderr
 
 
+def test_of_several_jobs_those_that_are_no_good_are_shown_with_their_line_and_the_code_is_2(
+    run: Run, cluster: Cluster, tmp_path: Path
+) -> None:
+    held = jobs.body("/bin/true", scheduling={"start_after": "2100-01-01T00:00:00Z"})
+    path = tmp_path / "three.yaml"
+    path.write_text(yaml.safe_dump_all([held, held | {"name": ""}, held]))
+    done = run("submit", str(path), "-o", "json")
+    assert done.returncode == 2
+    first, bad, last = json.loads(done.stdout)["results"]
+    assert bad["error"]["code"] == "INVALID_ARGUMENT"
+    assert bad["error"]["details"][0]["field"].endswith(": name")
+    for one in (first, last):
+        cluster.client.cancel(one["job"]["job_id"])
+    shown = run("submit", str(path), "--dry-run")
+    assert shown.returncode == 2
+    assert shown.stdout.count("refused") == 1
+    assert ": name: " in shown.stdout
+    whole = run("submit", str(path), "--atomic")
+    assert whole.returncode == 2
+    assert ": name: " in whole.stderr
+
+
 def test_what_is_not_there_is_3_and_what_is_not_allowed_is_4(run: Run) -> None:
     for words in (["job", "job_none"], ["nodes", "none"], ["logs", "-f", "job_none"]):
         assert run(*words).returncode == 3, words

@@ -24,7 +24,7 @@ LIMIT_S = 300.0
 
 # 400 is the coordinator's word on what no schema can say: tokens of other lists, jobs that fit no node.
 # A request that fits the schema is never told that it does not (422). A text may be so long that its address is
-# (414).
+# (414). What does not fit in one job of a batch is told at its place of an answer that is good (200).
 SETTINGS = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 400, 401, 403, 404, 409, 429]
@@ -44,6 +44,10 @@ nodes = {{ values = {nodes} }}
 [[operations]]
 include-path-regex = "/(logs|stream)$"
 parameters = {{ "path.job_id" = {{ dictionary = "ended", probability = 0.7 }} }}
+
+[[operations]]
+include-path-regex = "/jobs/batch$"
+checks = {{ negative_data_rejection = {{ expected-statuses = [200, 400, 401, 403, 409, 415, 422, 429] }} }}
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,38 @@ def test_a_request_id_is_one_with_the_idempotency_key_of_rest(
     code, details = refusal(lambda: stub.SubmitJob(request, metadata=sent, timeout=LIMIT_S))
     assert code is grpc.StatusCode.ALREADY_EXISTS
     assert details["ErrorInfo"].reason == "REQUEST_ID_REUSED"
+
+
+def test_a_batch_tells_of_each_job_what_a_submit_of_it_alone_is_told(
+    caller: Caller, stub: MindCoordinatorStub
+) -> None:
+    sent = metadata(caller.key)
+    bad = [submit(name=""), submit(labels={"a=b": "c"}), api.SubmitJobRequest(), submit()]
+    bad[3].resource_config.gpu_count = 0
+    request = api.BatchSubmitJobsRequest(jobs=[submit(), *bad, submit()], request_id="batch")
+    answer, call = stub.BatchSubmitJobs.with_call(request, metadata=sent, timeout=LIMIT_S)
+    assert not call.trailing_metadata()
+    first, *refused, last = answer.results
+    assert first.job.job_id != last.job.job_id
+    for job, one in zip(bad, refused, strict=True):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.SubmitJob(job, metadata=sent, timeout=LIMIT_S)
+        code, details = refusal(partial(stub.SubmitJob, job, metadata=sent, timeout=LIMIT_S))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert one.error.code == "INVALID_ARGUMENT"
+        assert one.error.message == caught.value.details()
+        fields = details["BadRequest"].field_violations
+        assert [(each.field, each.message) for each in one.error.details] == [
+            (each.field, each.description) for each in fields
+        ]
+    again, call = stub.BatchSubmitJobs.with_call(request, metadata=sent, timeout=LIMIT_S)
+    assert again == answer
+    assert ("x-idempotency-replayed", "true") in call.trailing_metadata()
+    request.atomic, request.request_id = True, ""
+    code, details = refusal(lambda: stub.BatchSubmitJobs(request, metadata=sent, timeout=LIMIT_S))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    fields = [each.field for each in details["BadRequest"].field_violations]
+    assert fields[:3] == ["jobs[1].name", 'jobs[2].labels["a=b"]', "jobs[3].name"]
 
 
 def test_health_tells_that_it_serves(cluster: Cluster) -> None:

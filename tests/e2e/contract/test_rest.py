@@ -292,6 +292,61 @@ def test_a_batch_answers_each_job_in_order_and_is_all_or_none_where_asked(caller
     assert faults(caller.rest.post("/jobs/batch", json={"jobs": [good] * 1001})) == ["jobs"]
 
 
+def test_what_does_not_fit_in_a_batch_is_told_of_the_job_alone_as_if_it_came_alone(
+    caller: Caller,
+) -> None:
+    good = jobs.body("/bin/true", scheduling=LATER)
+    training = {"training_config": good["training_config"] | {"training_type": "SFTT"}}
+    bad: list[Any] = [
+        good | {"name": ""}, good | {"nmae": "x", "labels": {"a=b": "c"}}, good | training,
+        good | {"resource_config": {"gpu_count": "many"}}, good | {"labels": {"k": []}}, {}, None, 5,
+    ]  # fmt: skip
+    before = data(caller.rest.get("/jobs"))["total_count"]
+    headers, sent = {"Idempotency-Key": "a-batch"}, {"jobs": [good, *bad, good]}
+    answer = caller.rest.post("/jobs/batch", json=sent, headers=headers)
+    first, *refused, last = data(answer)["results"]
+    assert first["job"]["job_id"] != last["job"]["job_id"]
+    for body, one in zip(bad, refused, strict=True):
+        alone = caller.rest.post("/jobs", json=body)
+        if body is not None:  # which alone is an empty body
+            assert alone.status_code == 422
+            assert one == {"job": None, "error": alone.json()["error"]}
+        assert one["error"]["code"] == "VALIDATION_ERROR"
+    assert [one["field"] for one in refused[1]["error"]["details"]] == ["nmae", 'labels["a=b"]']
+    again = caller.rest.post("/jobs/batch", json=sent, headers=headers)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert data(again) == data(answer)
+    assert data(caller.rest.get("/jobs"))["total_count"] == before + 2
+    for other in ({"jobs": [good, *bad[1:], good, good]}, {"jobs": [good, *bad[::-1], good]}):
+        refusal = caller.rest.post("/jobs/batch", json=other, headers=headers)
+        assert (refusal.status_code, refusal.json()["error"]["code"]) == (409, "REQUEST_ID_REUSED")
+
+
+def test_what_does_not_fit_refuses_a_batch_of_all_or_none_and_so_does_a_fault_of_its_own(
+    caller: Caller,
+) -> None:
+    good = jobs.body("/bin/true", scheduling=LATER)
+    bad, worse = good | {"name": ""}, good | {"nmae": "x"}
+    before = data(caller.rest.get("/jobs"))["total_count"]
+    body: Any = {"jobs": [good, bad, worse], "atomic": True}
+    assert faults(caller.rest.post("/jobs/batch", json=body)) == ["jobs[2].nmae", "jobs[1].name"]
+    for body, field in (
+        ({"jobs": [good, bad], "atomic": "yes"}, "atomic"),
+        ({"jobs": [good, bad], "atomci": True}, "atomci"),
+        ({"jobs": []}, "jobs"),
+        ({}, "jobs"),
+        ({"jobs": good}, "jobs"),
+        ({"jobs": [good] * 1001}, "jobs"),
+    ):
+        assert field in faults(caller.rest.post("/jobs/batch", json=body))
+    many = faults(caller.rest.post("/jobs/batch", json={"jobs": [{}] * 1000, "atomic": True}))
+    assert len(many) == 100
+    headers = {"content-type": "application/json"}
+    answer = caller.rest.post("/jobs/batch", content=b'{"jobs": [', headers=headers)
+    assert answer.status_code == 400
+    assert data(caller.rest.get("/jobs"))["total_count"] == before
+
+
 def test_the_cluster_its_nodes_and_the_queue_tell_what_they_should(caller: Caller) -> None:
     totals = data(caller.rest.get("/cluster"))
     assert totals["total_nodes"] == totals["ready_nodes"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.bind import Binder
 from gateway.catalog import BadCatalog, Catalog, HttpBinding
+from gateway.entries import Entries, Refused
 from gateway.http_rule import parse
 from gateway.json_in import JsonReader
 from gateway.routes import Route, build
@@ -149,6 +151,71 @@ def test_a_query_that_cannot_be_read_is_400() -> None:
         with pytest.raises(Failure) as refused:
             bind("GET", "/jobs", query=query)
         assert refused.value.http_status == 400
+
+
+JOB = (
+    '{"name": "x", "training_config": {"training_type": "SFT", "base_model": {"model_id": "m"},'
+    ' "framework": {"type": "CUSTOM"}}, "data_config": {"sources": [{"path": "/x"}]},'
+    ' "resource_config": {"gpu_count": 1}}'
+)
+BATCH = "/jobs/batch"
+
+
+def apart(body: str) -> tuple[Any, Refused]:
+    """The message of a batch, and what is wrong with its jobs."""
+    found, refused = TABLE.find("POST", BATCH), Refused()
+    assert found is not None
+    binder = BINDERS[found.route]
+    message = binder.bind({}, query=b"", headers={}, body=body.encode(), refused=refused)
+    return message, refused
+
+
+def batch(*jobs: str, rest: str = "") -> str:
+    return f'{{"jobs": [{", ".join(jobs)}]{rest}}}'
+
+
+def test_what_is_wrong_with_a_job_of_a_batch_is_told_of_it_alone() -> None:
+    bad = ["{}", '{"nmae": 1}', "7", JOB.replace("SFT", "SFTT"), JOB.replace('"x"', '""')]
+    message, refused = apart(batch(JOB, *bad, JOB))
+    assert sorted(refused) == [1, 2, 3, 4, 5]
+    for number, job in enumerate(bad, 1):
+        assert dict(refused[number]) == faults("POST", "/jobs", body=job)
+    first, *marked, last = message.jobs
+    assert first == last == bind("POST", "/jobs", body=JOB)
+    assert len({one.request_id for one in marked}) == 1
+    assert not any(one.name or one.HasField("training_config") for one in marked)
+    other, _ = apart(batch(JOB, *bad[::-1], JOB))
+    assert other.jobs[1] != message.jobs[1]
+
+
+def test_what_is_wrong_with_a_job_of_a_batch_of_all_or_none_is_wrong_with_the_request() -> None:
+    for rest in (', "atomic": true', ', "atomic": 1', ', "atomci": false'):
+        with pytest.raises(Failure):
+            apart(batch(JOB, "{}", rest=rest))
+    found = faults("POST", BATCH, body=batch(JOB, '{"nmae": 1}', rest=', "atomic": true'))
+    assert [*found][:2] == ["jobs[1].nmae", "jobs[1].name"]
+    with pytest.raises(Failure):
+        apart(batch(*["{}"] * 1001))
+    assert apart(batch(JOB, rest=', "atomic": null'))[1] == {}
+
+
+def test_what_is_told_of_the_jobs_of_a_batch_has_its_limit() -> None:
+    bad = "{" + ", ".join(f'"f{number}": 1' for number in range(200)) + "}"
+    _, refused = apart(batch(*[bad] * 100))
+    assert {len(found) for found in refused.values()} == {100, 1}
+    assert sum(map(len, refused.values())) <= 1100
+
+
+def test_items_are_judged_by_themselves_only_where_the_answer_has_a_place_for_it() -> None:
+    method = next(one for one in CATALOG.methods if one.name == "BatchSubmitJobs")
+    submit = next(one for one in CATALOG.methods if one.name == "SubmitJob")
+    for other in (
+        replace(method, each="atomic"),
+        replace(method, each="nothing"),
+        replace(method, response=submit.response),
+    ):
+        with pytest.raises(BadCatalog):
+            Entries(other, READER)
 
 
 @given(st.text(max_size=60), st.sampled_from(["/jobs", "/jobs/j/logs", "/cluster/nodes", "/queue"]))

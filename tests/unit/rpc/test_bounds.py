@@ -1,4 +1,4 @@
-"""A batch is judged as if each of its jobs were judged by itself."""
+"""Each job of a batch is judged as if it came by itself."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import protovalidate
 import pytest
 from google.protobuf.message import Message
 
-from coordinator.rpc.bounds import Bounds, see
+from coordinator.rpc.bounds import ALL_FAULTS_MAX, FAULTS_MAX, Bounds, Seen, see
 from coordinator.rpc.memo import VALUE_BYTES, Memo
+from coordinator.runtime.refusal import Violation
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.house import a_submit
 
@@ -63,49 +64,88 @@ BEYOND: list[Change] = [
 ]  # fmt: skip
 
 
-def violations(request: Message) -> list[protovalidate.Violation]:
-    """By a judge that has seen nothing yet; one that has judged the same before finds the same."""
-    bounds = Bounds()
-    found = bounds.violations(request, request.SerializeToString())
-    again = bounds.violations(request, request.SerializeToString())
-    assert paths(again) == paths(found)
+def judged(
+    request: Message, bounds: Bounds | None = None
+) -> tuple[list[Violation], list[list[Violation]]]:
+    """What is wrong with a request, and with each of its jobs. A judge finds it again, also when it has
+    judged the same before."""
+    bounds = bounds or Bounds()
+    answers = []
+    for _ in range(2):
+        seen: list[Seen] = []
+        found = bounds.violations(request, request.SerializeToString(), seen)
+        answers.append(([*found], [[*one.faults] for one in seen]))
+    assert answers[0] == answers[1]
+    return answers[0]
+
+
+def alone(job: api.SubmitJobRequest) -> list[Violation]:
+    """What is wrong with a job when it is submitted by itself."""
+    found, (again,) = judged(job)
+    assert found == again
+    assert [text for _, text in found] == [
+        one.proto.message for one in protovalidate.collect_violations(job)
+    ]
     return found
 
 
-def paths(found: list[protovalidate.Violation]) -> list[str]:
-    return [f"{one.proto.field} {one.proto.message}" for one in found]
-
-
 def test_what_is_within_its_bounds_is_good() -> None:
-    assert not protovalidate.collect_violations(a_sweep(*AT_THE_EDGE))
-    assert not violations(a_sweep(*AT_THE_EDGE))
-    assert not violations(a_sweep())
+    assert not any(map(alone, a_sweep(*AT_THE_EDGE).jobs))
+    assert judged(a_sweep(*AT_THE_EDGE)) == ([], [[]] * 8)
+    assert judged(a_sweep()) == ([], [[]] * 8)
 
 
 @pytest.mark.parametrize("change", BEYOND)
-def test_one_fault_among_many_good_jobs_is_found_with_its_path(change: Change) -> None:
+def test_one_fault_among_many_good_jobs_is_found_and_refuses_that_one_alone(change: Change) -> None:
     batch = a_sweep(lambda _: None, change)
-    expected = paths(protovalidate.collect_violations(batch))
+    expected = alone(batch.jobs[1])
     assert expected
-    assert paths(violations(batch)) == expected
+    assert judged(batch) == ([], [[], expected, *[[]] * 6])
+
+
+@pytest.mark.parametrize("change", BEYOND)
+def test_a_fault_in_a_job_is_one_of_the_call_that_takes_all_or_none(change: Change) -> None:
+    batch = a_sweep(lambda _: None, change)
+    batch.atomic = True
+    found, _ = judged(batch)
+    assert found == [(f"jobs[1].{path}", text) for path, text in alone(batch.jobs[1])]
 
 
 def test_a_batch_is_not_larger_than_it_may_be() -> None:
-    batch = api.BatchSubmitJobsRequest(jobs=[a_submit()] * 1001)
-    assert paths(violations(batch)) == paths(protovalidate.collect_violations(batch)) != []
-    assert violations(api.BatchSubmitJobsRequest())
-    assert violations(api.BatchSubmitJobsRequest(jobs=[a_submit()] * 3, request_id="r" * 257))
+    long, good = "r" * 257, a_submit()
+    bad = api.SubmitJobRequest()
+    for request, field in (
+        (api.BatchSubmitJobsRequest(jobs=[good] * 1001), "jobs"),
+        (api.BatchSubmitJobsRequest(), "jobs"),
+        (api.BatchSubmitJobsRequest(jobs=[bad] * 1001, atomic=True), "jobs"),
+        (api.BatchSubmitJobsRequest(jobs=[good, bad], request_id=long), "request_id"),
+    ):
+        found, _ = judged(request)
+        assert [path for path, _ in found] == [field]
+
+
+def test_what_is_told_of_many_bad_jobs_has_its_limit() -> None:
+    bad = a_submit({"name": ""})
+    for number in range(400):
+        bad.scheduling_config.depends_on.append("")
+        bad.labels[f"a={number}"] = ""
+    assert len(judged(bad)[0]) == FAULTS_MAX
+    _, each = judged(api.BatchSubmitJobsRequest(jobs=[bad] * 50))
+    assert {len(faults) for faults in each} == {FAULTS_MAX, 1}
+    assert sum(map(len, each)) < ALL_FAULTS_MAX + 50
+    found, _ = judged(api.BatchSubmitJobsRequest(jobs=[bad] * 50, atomic=True))
+    assert len(found) == FAULTS_MAX
 
 
 def test_what_was_good_before_is_good_again_and_a_fault_is_found_all_the_same() -> None:
     bounds, good = Bounds(), a_submit()
-    assert not bounds.violations(good, good.SerializeToString())
+    assert judged(good, bounds) == ([], [[]])
     for number, change in enumerate(BEYOND):
         request = a_submit({"name": f"job-{number}"})
         request.labels["number"] = str(number)
         change(request)
-        found = paths(bounds.violations(request, request.SerializeToString()))
-        assert found == paths(protovalidate.collect_violations(request)) != []
+        found, _ = judged(request, bounds)
+        assert found == alone(request) != []
 
 
 def test_a_pair_that_another_takes_the_place_of_makes_none_fine_for_the_next_job() -> None:
@@ -119,9 +159,9 @@ def test_a_pair_that_another_takes_the_place_of_makes_none_fine_for_the_next_job
     first, second = (api.BatchSubmitJobsRequest(jobs=[one]) for one in (job, fault))
     tag = first.SerializeToString()[:1]
     body = tag + _varint(len(hidden)) + hidden + second.SerializeToString()
-    batch = api.BatchSubmitJobsRequest.FromString(body)
-    found = Bounds().violations(batch, body)
-    assert paths(found) == paths(protovalidate.collect_violations(batch)) != []
+    seen: list[Seen] = []
+    assert not Bounds().violations(api.BatchSubmitJobsRequest.FromString(body), body, seen)
+    assert [[*one.faults] for one in seen] == [[], alone(fault)]
 
 
 def _varint(number: int) -> bytes:
