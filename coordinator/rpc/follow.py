@@ -28,6 +28,7 @@ MESSAGE_CHARACTERS = 128 * 1024  # of lines in one message: what a stuck reader 
 DEFAULT_TAIL = 100
 DEFAULT_INTERVAL_S = 5
 LOOK_AGAIN_S = 5.0
+WHOLE_WITHIN_S = 3.0  # after its end a job's last lines are a moment on their way
 RETRY_AFTER_S = 1.0
 CHANNELS = {1: "stdout", 2: "stderr", 3: "event"}
 END = "end"
@@ -78,6 +79,7 @@ class FollowMethods:
         yield None  # the call is good
         if gap is not None:
             yield stream_pb2.StreamJobLogsResponse(events=[gap])
+        until_s = asyncio.get_running_loop().time() + WHOLE_WITHIN_S
         async with _News(self._view, self._streams, job.job_id) as news:
             while True:
                 complete = await self._is_complete(job)
@@ -98,9 +100,10 @@ class FollowMethods:
                 if complete is not None:
                     yield _log_end(cursors, complete)
                     return
-                if not follow:
+                left_s = until_s - asyncio.get_running_loop().time()
+                if not follow and (left_s <= 0 or not await self._has_ended(job)):
                     return
-                await news.wait(LOOK_AGAIN_S)
+                await news.wait(LOOK_AGAIN_S if follow else left_s)
                 yield None  # the border looks whether the caller may still listen
 
     async def StreamJobMetrics(
@@ -158,6 +161,12 @@ class FollowMethods:
         if position > bounds.last:
             return bounds.last, _gap(cursors, position, bounds.last, reason="RESET")
         return position, None
+
+    async def _has_ended(self, job: Job) -> bool:
+        """Whether the job is final and nothing of it runs: what its log still lacks is on its way."""
+        now = await self._reader.find(job.job_id, job.tenant_id)
+        leases = self._view.leases_of_job(job.job_id)
+        return now.is_final and all(lease.is_ended for lease in leases)
 
     async def _is_complete(self, job: Job) -> Job | None:
         """The final job once its agents have sent everything, or cannot be asked; else None.

@@ -145,6 +145,25 @@ async def test_without_following_the_stream_ends_with_what_there_is(
     assert await again.rest() == []
 
 
+async def test_without_following_a_job_that_has_just_ended_is_read_to_its_end(
+    agent: FakeAgent, admin: Caller, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "WHOLE_WITHIN_S", 1_000.0)
+    (lease_id,) = agent.lease_ids
+    await agent.says(job_id, "one")
+    await admin.call("CancelJob", api.CancelJobRequest(job_id=job_id))
+    stopping = Follower.of_log(admin, job_id, follow=False)
+    assert await stopping.rest() == ["one"]
+    assert stopping.kinds == ["log"], "nobody waits for ranks that are being stopped"
+    await agent.ends(lease_id)
+    follower = Follower.of_log(admin, job_id, follow=False)
+    await follower.until(1)
+    await agent.says(job_id, "two")
+    await agent.forgets(lease_id)
+    assert await follower.rest() == ["one", "two"]
+    assert follower.kinds[-1] == "end"
+
+
 async def test_levels_and_ranks_are_filtered_and_faults_always_pass(
     agent: FakeAgent, admin: Caller, job_id: str
 ) -> None:
