@@ -18,7 +18,8 @@ from itertools import islice
 
 from coordinator.core.capacity import TOPOLOGY, Bucket, Capacity, Shelf
 from coordinator.core.fragments import NEVER, Growth, Need
-from coordinator.core.records import WHOLE, Demand, Share
+from coordinator.core.kinds import Pairs
+from coordinator.core.records import RUNS_CONTAINERS, WHOLE, Demand, Share
 from coordinator.core.room import DeviceClass, Exact, Form, Room
 
 
@@ -49,6 +50,7 @@ class Spot:
 
 
 MOST_KNOWN_FITS = 10_000
+MOST_NAMED_VALUES = 8  # of a label, in a message
 LOOKS = 16  # at places close together, before a gang that may is spread farther
 _Chosen = dict[str, tuple[Spot, Growth]]
 Placement = tuple[Spot, ...]
@@ -443,8 +445,10 @@ def misfit(total: Capacity, demand: Demand) -> Misfit | None:
         ("memory_gb", {"memory_bytes": demand.memory_bytes}),
     ]
     for name, more in steps:
-        asked = replace(asked, **more)  # type: ignore[arg-type]
+        before, asked = asked, replace(asked, **more)  # type: ignore[arg-type]
         if place(total, asked) is None:
+            if name == "node_selector":
+                return _of_labels(total, before, wanted=demand.node_selector)
             return Misfit(f"resource_config.{name}", _largest(total, name, demand=demand))
     return Misfit("resource_config.disk_gb", _largest(total, "disk_gb", demand=demand))
 
@@ -456,6 +460,28 @@ def _of_instances(demand: Demand) -> Misfit:
     text = "all fitting devices are instances of partitioned GPUs (MIG), of which a process can use one"
     field = "training_config.framework.distributed.world_size"
     return Misfit(field, f"{text}: ask for one rank per device")
+
+
+def _of_labels(total: Capacity, asked: Demand, *, wanted: Pairs) -> Misfit:
+    """Names the first label that no node has that could take what is asked for, and what there is of it."""
+    lacking = (one for one in wanted if place(total, replace(asked, node_selector=(one,))) is None)
+    label = next(lacking, None)
+    if label == RUNS_CONTAINERS:
+        text = "no known node with fitting devices runs containers; without an image it is a process of a node"
+        return Misfit("resource_config.image", text)
+    field = "resource_config.node_selector"
+    if label is None:
+        text = (
+            "no known node with fitting devices carries all of these labels, though each is carried"
+        )
+        return Misfit(field, text)
+    name, value = label
+    known = sorted(
+        {have for room in total.rooms.values() for key, have in room.labels if key == name}
+    )
+    some = ", ".join(known[:MOST_NAMED_VALUES]) + (", …" if len(known) > MOST_NAMED_VALUES else "")
+    text = f"no known node with fitting devices carries {name}={value}"
+    return Misfit(field, f"{text}; values of {name} on known nodes: {some or 'none'}")
 
 
 def _types(total: Capacity) -> str:
@@ -470,8 +496,6 @@ def _largest(total: Capacity, name: str, *, demand: Demand) -> str:
     if name == "gpu_memory_gb":
         most = max(one.memory_bytes for one in classes)
         return f"the largest fitting device has {most / 1e9:g} GB"
-    if name == "node_selector":
-        return "no known node with fitting devices carries all of these labels"
     if name == "within":
         return "no nodes that carry the same value of this label have room for all of it together"
     if name in ("gpu_count", "node_count"):

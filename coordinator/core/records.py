@@ -39,6 +39,7 @@ ROOT = "root"  # the queue above all others
 WHOLE = 1000  # thousandths of a device
 # a label of what is free of a node that nobody uses; no node's own has an empty key
 IDLE = "", "idle"
+RUNS_CONTAINERS = "containers", "yes"  # label of nodes whose agent has a container engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

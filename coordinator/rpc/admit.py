@@ -13,7 +13,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.commands import Caller, SubmitJob
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Demand, OnHang, OnUnreachable, Policy
+from coordinator.core.records import (
+    RUNS_CONTAINERS,
+    WHOLE,
+    Demand,
+    OnHang,
+    OnUnreachable,
+    Policy,
+)
 from coordinator.core.replacing import replace
 from coordinator.rpc.bounds import Seen, see
 from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
@@ -48,7 +55,6 @@ IMAGE = re.compile(
     r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
-RUNS_CONTAINERS = ("containers", "yes")  # label of nodes whose agent has a container engine
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
 WANTS_MAX = 32
 NOBODY = Caller(tenant_id="", user_id="")
