@@ -17,8 +17,7 @@ MakeCluster = Callable[..., Cluster]
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two nodes with CPU devices; shared, so nobody kills its programs or drains it for good."""
-    never = {"MIND_BLAME_USERS": "0"}  # jobs of many users are made to fail here
-    with Cluster(tmp_path_factory.mktemp("shared") / "data", nodes=2, settings=never) as running:
+    with Cluster(tmp_path_factory.mktemp("shared") / "data", nodes=2) as running:
         yield running
         until(lambda: is_idle(running), lambda: f"all devices are free\n{running.story()}")
 

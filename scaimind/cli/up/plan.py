@@ -22,6 +22,7 @@ MAX_NAME = 100
 STEADY_PORTS = range(20_000, 32_000)
 PORT_TRIES = 100
 LOCAL_STREAMS_MAX = 1000  # of one user: here the user is the one in front of the machine
+LOCAL_MIN_RUN_S = 5  # before a job gives way: here people try the scheduler out
 
 
 class Address(NamedTuple):
@@ -68,6 +69,11 @@ class Plan:
             # Who submits here may read these files anyway, by a job of the same user.
             storage = str(self.data_dir / "storage")
             arguments += ["--data-roots", "/" if "," in storage else f"/,{storage}"]
+        if "MIND_BLAME_USERS" not in os.environ:
+            # All nodes are one machine: jobs that fail on one say nothing of it beside the others.
+            arguments += ["--blame-users", "0"]
+        if "MIND_MIN_RUN_S" not in os.environ:
+            arguments += ["--min-run-s", str(LOCAL_MIN_RUN_S)]
         return _start("coordinator", "coordinator", arguments)
 
     def gateway(self) -> Start:

@@ -45,6 +45,28 @@ def test_an_address_is_host_and_port(tmp_path: Path, text: str) -> None:
         make(tmp_path, http=text)
 
 
+def test_what_is_set_for_one_machine_gives_way_to_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        "MIND_BLAME_USERS": "--blame-users",
+        "MIND_DATA_ROOTS": "--data-roots",
+        "MIND_MIN_RUN_S": "--min-run-s",
+        "MIND_CACHE_PATH": "--cache-path",
+        "MIND_MAX_USER_STREAMS": "--max-user-streams",
+        "MIND_RATE_LIMITS": "--no-rate-limits",
+    }
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    made = make(tmp_path)
+    command = [*made.coordinator().command, *made.gateway().command]
+    assert set(names.values()) <= set(command)
+    assert command[command.index("--blame-users") + 1] == "0"
+    for name in names:
+        monkeypatch.setenv(name, "1")
+    assert not set(names.values()) & {*made.coordinator().command, *made.gateway().command}
+
+
 @pytest.mark.parametrize("devices", ["gpu", "sim:", "sim:0xH100", "sim:8", "sim:8x", "sim:8xA B"])
 def test_devices_are_checked(tmp_path: Path, devices: str) -> None:
     with pytest.raises(Fault, match="--devices"):
