@@ -164,8 +164,10 @@ class Endpoint:
         headers = []
         if self.binder.keyed and await _replayed(call):
             headers.append(REPLAYED_HEADER)
-        if asked.refused and self.binder.entries is not None:
-            self.binder.entries.tell(response, asked.refused)
+        entries = self.binder.entries
+        if entries is not None and entries.any_refused(response):
+            # What was refused is judged here, which may take a while.
+            await asyncio.to_thread(entries.tell, request, asked.refused, response=response)
         await self._tell(response, asked, headers=headers)
         if self._recall is not None and self._services.copies is not None:
             self._recall.keep(self._services.copies, asked.identity.tenant_id, response)

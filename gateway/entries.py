@@ -1,12 +1,14 @@
 """Items of a request that are judged each by itself, as the rule `each` of a method says.
 
 What does not fit the schema in one of them stands in its place of the answer, and the others go on. The
-coordinator is asked all the same, with something in its place that it is sure to refuse: so the places stay as
-they are, the order too, and the answer to a key is that to all of the body.
+coordinator is asked all the same, with something in the place of what cannot be read that it is sure to refuse:
+so the places stay as they are, and the answer to a key is that to all of the body. It refuses what is out of
+bounds too, as those are the same; which they are is only looked for in what was refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from typing import Any
@@ -62,28 +64,19 @@ class Entries:
         return type(items) is list and len(items) <= self._most
 
     def filler(self, refused: Refused) -> Fill:
-        """Fills a request from such a body; what is wrong with items is put into `refused`."""
+        """Fills a request from such a body; what cannot be read of items is put into `refused`."""
 
         def set_items(target: Any, value: Any, _: Place) -> None:
             items, told = getattr(target, self._name), 0
             for index, item in enumerate(value):
-                most = min(MAX_FAULTS, max(1, ALL_FAULTS_MAX - told))
-                found = self._faults(items.add(), item, most=most)
-                if found:
-                    refused[index] = found
+                entry, faults = items.add(), Faults(_most(told))
+                with contextlib.suppress(TooManyFaults):
+                    self._fill(entry, item, Place(faults))
+                if faults.found:
+                    refused[index] = found = _with_bounds(faults, entry)
                     told += len(found)
 
         return filler({**self._setters, self._name: set_items})
-
-    def _faults(self, target: Any, value: Any, *, most: int) -> list[tuple[str, str]]:
-        faults = Faults(most)
-        try:
-            self._fill(target, value, Place(faults))
-        except TooManyFaults:
-            return faults.found
-        told = {field for field, _ in faults.found}
-        more = (pair for pair in violations(target) if pair[0] not in told)
-        return [*faults.found, *more][:most]
 
     def mark(self, request: Any, refused: Refused, *, body: bytes) -> None:
         """Puts what the coordinator refuses where an item does not fit, which tells bodies apart."""
@@ -99,14 +92,41 @@ class Entries:
             for path, text in violations(item):
                 yield f"{self._name}[{index}].{path}", text
 
-    def tell(self, response: Any, refused: Refused) -> None:
-        """Says in an answer what was wrong with items."""
-        results = getattr(response, RESULTS)
-        for index, found in refused.items():
-            failure = invalid(found)
-            if index < len(results):
-                results[index].Clear()
-                error = getattr(results[index], ERROR)
-                error.code, error.message = failure.code, failure.message
-                for field, text in failure.details:
-                    error.details.add(field=field, message=text)
+    def any_refused(self, response: Any) -> bool:
+        """Whether an answer tells of an item that it was refused."""
+        return any(result.HasField(ERROR) for result in getattr(response, RESULTS))
+
+    def tell(self, request: Any, refused: Refused, *, response: Any) -> None:
+        """Says in an answer what does not fit in items; most fit, so bounds are looked at only here."""
+        told = sum(map(len, refused.values()))
+        items = getattr(request, self._name)
+        for index, result in enumerate(getattr(response, RESULTS)):
+            if not result.HasField(ERROR) or index >= len(items):
+                continue
+            found = refused.get(index)
+            if found is None:
+                found = _with_bounds(Faults(_most(told)), items[index])
+                told += len(found)
+            if found:
+                _tell(result, found)
+
+
+def _most(told: int) -> int:
+    """How many faults may be told of an item after so many of others."""
+    return min(MAX_FAULTS, max(1, ALL_FAULTS_MAX - told))
+
+
+def _with_bounds(faults: Faults, item: Any) -> list[tuple[str, str]]:
+    """The faults of an item, and the bounds that it breaks."""
+    told = {field for field, _ in faults.found}
+    more = (pair for pair in violations(item) if pair[0] not in told)
+    return [*faults.found, *more][: faults.most]
+
+
+def _tell(result: Any, found: list[tuple[str, str]]) -> None:
+    failure = invalid(found)
+    error = getattr(result, ERROR)
+    error.Clear()
+    error.code, error.message = failure.code, failure.message
+    for field, text in failure.details:
+        error.details.add(field=field, message=text)

@@ -174,18 +174,39 @@ def batch(*jobs: str, rest: str = "") -> str:
     return f'{{"jobs": [{", ".join(jobs)}]{rest}}}'
 
 
+def told(message: Any, refused: Refused, *, alike: int) -> list[dict[str, str]]:
+    """What the answer tells of each job, where the coordinator refuses those with the indexes from 1 to
+    `alike`, and says of the next one what the gateway does not know."""
+    found = TABLE.find("POST", BATCH)
+    assert found is not None
+    entries = BINDERS[found.route].entries
+    assert entries is not None
+    response = found.route.method.response_class()
+    for index in range(len(message.jobs)):
+        result = response.results.add()
+        if 0 < index <= alike + 1:
+            result.error.code = "NEVER_FITS" if index > alike else "INVALID_ARGUMENT"
+    assert entries.any_refused(response)
+    entries.tell(message, refused, response=response)
+    assert response.results[alike + 1].error.code == "NEVER_FITS"
+    assert {one.error.code for one in response.results[1 : alike + 1]} == {"VALIDATION_ERROR"}
+    return [{each.field: each.message for each in one.error.details} for one in response.results]
+
+
 def test_what_is_wrong_with_a_job_of_a_batch_is_told_of_it_alone() -> None:
-    bad = ["{}", '{"nmae": 1}', "7", JOB.replace("SFT", "SFTT"), JOB.replace('"x"', '""')]
-    message, refused = apart(batch(JOB, *bad, JOB))
-    assert sorted(refused) == [1, 2, 3, 4, 5]
-    for number, job in enumerate(bad, 1):
-        assert dict(refused[number]) == faults("POST", "/jobs", body=job)
-    first, *marked, last = message.jobs
-    assert first == last == bind("POST", "/jobs", body=JOB)
+    unread = ["{}", '{"nmae": 1}', "7", JOB.replace("SFT", "SFTT")]
+    bad = [*unread, JOB.replace('"x"', '""'), JOB.replace('"x"', f'"{"x" * 300}"')]
+    message, refused = apart(batch(JOB, *bad, JOB, JOB))
+    assert sorted(refused) == [2, 3, 4]
+    first, *alone, unfit, last = told(message, refused, alike=len(bad))
+    assert first == unfit == last == {}
+    assert alone == [faults("POST", "/jobs", body=job) for job in bad]
+    assert message.jobs[0] == message.jobs[-1] == bind("POST", "/jobs", body=JOB)
+    marked = [message.jobs[index] for index in refused]
     assert len({one.request_id for one in marked}) == 1
     assert not any(one.name or one.HasField("training_config") for one in marked)
-    other, _ = apart(batch(JOB, *bad[::-1], JOB))
-    assert other.jobs[1] != message.jobs[1]
+    other, _ = apart(batch(JOB, *bad[::-1], JOB, JOB))
+    assert other.jobs[3] != message.jobs[3]
 
 
 def test_what_is_wrong_with_a_job_of_a_batch_of_all_or_none_is_wrong_with_the_request() -> None:
@@ -204,6 +225,16 @@ def test_what_is_told_of_the_jobs_of_a_batch_has_its_limit() -> None:
     _, refused = apart(batch(*[bad] * 100))
     assert {len(found) for found in refused.values()} == {100, 1}
     assert sum(map(len, refused.values())) <= 1100
+
+
+def test_what_is_told_of_jobs_out_of_bounds_has_its_limit() -> None:
+    labels = ", ".join(f'"a={number}": "b"' for number in range(200))
+    bad = JOB.replace('"name": "x"', f'"name": "x", "labels": {{{labels}}}')
+    message, refused = apart(batch(*[bad] * 51, JOB, JOB))
+    assert refused == {}
+    _, *alone, _, _ = told(message, refused, alike=50)
+    assert {len(found) for found in alone} == {100, 1}
+    assert sum(map(len, alone)) <= 1100
 
 
 def test_items_are_judged_by_themselves_only_where_the_answer_has_a_place_for_it() -> None:
