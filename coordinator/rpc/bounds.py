@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import protovalidate
@@ -73,14 +73,16 @@ class Bounds:
         )
         return tuple(itertools.islice(inner, FAULTS_MAX))
 
-    def _read(self, bodies: Iterable[bytes], jobs: Iterable[SubmitJobRequest]) -> list[Seen]:
+    def _read(self, bodies: Iterable[bytes], jobs: Sequence[SubmitJobRequest]) -> list[Seen]:
         """What each of the jobs says, and what is wrong with it."""
         reader, told = _Reader(), 0
         read = []
-        for body, job in zip(bodies, jobs, strict=True):
+        for number, body in enumerate(bodies):
             one, is_fit = reader.see(body)
             if not (is_fit and one.alike in self._good):
-                faults = _faults(job, at_most=min(FAULTS_MAX, max(1, ALL_FAULTS_MAX - told)))
+                faults = _faults(
+                    jobs[number], at_most=min(FAULTS_MAX, max(1, ALL_FAULTS_MAX - told))
+                )
                 told += len(faults)
                 if faults:
                     one = one._replace(faults=faults)
@@ -99,8 +101,8 @@ class _Reader:
     """Reads the jobs of one request."""
 
     def __init__(self) -> None:
-        self._labels: dict[tuple[bytes, ...], Pairs] = {}  # within their bounds
-        self._fine: set[bytes] = set()  # hyperparameters
+        self._rests: dict[bytes, _Rest] = {}
+        self._fine: set[bytes] = set()  # hyperparameters that are within their bounds
 
     def see(self, body: bytes) -> tuple[Seen, bool]:
         """What a job says; whether what jobs may differ by is surely within its bounds."""
@@ -111,15 +113,6 @@ class _Reader:
             job.ClearField("request_id")
             job.ClearField("validate_only")
             body = job.SerializeToString()
-        entries = tuple(job.labels)
-        labels = self._labels.get(entries)
-        if labels is None:
-            pairs = [*map(_Pair.FromString, entries)]
-            labels = tuple(sorted({pair.key: pair.value for pair in pairs}.items()))
-            if len(pairs) <= _LABELS_MAX and _LABELS(pairs):
-                self._labels[entries] = labels
-            else:
-                is_fit = False
         training = job.training_config
         parameters = [*training.hyperparameters]
         if parameters:
@@ -131,8 +124,26 @@ class _Reader:
             is_fit = is_fit and len(parameters) <= _PARAMETERS_MAX
             training.ClearField("hyperparameters")
         job.ClearField("name")
+        rest = job.SerializeToString()
+        known = self._rests.get(rest) or self._read(job, rest)
+        return Seen(body, known.labels, known.alike), is_fit and known.is_fit
+
+    def _read(self, job: Any, rest: bytes) -> _Rest:
+        """Reads what is left of a job; most of a request have it in common."""
+        pairs = [*map(_Pair.FromString, job.labels)]
+        is_fit = len(pairs) <= _LABELS_MAX and _LABELS(pairs)
+        labels = tuple(sorted({pair.key: pair.value for pair in pairs}.items()))
         job.ClearField("labels")
-        return Seen(body, labels, job.SerializeToString()), is_fit
+        known = self._rests[rest] = _Rest(labels, job.SerializeToString(), is_fit)
+        return known
+
+
+class _Rest(NamedTuple):
+    """What a job says beside its name, its hyperparameters and what belongs to the call."""
+
+    labels: Pairs
+    alike: bytes
+    is_fit: bool  # the labels
 
 
 def _faults(request: Message, *, at_most: int = FAULTS_MAX) -> tuple[Violation, ...]:
