@@ -212,7 +212,10 @@ def test_an_admin_sets_queues_over_rest_and_by_the_command_line(
     gone = cluster.rest.delete("/cluster/queues/research")
     assert (gone.status_code, gone.json()["data"]) == (200, {"name": "research"})
     assert run("set-queue", "x", "--tenant", "acme").returncode == 2
-    assert cluster.rest.get("/cluster/queues").json()["data"]["queues"] == []
+    left = cluster.rest.get("/cluster/queues").json()["data"]["queues"]
+    assert [(one["name"], one["preempts"]) for one in left] == [("default", True)], (
+        "as `up` sets it"
+    )
 
 
 def test_an_admin_takes_a_device_out_and_it_comes_back_once_a_canary_has_passed(

@@ -59,10 +59,9 @@ DEAF = """
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of one device, in which nobody is left alone for being new."""
-    settings = {"MIND_MIN_RUN_S": "0"}
+    """A cluster of one device, as `scaimind up` makes it."""
     folder = tmp_path_factory.mktemp("one") / "data"
-    with Cluster(folder, devices="sim:1xH100", settings=settings) as running:
+    with Cluster(folder, devices="sim:1xH100") as running:
         yield running
 
 
@@ -74,14 +73,9 @@ def submitted(cluster: Cluster, body: dict[str, Any]) -> str:
 
 
 def urgent(cluster: Cluster, program: Path | str, *, priority: int, **scheduling: object) -> str:
-    """A job that wants the device, in a queue whose jobs may take it from others."""
-    put = cluster.rest.put("/cluster/queues/urgent", json={"preempts": True})
-    assert put.status_code == 200, put.text
+    """A job that wants the device, and may take it from others."""
     body = jobs.body(
-        program,
-        gpu_type="H100",
-        training={"priority": priority},
-        scheduling={"queue_name": "urgent", **scheduling},
+        program, gpu_type="H100", training={"priority": priority}, scheduling=scheduling
     )
     return submitted(cluster, body)
 

@@ -28,6 +28,18 @@ def test_a_fresh_data_directory_gets_an_admin_key_that_only_its_owner_reads(
     assert cluster.rest.get("/jobs").status_code == 200
 
 
+def test_its_default_queue_preempts_until_its_admin_says_otherwise(
+    make_cluster: MakeCluster,
+) -> None:
+    cluster = make_cluster()
+    (queue,) = cluster.rest.get("/cluster/queues").json()["data"]["queues"]
+    assert (queue["name"], queue["preempts"]) == ("default", True)
+    assert cluster.rest.delete("/cluster/queues/default").status_code == 200
+    cluster.stop()
+    cluster.start()
+    assert cluster.rest.get("/cluster/queues").json()["data"]["queues"] == []
+
+
 def test_simulated_devices_are_marked_wherever_they_are_shown_and_run_jobs_all_the_same(
     make_cluster: MakeCluster,
 ) -> None:

@@ -12,7 +12,9 @@ from scaimind.cli import exits
 from scaimind.cli.up import claim, ready
 from scaimind.cli.up.plan import Plan, Start
 from scaimind.cli.up.program import Program
+from scaimind.client.connection import KEY_FILE
 
+DEFAULT_QUEUE = "default"
 READY_S = 60.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -76,6 +78,7 @@ class Cluster:
 
     async def _start(self) -> None:
         plan, since_s = self._plan, time.time()
+        is_new = not (plan.data_dir / KEY_FILE).exists()
         self._note(is_ready=False)
         self._launch(plan.coordinator())
         await ready.coordinator_serves(plan.grpc.reached_at())
@@ -83,6 +86,8 @@ class Cluster:
             self._launch(start)
         await ready.gateway_serves(plan.http.reached_at())
         async with ready.admin_client(plan.data_dir, plan.grpc.reached_at()) as client:
+            if is_new:  # later it is as its admin leaves it
+                await client.set_queue(DEFAULT_QUEUE, preempts=True)
             await ready.nodes_joined(client, plan.nodes, since_s=since_s)
         self._is_ready = True
         self._note(is_ready=True)
