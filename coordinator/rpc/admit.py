@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -56,6 +57,7 @@ IMAGE = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
 OWN_PREFIXES = ("MIND_", "STORAGE_MOUNT_")
+QUOTING = frozenset("'\"\\")
 WANTS_MAX = 32
 NOBODY = Caller(tenant_id="", user_id="")
 _ON_HANG = {
@@ -156,6 +158,8 @@ def _training_faults(request: SubmitJobRequest) -> list[Violation]:
         )
     if "\0" in framework.custom_script_path:
         faults.append(("training_config.framework.custom_script_path", "must not contain NUL"))
+    if framework.type == _Framework.CUSTOM:
+        faults += _args_faults(framework.config.get("args", ""))
     if training.training_type in UNSUPPORTED.get(framework.type, frozenset()):
         kind = _Training.TrainingType.Name(training.training_type)
         name = _Framework.Type.Name(framework.type)
@@ -169,6 +173,18 @@ def _training_faults(request: SubmitJobRequest) -> list[Violation]:
         elif "\0" in value:
             faults.append((field, "must not contain NUL"))
     return faults
+
+
+def _args_faults(text: str) -> Iterable[Violation]:
+    field = 'training_config.framework.config["args"]'
+    if "\0" in text:
+        yield field, "must not contain NUL"
+    if QUOTING.isdisjoint(text):
+        return
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        yield field, f"cannot be split as a shell does: {error}"
 
 
 def _uri_faults(request: SubmitJobRequest) -> list[Violation]:

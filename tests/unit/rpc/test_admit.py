@@ -92,6 +92,10 @@ def script(path: str) -> Change:
     return lambda request: setattr(request.training_config.framework, "custom_script_path", path)
 
 
+def args(text: str) -> Change:
+    return lambda request: request.training_config.framework.config.update(args=text)
+
+
 FRAMEWORK = "training_config.framework"
 FAULTS: dict[str, tuple[Change, str]] = {
     "no model": (
@@ -105,6 +109,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "no sources": (lambda request: request.data_config.Clear(), "data_config.sources"),
     "no script": (script(" "), f"{FRAMEWORK}.custom_script_path"),
     "script with NUL": (script("a\0b"), f"{FRAMEWORK}.custom_script_path"),
+    "arguments with an open quote": (args("--name 'x"), f'{FRAMEWORK}.config["args"]'),
+    "arguments with NUL": (args("a\0b"), f'{FRAMEWORK}.config["args"]'),
     "megatron with adapters": (
         framework(job_pb2.Framework.MEGATRON, job_pb2.TrainingConfig.LORA),
         f"{FRAMEWORK}.type",
