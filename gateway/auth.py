@@ -56,8 +56,8 @@ class Identity:
     """The caller's own token, where tokens of downstream services can be had for it."""
     ends_at: float = 0.0
     """When the credential ends by itself, in seconds since 1970 UTC; 0 where nobody can tell."""
-    confirmed: bool = True
-    """Not, where the coordinator could not be asked again; enough to read copies, no more."""
+    unconfirmed: grpc.RpcError | None = field(default=None, repr=False, compare=False)
+    """Why the coordinator could not be asked again; then it is enough to read copies, no more."""
     metadata: Metadata = field(init=False)
 
     def __post_init__(self) -> None:
@@ -145,10 +145,10 @@ class ApiKeys:
         known = self._known.get(digest)
         try:
             return await self._resolved(digest)
-        except grpc.RpcError:
+        except grpc.RpcError as error:
             if known is None or self._clock() >= known[0] + self._away_s:
                 raise
-            return replace(known[1], confirmed=False)
+            return replace(known[1], unconfirmed=error)
 
     async def _resolved(self, digest: str) -> Identity:
         """The owner of a key, as of the last `ttl_s`."""

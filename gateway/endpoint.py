@@ -28,7 +28,7 @@ from gateway.recall import Recall
 from gateway.routes import Match, Route
 from gateway.sharing import Hubs, Source
 from gateway.sse import Stream
-from gateway.status import STREAM_ENDED, Failure, away, translate
+from gateway.status import STREAM_ENDED, Failure, translate
 from gateway.upstream import ClientGone, Metadata, Upstream, answer
 
 REPLAYED = ("x-idempotency-replayed", "true")
@@ -134,14 +134,13 @@ class Endpoint:
         # A large body takes tens of milliseconds, in which streams would stand still.
         request = bind() if len(body) < LARGE_BODY else await asyncio.to_thread(bind)
         asked = Asked(identity, context, receive, send, refused)
-        failure = None
-        if identity.confirmed:
-            try:
-                await self._ask(request, asked)
-                return
-            except grpc.RpcError as error:
-                failure = refusal(error, context, metrics=self._metrics)
-        failure = failure or away()
+        try:
+            if identity.unconfirmed is not None:
+                raise identity.unconfirmed
+            await self._ask(request, asked)
+            return
+        except grpc.RpcError as error:
+            failure = refusal(error, context, metrics=self._metrics)
         if not await self._recalled(request, asked, failure=failure):
             raise failure from None
 

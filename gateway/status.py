@@ -140,12 +140,6 @@ def invalid(details: Sequence[tuple[str, str]]) -> Failure:
     return Failure(Code.VALIDATION_ERROR, message=f"{fields} not fit the schema.", details=details)
 
 
-def away() -> Failure:
-    """The answer where the coordinator is out of reach."""
-    row = TABLE[grpc.StatusCode.UNAVAILABLE]
-    return Failure(row.code, message=row.generic, retry_after_s=row.retry_after_s)
-
-
 def internal() -> Failure:
     """The answer where the gateway itself failed."""
     return Failure(Code.INTERNAL_ERROR, message=_INTERNAL.generic)

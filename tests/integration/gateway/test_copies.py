@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import httpx
+import pytest
 
 from gateway.catalog import Catalog
 from gateway.copies import Copies
@@ -125,6 +126,22 @@ async def test_a_coordinator_that_hangs_is_away_too(tmp_path: Path) -> None:
         made.coordinator.scripts["GetJob"] = hang
         answer = await made.client.get("/jobs/job_1")
         assert (answer.status_code, answer.json()["meta"]["stale"]) == (200, True)
+
+
+async def test_where_a_coordinator_hangs_what_is_no_copy_is_504(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(request: Any, context: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with keeping(tmp_path / "copies.db", timeout_s=0.5) as (made, copies):
+        monkeypatch.setattr(made.gateway.authenticator, "_ttl_s", 0.0)
+        assert fresh(await made.client.get("/jobs"))
+        await copies.flush()
+        monkeypatch.setattr(made.coordinator, "resolve", hang)
+        refused = await made.client.post("/jobs/job_1/cancel")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (504, "BACKEND_TIMEOUT")
+        assert (await made.client.get("/jobs/job_1")).json()["meta"]["stale"] is True
 
 
 async def test_a_refusal_is_no_reason_to_answer_from_copies(tmp_path: Path) -> None:
