@@ -1,8 +1,9 @@
 """How many requests a key, a user and a tenant may make in a minute.
 
 All limits apply at once: a request counts against all of them or, where one is used up, against
-none. The window slides in steps of a second; in no 60 seconds are there more than the limit. A
-subject takes one small counter for each second that saw a request, whatever its limit is.
+none. The window slides in steps of a second: in no 59 seconds are there more than the limit, and who
+is refused waits for a minute at most. A subject takes one small counter for each second that saw a
+request, whatever its limit is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gateway.auth import Identity
 from gateway.codes import Code
 from gateway.status import Failure
 
-WINDOW_S = 60
+WINDOW_S = 59  # and the rest of the second in which a request came
 SUBJECTS = 50_000
 
 HeaderList = list[tuple[bytes, bytes]]

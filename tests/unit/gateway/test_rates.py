@@ -62,7 +62,7 @@ async def test_a_subject_takes_one_counter_for_each_second() -> None:
     for number in range(10_000):
         now[0] = number / 100
         await window.take([Subject("s", 1_000_000)])
-    assert len(window._counters["s"].seconds) == 61
+    assert len(window._counters["s"].seconds) == 60
 
 
 class Recorder:
@@ -90,7 +90,7 @@ async def test_callers_are_told_of_their_tightest_limit_under_both_names() -> No
     assert told(headers) == {
         f"{prefix}-{name}": value
         for prefix in ("x-ratelimit", "x-scaigrid-ratelimit")
-        for name, value in (("limit", 3), ("remaining", 2), ("reset", 61))
+        for name, value in (("limit", 3), ("remaining", 2), ("reset", 60))
     }
 
 
@@ -101,7 +101,7 @@ async def test_a_refusal_says_when_to_come_again() -> None:
     with pytest.raises(Failure) as refused:
         await limiter.admit(ANN, headers)
     assert (refused.value.http_status, refused.value.code) == (429, "RATE_LIMITED")
-    assert refused.value.retry_after_s == told(headers)["x-ratelimit-reset"] == 61
+    assert refused.value.retry_after_s == told(headers)["x-ratelimit-reset"] == 60
     assert told(headers)["x-ratelimit-remaining"] == 0
 
 

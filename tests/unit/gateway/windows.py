@@ -13,7 +13,7 @@ async def counts_up_to_the_limit(window: Window) -> None:
     verdicts = [await window.take(subject) for _ in range(5)]
     assert [verdict.allowed for verdict in verdicts] == [True, True, True, False, False]
     assert [verdict.usages[0].remaining for verdict in verdicts] == [2, 1, 0, 0, 0]
-    assert all(0 < verdict.usages[0].reset_after_s <= 61 for verdict in verdicts)
+    assert all(0 < verdict.usages[0].reset_after_s <= 60 for verdict in verdicts)
 
 
 async def counts_against_all_or_none(window: Window) -> None:
