@@ -27,6 +27,9 @@ ERROR = "error"
 ALL_FAULTS_MAX = 1000
 """Of all items together; of each the first is told all the same."""
 
+WHOLE_BYTES = 32 * 1024
+"""Of items that break bounds; beyond, the first that each breaks is all that is looked for."""
+
 Refused = dict[int, list[tuple[str, str]]]
 """What is wrong with items, by their index: path of a field within the item, and a sentence."""
 
@@ -67,14 +70,13 @@ class Entries:
         """Fills a request from such a body; what cannot be read of items is put into `refused`."""
 
         def set_items(target: Any, value: Any, _: Place) -> None:
-            items, told = getattr(target, self._name), 0
+            items, told = getattr(target, self._name), _Told()
             for index, item in enumerate(value):
-                entry, faults = items.add(), Faults(_most(told))
+                entry, faults = items.add(), Faults(told.most)
                 with contextlib.suppress(TooManyFaults):
                     self._fill(entry, item, Place(faults))
                 if faults.found:
-                    refused[index] = found = _with_bounds(faults, entry)
-                    told += len(found)
+                    refused[index] = told.with_bounds(entry, faults)
 
         return filler({**self._setters, self._name: set_items})
 
@@ -98,29 +100,38 @@ class Entries:
 
     def tell(self, request: Any, refused: Refused, *, response: Any) -> None:
         """Says in an answer what does not fit in items; most fit, so bounds are looked at only here."""
-        told = sum(map(len, refused.values()))
+        told = _Told(sum(map(len, refused.values())))
         items = getattr(request, self._name)
         for index, result in enumerate(getattr(response, RESULTS)):
             if not result.HasField(ERROR) or index >= len(items):
                 continue
             found = refused.get(index)
             if found is None:
-                found = _with_bounds(Faults(_most(told)), items[index])
-                told += len(found)
+                found = told.with_bounds(items[index], Faults(told.most))
             if found:
                 _tell(result, found)
 
 
-def _most(told: int) -> int:
-    """How many faults may be told of an item after so many of others."""
-    return min(MAX_FAULTS, max(1, ALL_FAULTS_MAX - told))
+class _Told:
+    """How much was told of items so far, and looked for."""
 
+    def __init__(self, count: int = 0) -> None:
+        self._count, self._bytes = count, 0
 
-def _with_bounds(faults: Faults, item: Any) -> list[tuple[str, str]]:
-    """The faults of an item, and the bounds that it breaks."""
-    told = {field for field, _ in faults.found}
-    more = (pair for pair in violations(item) if pair[0] not in told)
-    return [*faults.found, *more][: faults.most]
+    @property
+    def most(self) -> int:
+        """How many faults may be told of the next one."""
+        return min(MAX_FAULTS, max(1, ALL_FAULTS_MAX - self._count))
+
+    def with_bounds(self, item: Any, faults: Faults) -> list[tuple[str, str]]:
+        """The faults of an item, and the bounds that it breaks."""
+        told = {field for field, _ in faults.found}
+        is_large = self._bytes + item.ByteSize() > WHOLE_BYTES
+        broken = violations(item, at_most=1 if is_large else faults.most)
+        found = [*faults.found, *(pair for pair in broken if pair[0] not in told)][: faults.most]
+        if found:
+            self._count, self._bytes = self._count + len(found), self._bytes + item.ByteSize()
+        return found
 
 
 def _tell(result: Any, found: list[tuple[str, str]]) -> None:

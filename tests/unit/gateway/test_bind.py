@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.bind import Binder
 from gateway.catalog import BadCatalog, Catalog, HttpBinding
-from gateway.entries import Entries, Refused
+from gateway.entries import WHOLE_BYTES, Entries, Refused
 from gateway.http_rule import parse
 from gateway.json_in import JsonReader
 from gateway.routes import Route, build
@@ -235,6 +235,16 @@ def test_what_is_told_of_jobs_out_of_bounds_has_its_limit() -> None:
     _, *alone, _, _ = told(message, refused, alike=50)
     assert {len(found) for found in alone} == {100, 1}
     assert sum(map(len, alone)) <= 1100
+
+
+def test_of_jobs_that_are_large_only_the_first_bound_is_looked_for() -> None:
+    needs = ", ".join(['""'] * (WHOLE_BYTES // 8))
+    bad = JOB.replace(
+        '"name": "x"', f'"name": "x", "scheduling_config": {{"depends_on": [{needs}]}}'
+    )
+    message, refused = apart(batch(*[bad] * 6, JOB, JOB))
+    _, *alone, _, _ = told(message, refused, alike=5)
+    assert [len(found) > 1 for found in alone] == [True] * 3 + [False] * 2
 
 
 def test_items_are_judged_by_themselves_only_where_the_answer_has_a_place_for_it() -> None:

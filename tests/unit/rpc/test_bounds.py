@@ -8,7 +8,7 @@ import protovalidate
 import pytest
 from google.protobuf.message import Message
 
-from coordinator.rpc.bounds import ALL_FAULTS_MAX, FAULTS_MAX, Bounds, Seen, see
+from coordinator.rpc.bounds import ALL_FAULTS_MAX, FAULTS_MAX, WHOLE_BYTES, Bounds, Seen, see
 from coordinator.rpc.memo import VALUE_BYTES, Memo
 from coordinator.runtime.refusal import Violation
 from scaimind.v1 import mind_coordinator_pb2 as api
@@ -135,6 +135,19 @@ def test_what_is_told_of_many_bad_jobs_has_its_limit() -> None:
     assert sum(map(len, each)) < ALL_FAULTS_MAX + 50
     found, _ = judged(api.BatchSubmitJobsRequest(jobs=[bad] * 50, atomic=True))
     assert len(found) == FAULTS_MAX
+
+
+def test_of_what_is_large_only_the_first_fault_is_looked_for() -> None:
+    bad = a_submit()
+    bad.scheduling_config.depends_on.extend([""] * (WHOLE_BYTES // 2))
+    assert len(judged(bad)[0]) == 1
+    _, each = judged(api.BatchSubmitJobsRequest(jobs=[bad, a_submit(), bad]))
+    assert [len(faults) for faults in each] == [1, 0, 1]
+    some = a_submit()
+    some.scheduling_config.depends_on.extend([""] * (WHOLE_BYTES // 8))
+    _, each = judged(api.BatchSubmitJobsRequest(jobs=[some] * 6))
+    assert [len(faults) for faults in each] == [FAULTS_MAX] * 3 + [1] * 3
+    assert judged(api.BatchSubmitJobsRequest(jobs=[a_submit()] * 1000)) == ([], [[]] * 1000)
 
 
 def test_what_was_good_before_is_good_again_and_a_fault_is_found_all_the_same() -> None:
