@@ -1,12 +1,12 @@
 """How often a job starts within the time that was foretold for nine in ten.
 
 At times that have nothing to do with what happens a look ahead is taken on a copy of the process, as the
-forecaster does it live, and some of those that wait, any of them, are told when they will start; each is
-asked about once for each time that it waits. What comes of a look calibrates the later ones. Jobs of which
-nothing could be foretold are counted apart.
+forecaster does it live, and some of those that wait, any of them, are told when they will start. What
+comes of a look calibrates the later ones. Jobs of which nothing could be foretold are counted apart.
 
 The replay does not wait for its looks, as nothing in it depends on them: as many are under way as there are
-processors. What they tell, and the starts meanwhile, are taken in the order in which they were played.
+processors. What they tell, and the starts meanwhile, are taken in the order in which they were played. Who
+asks depends on what was told before, so a look begins before it is known who does, and ends when they start.
 
 Which forecasts of a look are learnt from is left to dice: it is played with several of them, side by side.
 """
@@ -14,12 +14,15 @@ Which forecasts of a look are learnt from is left to dice: it is played with sev
 from __future__ import annotations
 
 import os
+import pickle
 import selectors
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from random import Random
 
 from bench.traces.replay import Costs, Replay, Tally, Work
@@ -31,11 +34,13 @@ from coordinator.forecast.apart import Apart
 from coordinator.forecast.calibration import Calibration
 
 LIMITS = Limits(steps=3_000, horizon_ms=365 * 86_400_000)
-LIMIT_S = 60.0
+LIMIT_S = 600.0
 ASK = 5  # jobs, when a look is taken
 DICE = 8
 WARM_UP = 30  # answers that do not count: nothing is known then
 AT_ONCE = min(8, os.cpu_count() or 1)
+QUESTION_BYTES = 1 << 16
+MOMENT_S = 0.01
 
 
 @dataclass(slots=True)
@@ -67,39 +72,37 @@ class _Started:
     job_id: str
 
 
-@dataclass(slots=True)
 class _Look:
-    """A look ahead, and what it foretold once that is known."""
+    """A look ahead, on a copy of the process as it is now."""
 
-    at_ms: int
-    asking: Sequence[str]
-    is_over: bool = False
-    starts_ms: dict[str, int] | None = None
+    def __init__(self, core: Core, now_ms: int) -> None:
+        self.at_ms = now_ms
+        self.waiting = [*core.state.queue.group_of]
+        self.asking: Sequence[str] = ()
+        self.is_over = False
+        self.starts_ms: dict[str, int] = {}  # what it foretold
+        reading, self._writing = os.pipe()
+        os.set_blocking(reading, False)
+        self._one = Apart(
+            partial(_starts_ms, core, now_ms, partial(_asking, reading)), limit_s=LIMIT_S
+        )
+        self.fd = self._one.fd
+        os.close(reading)
 
+    def ask(self, asking: Sequence[str]) -> None:
+        """Says who is to be told when they will start."""
+        self.asking = asking
+        with suppress(BrokenPipeError):
+            os.write(self._writing, pickle.dumps(asking))
+        os.close(self._writing)
 
-class _Looks:
-    """The looks that are under way."""
+    def take(self) -> bool:
+        """Takes what it tells; whether that was all."""
+        return self._one.take()
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-
-    def begin(self, core: Core, look: _Look) -> None:
-        """Begins one, on a copy of the process as it is now."""
-        one = Apart(partial(_starts_ms, core, look.at_ms, look.asking), limit_s=LIMIT_S)
-        self._selector.register(one.fd, selectors.EVENT_READ, (look, one))
-
-    def hear(self, *, most: int) -> None:
-        """Takes what they tell; waits while more than so many are under way."""
-        while self._selector.get_map():
-            is_many = len(self._selector.get_map()) > most
-            heard = self._selector.select(None if is_many else 0)
-            if not heard:
-                return
-            for key, _ in heard:
-                look, one = key.data
-                if one.take():
-                    self._selector.unregister(one.fd)
-                    look.starts_ms, look.is_over = one.end(), True
+    def end(self) -> None:
+        """It has told everything."""
+        self.starts_ms, self.is_over = self._one.end() or {}, True
 
 
 class ForetoldReplay(Replay):
@@ -112,9 +115,8 @@ class ForetoldReplay(Replay):
         self.coverage = Coverage()
         self._calibrations = [Calibration(seed) for seed in range(DICE)]
         self._told: dict[str, _Told] = {}
-        self._looks = _Looks()
-        self._asked: dict[str, None] = {}  # jobs that wait, and were asked about
         self._later: deque[_Look | _Started] = deque()  # from the first look on that is not over
+        self._under_way = selectors.DefaultSelector()  # looks
         self._dice = Random(1)
         self._every_ms = _least_span_ms(workload) * ASK // samples if samples else 0
         self._due_ms = 0  # the next look, or the next moment after it at which somebody waits
@@ -128,38 +130,61 @@ class ForetoldReplay(Replay):
 
     def _settle(self) -> None:
         super()._settle()
-        if not self._every_ms or self._now_ms < self._due_ms:
+        if not self._every_ms:
             return
-        waiting = [x for x in self.core.state.queue.group_of if x not in self._asked]
-        if waiting:
+        began_s = time.perf_counter()
+        self._hear(most=AT_ONCE)
+        if self._now_ms >= self._due_ms and self._may_ask():
             self._due_ms = self._now_ms + self._every_ms
-            began_s = time.perf_counter()
-            self._look(self._dice.sample(waiting, min(ASK, len(waiting))))
-            self.coverage.wall_s += time.perf_counter() - began_s
+            self._hear(most=AT_ONCE - 1)
+            look = _Look(self.core, self._now_ms)
+            self._under_way.register(look.fd, selectors.EVENT_READ, look)
+            self._later.append(look)
+            self._catch_up()
+        self.coverage.wall_s += time.perf_counter() - began_s
+
+    def _may_ask(self) -> bool:
+        """Whether somebody waits who was not told anything."""
+        waiting = self.core.state.queue.group_of
+        told = ASK * sum(isinstance(one, _Look) for one in self._later)  # at most, of late
+        if len(waiting) > told + len(self._told):
+            return True
+        self._hear(most=0)
+        return any(job_id not in self._told for job_id in waiting)
 
     def _begin(self, work: Work, attempt: int) -> None:
         super()._begin(work, attempt)
-        job_id = work.row.job_id
-        self._asked.pop(job_id, None)
-        self._later.append(_Started(self._now_ms, job_id))
-
-    def _look(self, asking: Sequence[str]) -> None:
-        self._asked.update(dict.fromkeys(asking))
-        self._hear(most=AT_ONCE - 1)
-        look = _Look(self._now_ms, asking)
-        self._looks.begin(self.core, look)
-        self._later.append(look)
+        self._later.append(_Started(self._now_ms, work.row.job_id))
 
     def _hear(self, *, most: int) -> None:
-        """Takes what looks tell and who has started, in order, as far as it is known."""
-        self._looks.hear(most=most)
+        """Takes what looks tell; waits while more than so many are under way."""
+        while looks := self._under_way.get_map():
+            is_many = len(looks) > most
+            heard = self._under_way.select(None if is_many else 0)
+            for key, _ in heard:
+                if key.data.take():
+                    self._under_way.unregister(key.fd)
+                    key.data.end()
+            self._catch_up()
+            if not heard and not is_many:
+                return
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Takes what was told and who has started, in order, as far as it is known."""
         later = self._later
-        while later and not (isinstance(later[0], _Look) and not later[0].is_over):
-            match later.popleft():
-                case _Look() as look:
-                    self._answer(look, look.starts_ms or {})
+        while later:
+            match later[0]:
                 case _Started() as started:
                     self._note_start(started)
+                case _Look() as look:
+                    if not look.asking:
+                        waiting = [x for x in look.waiting if x not in self._told]
+                        look.ask(self._dice.sample(waiting, min(ASK, len(waiting))))
+                    if not look.is_over:
+                        return
+                    self._answer(look, look.starts_ms)
+            later.popleft()
 
     def _note_start(self, started: _Started) -> None:
         for one in self._calibrations:
@@ -193,10 +218,36 @@ def _least_span_ms(workload: Workload) -> int:
     return max(last_ms, work_ms // max(1, workload.device_count))
 
 
-def _starts_ms(core: Core, now_ms: int, asking: Sequence[str]) -> dict[str, int]:
+def _asking(reading: int) -> Sequence[str] | None:
+    """Who is to be told when they will start; None while that is not known."""
+    try:
+        asking: Sequence[str] = pickle.loads(os.read(reading, QUESTION_BYTES))
+    except BlockingIOError:
+        return None
+    return asking
+
+
+def _starts_ms(core: Core, now_ms: int, hear: Callable[[], Sequence[str] | None]) -> dict[str, int]:
     """When those who wait will start: those who ask, and who does so before them."""
     waiting = dict(core.state.queue.group_of)
     forecast = Forecast(core, now_ms)
     starts_ms = forecast.starts_ms
-    forecast.run(limits=LIMITS, until=lambda: all(job_id in starts_ms for job_id in asking))
-    return {job_id: at_ms for job_id, at_ms in starts_ms.items() if job_id in waiting}
+    asking: Sequence[str] | None = None
+    counts = []  # of those that have started, after each step
+
+    def is_enough() -> bool:
+        nonlocal asking
+        counts.append(len(starts_ms))
+        if asking is None:
+            asking = hear()
+        return asking is not None and all(job_id in starts_ms for job_id in asking)
+
+    forecast.run(limits=LIMITS, until=is_enough)
+    while asking is None:
+        time.sleep(MOMENT_S)
+        asking = hear()
+    places = {job_id: place for place, job_id in enumerate(starts_ms)}
+    last = max(places.get(job_id, len(places)) for job_id in asking)
+    count = next((count for count in counts if count > last), len(places))
+    found = islice(starts_ms.items(), count)
+    return {job_id: at_ms for job_id, at_ms in found if job_id in waiting}
