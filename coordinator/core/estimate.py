@@ -39,7 +39,8 @@ ENDS = (
 MOST = 2_000  # observations that a kin keeps; then all of them count half
 LATE = 20  # a job that is late needs at least this part of what it gave
 NAME_LIMIT = 64
-FRESH_MAX = 1_000
+MOST_KEPT = 1_000  # answers that are remembered
+Kins = tuple[str, str, str]
 _NUMBERS = re.compile("[0-9]+")
 
 
@@ -72,11 +73,16 @@ class Asked(Protocol):
     def policy(self) -> Policy: ...
 
 
-def kins_of(job: Asked) -> tuple[str, str, str]:
+def kins_of(job: Asked) -> Kins:
     """The kins of a job, widest first. A name counts without its numbers."""
-    size = job.demand.device_count.bit_length()
-    user = f"{job.tenant_id}/{job.user_id}"
-    return f"size/{size}", f"user/{user}", f"name/{user}/{plain(job.name)}"
+    return _kins(job.demand.device_count, job.tenant_id, job.user_id, job.name)
+
+
+@lru_cache(maxsize=1024)
+def _kins(device_count: int, *who: str) -> Kins:
+    tenant_id, user_id, name = who
+    user = f"{tenant_id}/{user_id}"
+    return f"size/{device_count.bit_length()}", f"user/{user}", f"name/{user}/{plain(name)}"
 
 
 @lru_cache(maxsize=1024)
@@ -97,23 +103,25 @@ class Estimates:
         ] = {}  # by kin; the one that was not told of for longest is first
         self._all = Known(History(kin=""), [0] * STEPS, [0] * STEPS)
 
-        self._fresh: dict[tuple[str, ...], int] = {}  # index of jobs that have not run, by kins
-        self._medians: dict[tuple[str, ...], int] = {}  # what these run for, as likely as not
+        # memos: what jobs are ordered by, by kins and step; what those that have not run run for
+        self._indexes: dict[tuple[Kins, int], int] = {}
+        self._medians: dict[tuple[Kins, int], int] = {}
 
     def put(self, history: History) -> None:
         """Takes over what is known of a kin."""
-        self.drop(history.kin)
+        old = self._take(history.kin)
         new = Known(history, _full(history.reached), _full(history.ended))
         self.known[history.kin] = new
-        self._count(new, sign=1)
+        self._count(old, new)
 
     def drop(self, kin: str) -> None:
         """Forgets a kin."""
-        self._fresh.clear()
+        self._count(self._take(kin), None)
+
+    def _take(self, kin: str) -> Known | None:
+        self._indexes.clear()
         self._medians.clear()
-        old = self.known.pop(kin, None)
-        if old is not None:
-            self._count(old, sign=-1)
+        return self.known.pop(kin, None)
 
     def stalest(self) -> str:
         """The kin that was not told of for longest."""
@@ -129,7 +137,8 @@ class Estimates:
         given_ms = job.policy.expected_duration_ms
         if given_ms:
             return _given_left_ms(given_ms, age_ms)
-        return self._index_ms(job, age_ms) if age_ms else self._fresh_ms(job)
+        kins, step = kins_of(job), step_of(age_ms)
+        return _known(self._indexes, (kins, step), find=lambda: self._index_ms(kins, step))
 
     def steady_ms(self, job: Job, age_ms: int) -> int:
         """For how much longer `left_ms` stays about what it is, while the job runs."""
@@ -143,7 +152,8 @@ class Estimates:
         """For how much longer a job that has run for `age_ms` will run, as likely as not."""
         if age_ms or job.policy.expected_duration_ms:
             return self.part_left_ms(job, age_ms, part=0.5)
-        return _known(self._medians, kins_of(job), find=lambda: self.part_left_ms(job, 0, part=0.5))
+        key = kins_of(job), 0
+        return _known(self._medians, key, find=lambda: self.part_left_ms(job, 0, part=0.5))
 
     def part_left_ms(self, job: Job, age_ms: int, *, part: float) -> int:
         """For how much longer it will run at most, in that part of all cases, above 0 and below 1.
@@ -155,7 +165,7 @@ class Estimates:
         if given_ms:
             return _given_left_ms(given_ms, age_ms)
         left_ms, alive = 0, 1.0
-        for step, ends in self._hazards(job, age_ms):
+        for step, ends in self._hazards(kins_of(job), step_of(age_ms)):
             width_ms = BOUNDS_MS[step] - age_ms if not left_ms else WIDTHS_MS[step]
             if alive * (1 - ends) <= 1 - ends_by:
                 part = (alive - (1 - ends_by)) / (alive * ends) if ends else 1.0
@@ -164,14 +174,11 @@ class Estimates:
             alive *= 1 - ends
         return left_ms
 
-    def _fresh_ms(self, job: Asked) -> int:
-        """The index of a job that has not run; jobs of the same kins come together."""
-        return _known(self._fresh, kins_of(job), find=lambda: self._index_ms(job, 0))
-
-    def _index_ms(self, job: Asked, age_ms: int) -> int:
+    def _index_ms(self, kins: Kins, step: int) -> int:
+        """The index of a job that has come to a step."""
         spent, alive, best = 0.0, 1.0, float("inf")
-        for step, ends in self._hazards(job, age_ms):
-            spent += alive * WIDTHS_MS[step] * (1 - ends / 2)
+        for number, ends in self._hazards(kins, step):
+            spent += alive * WIDTHS_MS[number] * (1 - ends / 2)
             alive *= 1 - ends
             if spent < best * (1 - alive):
                 best = spent / (1 - alive)
@@ -179,36 +186,46 @@ class Estimates:
                 break
         return round(best)
 
-    def _hazards(self, job: Asked, age_ms: int) -> Iterator[tuple[int, float]]:
-        """(step, part of those that come so far which end in it), from the job's own step on."""
+    def _hazards(self, kins: Kins, step: int) -> Iterator[tuple[int, float]]:
+        """(step, part of those that come so far which end in it), from a step on."""
         rows = [
             (known.reached, known.ended)
-            for kin in kins_of(job)
+            for kin in kins
             if (known := self.known.get(kin)) is not None
         ]
         rows.insert(0, (self._all.reached, self._all.ended))
-        for step in range(step_of(age_ms), STEPS):
+        for number in range(step, STEPS):
             ends = ENDS
             for reached, ended in rows:
-                ends = (ended[step] + LEANS_ON * ends) / (reached[step] + LEANS_ON)
-            yield step, ends
+                ends = (ended[number] + LEANS_ON * ends) / (reached[number] + LEANS_ON)
+            yield number, ends
 
-    def _count(self, known: Known, *, sign: int) -> None:
-        if known.history.kin.startswith("size/"):
-            for step in range(STEPS):
-                self._all.reached[step] += sign * known.reached[step]
-                self._all.ended[step] += sign * known.ended[step]
+    def _count(self, old: Known | None, new: Known | None) -> None:
+        """Has all jobs be the sum of the sizes again, after one was replaced."""
+        one = new or old
+        if one is None or not one.history.kin.startswith("size/"):
+            return
+        before, after = old or _NOTHING, new or _NOTHING
+        self._all.reached = _moved(self._all.reached, before.reached, now=after.reached)
+        self._all.ended = _moved(self._all.ended, before.ended, now=after.ended)
+
+
+_NOTHING = Known(History(kin=""), [0] * STEPS, [0] * STEPS)
+
+
+def _moved(row: list[int], before: list[int], *, now: list[int]) -> list[int]:
+    return [count - old + new for count, old, new in zip(row, before, now, strict=True)]
 
 
 def _known(
-    memo: dict[tuple[str, ...], int], kins: tuple[str, ...], *, find: Callable[[], int]
+    memo: dict[tuple[Kins, int], int], key: tuple[Kins, int], *, find: Callable[[], int]
 ) -> int:
-    """What a bounded memo holds of kins, or what is found."""
-    known = memo.get(kins)
+    """What a bounded memo holds, or what is found."""
+    known = memo.get(key)
     if known is None:
-        if len(memo) >= FRESH_MAX:
+        if len(memo) >= MOST_KEPT:
             memo.clear()
-        known = memo[kins] = find()
+        known = memo[key] = find()
     return known
 
 
@@ -241,5 +258,7 @@ def _full(row: tuple[int, ...]) -> list[int]:
 
 
 def _short(row: list[int]) -> tuple[int, ...]:
-    end = max((step + 1 for step, count in enumerate(row) if count), default=0)
+    end = len(row)
+    while end and not row[end - 1]:
+        end -= 1
     return tuple(row[:end])

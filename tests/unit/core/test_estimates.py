@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.core.estimate import FRESH_MAX, Estimates, kins_of, learn
+from coordinator.core.estimate import MOST_KEPT, Estimates, kins_of, learn
 from coordinator.core.records import Demand, History, Job, Policy
 
 
@@ -36,7 +36,7 @@ def test_what_is_learnt_counts_at_once_and_what_is_forgotten_no_more() -> None:
 def test_the_indexes_of_many_names_take_no_more_memory_than_a_bound() -> None:
     estimates = Estimates()
     first_ms = estimates.left_ms(a_job("a"), 0)
-    for number in range(FRESH_MAX + 5):
+    for number in range(MOST_KEPT + 5):
         estimates.left_ms(a_job("ab" * (number // 26 + 1) + chr(97 + number % 26)), 0)
-    assert len(estimates._fresh) <= FRESH_MAX
+    assert len(estimates._indexes) <= MOST_KEPT
     assert estimates.left_ms(a_job("a"), 0) == first_ms
