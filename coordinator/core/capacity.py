@@ -167,7 +167,10 @@ class Capacity:
 
     def put(self, node_id: str, room: Room | None) -> None:
         """Sets what a node has; None takes it off."""
-        before = self.rooms.pop(node_id, None)
+        before = self.rooms.get(node_id)
+        if before is room:
+            return
+        self.rooms.pop(node_id, None)
         self.suspects.pop(node_id, None)
         if before is not None:
             self._file(node_id, before, sign=-1)

@@ -1,7 +1,8 @@
 """What would be free if some attempts had ended, or if nothing were set aside for somebody.
 
 It lays this over the index of free room for as long as it is asked, and takes it off again. Attempts are
-supposed to end one after another, so each step costs what the nodes of one attempt cost.
+supposed to end one after another, so each step costs what the nodes of one attempt cost; and that only once
+a place is sought: where a count of devices says that there is none, nothing is laid.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from coordinator.core.known import Known, kept_for
 from coordinator.core.placement import Placement, least_on_node, place
 from coordinator.core.records import Demand, Job
 from coordinator.core.room import Room
+
+EVERYTHING = 1 << 62  # devices
 
 
 class Supposed:
@@ -28,6 +31,8 @@ class Supposed:
         self._gone: dict[str, set[str]] = {}  # leases that are taken to have ended, by node
         self._before: dict[str, Room | None] = {}
         self._grown: dict[str, None] = {}  # nodes with more than when last a place was sought
+        self._due: dict[str, int] = {}  # nodes to be laid yet, with how many devices more at most
+        self._rooms: dict[tuple[str, frozenset[str]], Room | None] = {}  # a memo: as they were laid
         self._begun = self._sought = False
 
     def __enter__(self) -> Supposed:
@@ -40,14 +45,13 @@ class Supposed:
     def end(self, jobs: Iterable[Job]) -> None:
         """Takes the attempts of jobs to have ended."""
         self.begin()
-        nodes: dict[str, None] = {}
         for job in jobs:
             for lease in self._known.attempt_leases(job):
                 self._gone.setdefault(lease.node_id, set()).add(lease.lease_id)
-                nodes[lease.node_id] = None
-        for node_id in nodes:
-            self._lay(node_id)
-        self._grown.update(nodes)
+                # where one had the node for itself, whatever else is there comes free with it
+                more = EVERYTHING if lease.exclusive else len(lease.device_ids)
+                self._due[lease.node_id] = more + self._due.get(lease.node_id, 0)
+                self._grown[lease.node_id] = None
 
     def stay(self, job: Job) -> None:
         """Takes an attempt not to have ended after all."""
@@ -65,36 +69,47 @@ class Supposed:
     def place(self, demand: Demand) -> Placement | None:
         """Where the demand would fit."""
         self.begin()
+        for node_id in [*self._due]:
+            self._lay(node_id)
         return place(self._known.free, demand)
 
     def place_now(self, demand: Demand) -> Placement | None:
         """Where it would fit; it is always the same demand that is asked about, and until now it did
         not fit: so it needs one of the nodes that have more since."""
-        rooms, least = self._known.free.rooms, least_on_node(demand)
+        least = least_on_node(demand)
         grown, self._grown = self._grown, {}
-        may = any((room := rooms.get(x)) and room.device_count >= least for x in grown)
+        may = any(self._most(x) >= least for x in grown)
         if self._sought and not may:
             return None
         self._sought = True
         return self.place(demand)
 
     def begin(self) -> None:
-        """Lays it over what is free, for who reads that itself; every question begins it."""
+        """Lays what does not depend on who ends, for who reads what is free before anybody does; every
+        question begins it."""
         if self._begun:
             return
         self._begun = True
         kept = kept_for(self._known.jobs[self._unkept]) if self._unkept else ()
-        for node_id in dict.fromkeys((*(share.node_id for share in kept), *self._planned)):
+        more = dict.fromkeys((*(share.node_id for share in kept), *self._planned))
+        self._sought = not more
+        for node_id in more:
             self._lay(node_id)
 
+    def _most(self, node_id: str) -> int:
+        """How many devices a node has at most."""
+        room = self._known.free.rooms.get(node_id)
+        return (room.device_count if room else 0) + self._due.get(node_id, 0)
+
     def _lay(self, node_id: str) -> None:
-        free = self._known.free
+        known = self._known
+        self._due.pop(node_id, None)
         if node_id not in self._before:
-            self._before[node_id] = free.rooms.get(node_id)
-        room = self._known.free_room(
-            node_id,
-            without=self._gone.get(node_id, ()),
-            unkept=self._unkept,
-            planned=node_id in self._planned,
-        )
-        free.put(node_id, room)
+            self._before[node_id] = known.free.rooms.get(node_id)
+        gone = self._gone.get(node_id, ())
+        key = node_id, frozenset(gone)
+        if key not in self._rooms:
+            is_planned = node_id in self._planned
+            room = known.free_room(node_id, without=gone, unkept=self._unkept, planned=is_planned)
+            self._rooms[key] = room
+        known.free.put(node_id, self._rooms[key])
