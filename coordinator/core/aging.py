@@ -58,8 +58,11 @@ def raise_waiting(turn: Turn, *, settings: CoreSettings) -> None:
 
 def _tops(state: ClusterState) -> dict[str, int]:
     """The highest standing of those that compete, by the queue that is above all of them."""
-    tops: dict[str, int] = {}
+    most: dict[str, int] = {}
     for name, standing in _standings(state):
+        most[name] = max(standing, most.get(name, 0))
+    tops: dict[str, int] = {}
+    for name, standing in most.items():
         reach = _reach(state, name)
         tops[reach] = max(standing, tops.get(reach, 0))
     return tops

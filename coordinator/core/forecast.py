@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from coordinator.core.commands import Command, ObservedLease, SyncNode, Tick
@@ -20,6 +20,7 @@ from coordinator.core.core import Core
 from coordinator.core.decision import Changed, Decision, Event, Rejected, Reply
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Checkpoint, Job, Lease, LeaseAction, LeaseState
+from coordinator.core.replacing import replace
 from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 

@@ -42,6 +42,7 @@ from coordinator.core.share import Shares
 from coordinator.core.tables import RUNNING
 
 DAY_MS = 86_400_000
+NOTHING = NodeShare(0, 0, 0)
 MOST_DOUBLINGS = 6
 
 
@@ -241,6 +242,8 @@ class Known:
         """What is taken of a machine beside its devices: by those who hold some now, or later by
         those who stay and those for whom devices are set aside, whichever is more."""
         later: list[Lease | NodeShare] = [self._kept_part(key, x) for key, x in kept.items()]
+        if not later and not holding:
+            return NOTHING
         if later:
             going = {device_id for share in kept.values() for device_id in share.device_ids}
             later += [lease for lease in holding if going.isdisjoint(lease.device_ids)]

@@ -142,10 +142,12 @@ def pools_of(
     `shared` names thousandths that are free of those devices of which a part is taken.
     """
     shared = shared or {}
-    groups: dict[DeviceClass, list[Device]] = {}
+    groups: dict[tuple[str, int], list[Device]] = {}
     for device in devices:
-        groups.setdefault(DeviceClass(device.type, device.memory_bytes), []).append(device)
-    return tuple(_pool(one, groups[one], shared=shared, last=last) for one in sorted(groups))
+        groups.setdefault((device.type, device.memory_bytes), []).append(device)
+    return tuple(
+        _pool(DeviceClass(*key), groups[key], shared=shared, last=last) for key in sorted(groups)
+    )
 
 
 def _pool(

@@ -196,6 +196,8 @@ def _observe_checkpoints(turn: Turn, lease: Lease, *, one: ObservedLease, most: 
     job = turn.state.jobs[lease.job_id]
     if lease.node_rank != 0 or job.is_final or not is_newest(job, lease):
         return
+    if not one.checkpoints and not job.checkpoints:
+        return
     found = {checkpoint.checkpoint_id: checkpoint for checkpoint in one.checkpoints}
     kept = [
         known

@@ -90,6 +90,8 @@ class Worth:
         asks = self._vain < IN_VAIN
         if asks and self._opened.owed:
             return False
+        if not self._opened:
+            return True
         if self._nothing is None:
             shapes = self._state.queue.tree.shapes
             self._nothing = not any(map(self._may_fit, shapes)) and not (
