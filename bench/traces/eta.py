@@ -4,9 +4,10 @@ At times that have nothing to do with what happens a look ahead is taken on a co
 forecaster does it live, and some of those that wait, any of them, are told when they will start. What
 comes of a look calibrates the later ones. Jobs of which nothing could be foretold are counted apart.
 
-The replay does not wait for its looks, as nothing in it depends on them: as many are under way as there are
-processors. What they tell, and the starts meanwhile, are taken in the order in which they were played. Who
-asks depends on what was told before, so a look begins before it is known who does, and ends when they start.
+The replay does not wait for its looks, as nothing in it depends on them: some are under way beside it. What
+they tell, and the starts meanwhile, are taken in the order in which they were played. Who asks depends on
+what was told before, so a look begins with a guess, rests when those have started, and goes on where others
+ask.
 
 Which forecasts of a look are learnt from is left to dice: it is played with several of them, side by side.
 """
@@ -18,7 +19,7 @@ import pickle
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,9 +39,8 @@ LIMIT_S = 600.0
 ASK = 5  # jobs, when a look is taken
 DICE = 8
 WARM_UP = 30  # answers that do not count: nothing is known then
-AT_ONCE = min(8, os.cpu_count() or 1)
+AT_ONCE = min(8, 1 + (os.cpu_count() or 1))  # of which some may rest
 QUESTION_BYTES = 1 << 16
-MOMENT_S = 0.01
 
 
 @dataclass(slots=True)
@@ -75,17 +75,15 @@ class _Started:
 class _Look:
     """A look ahead, on a copy of the process as it is now."""
 
-    def __init__(self, core: Core, now_ms: int) -> None:
+    def __init__(self, core: Core, now_ms: int, *, guess: Sequence[str]) -> None:
         self.at_ms = now_ms
         self.waiting = [*core.state.queue.group_of]
-        self.asking: Sequence[str] = ()
+        self.asking: Sequence[str] = ()  # known once all before it is told
         self.is_over = False
         self.starts_ms: dict[str, int] = {}  # what it foretold
         reading, self._writing = os.pipe()
-        os.set_blocking(reading, False)
-        self._one = Apart(
-            partial(_starts_ms, core, now_ms, partial(_asking, reading)), limit_s=LIMIT_S
-        )
+        work = partial(_starts_ms, core, now_ms, guess, partial(_asking, reading))
+        self._one = Apart(work, limit_s=LIMIT_S)
         self.fd = self._one.fd
         os.close(reading)
 
@@ -137,7 +135,7 @@ class ForetoldReplay(Replay):
         if self._now_ms >= self._due_ms and self._may_ask():
             self._due_ms = self._now_ms + self._every_ms
             self._hear(most=AT_ONCE - 1)
-            look = _Look(self.core, self._now_ms)
+            look = _Look(self.core, self._now_ms, guess=self._guess())
             self._under_way.register(look.fd, selectors.EVENT_READ, look)
             self._later.append(look)
             self._catch_up()
@@ -179,12 +177,23 @@ class ForetoldReplay(Replay):
                     self._note_start(started)
                 case _Look() as look:
                     if not look.asking:
-                        waiting = [x for x in look.waiting if x not in self._told]
-                        look.ask(self._dice.sample(waiting, min(ASK, len(waiting))))
+                        look.ask(_sample(self._dice, look.waiting, self._told))
                     if not look.is_over:
                         return
                     self._answer(look, look.starts_ms)
             later.popleft()
+
+    def _guess(self) -> Sequence[str]:
+        """Who would ask now, if all that ask before are told something."""
+        dice, told = Random(), dict.fromkeys(self._told)
+        dice.setstate(self._dice.getstate())
+        for one in self._later:
+            match one:
+                case _Started():
+                    told.pop(one.job_id, None)
+                case _Look():
+                    told |= dict.fromkeys(one.asking or _sample(dice, one.waiting, told))
+        return _sample(dice, [*self.core.state.queue.group_of], told)
 
     def _note_start(self, started: _Started) -> None:
         for one in self._calibrations:
@@ -218,16 +227,21 @@ def _least_span_ms(workload: Workload) -> int:
     return max(last_ms, work_ms // max(1, workload.device_count))
 
 
-def _asking(reading: int) -> Sequence[str] | None:
-    """Who is to be told when they will start; None while that is not known."""
-    try:
-        asking: Sequence[str] = pickle.loads(os.read(reading, QUESTION_BYTES))
-    except BlockingIOError:
-        return None
+def _sample(dice: Random, waiting: Sequence[str], told: Container[str]) -> list[str]:
+    """Some of those who were not told anything."""
+    untold = [job_id for job_id in waiting if job_id not in told]
+    return dice.sample(untold, min(ASK, len(untold)))
+
+
+def _asking(reading: int) -> Sequence[str]:
+    """Who is to be told when they will start; waits until that is known."""
+    asking: Sequence[str] = pickle.loads(os.read(reading, QUESTION_BYTES))
     return asking
 
 
-def _starts_ms(core: Core, now_ms: int, hear: Callable[[], Sequence[str] | None]) -> dict[str, int]:
+def _starts_ms(
+    core: Core, now_ms: int, guess: Sequence[str], hear: Callable[[], Sequence[str]]
+) -> dict[str, int]:
     """When those who wait will start: those who ask, and who does so before them."""
     waiting = dict(core.state.queue.group_of)
     forecast = Forecast(core, now_ms)
@@ -238,14 +252,12 @@ def _starts_ms(core: Core, now_ms: int, hear: Callable[[], Sequence[str] | None]
     def is_enough() -> bool:
         nonlocal asking
         counts.append(len(starts_ms))
-        if asking is None:
+        if asking is None and all(job_id in starts_ms for job_id in guess):
             asking = hear()
         return asking is not None and all(job_id in starts_ms for job_id in asking)
 
     forecast.run(limits=LIMITS, until=is_enough)
-    while asking is None:
-        time.sleep(MOMENT_S)
-        asking = hear()
+    asking = asking or hear()
     places = {job_id: place for place, job_id in enumerate(starts_ms)}
     last = max(places.get(job_id, len(places)) for job_id in asking)
     count = next((count for count in counts if count > last), len(places))
