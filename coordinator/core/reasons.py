@@ -204,7 +204,9 @@ TABLE: dict[Reason, Row] = {
     Reason.ACCEPTED: Row("", False, "The job was accepted."),
     Reason.WAITING_FOR_DEPENDENCIES: Row("", False, "Jobs that it depends on are not COMPLETED."),
     Reason.WAITING_FOR_START_TIME: Row("", False, "start_after is not reached."),
-    Reason.WAITING_FOR_CAPACITY: Row("", False, "Not enough fitting devices are free."),
+    Reason.WAITING_FOR_CAPACITY: Row(
+        "", False, "It waits for its turn and for devices that fit; explain tells why."
+    ),
     Reason.PLACED: Row("", False, "Devices were found for the whole gang."),
     Reason.AGENTS_ACCEPTED: Row("", False, "Every agent has accepted its lease."),
     Reason.RANKS_STARTED: Row("", False, "Every rank has started."),

@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -31,6 +33,18 @@ from scaimind.cli.session import (
 )
 from scaimind.cli.text import clean
 from scaimind.cli.up import verb
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"scaimind {metadata.version('mindcoordinator')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="What is installed.", is_eager=True, callback=_tell_version),
+]
 
 SUMMARY = """Schedules training jobs across GPU nodes.
 
@@ -62,6 +76,7 @@ def build() -> typer.Typer:
         tls_cert: TlsCert = None,
         tls_key: TlsKey = None,
         tls_name: TlsName = None,
+        version: Version = False,
     ) -> None:
         session: Session = context.obj
         tls = {"ca": tls_ca, "cert": tls_cert, "key": tls_key, "name": tls_name}

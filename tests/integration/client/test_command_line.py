@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -501,3 +502,8 @@ def test_a_verb_whose_call_is_not_there_yet_says_so(
     monkeypatch.setattr("scaimind.cli.jobfile._text", lambda file: texts.get(file, json.dumps(JOB)))
     assert run(*argv) == 6
     assert "(UNIMPLEMENTED)" in capsys.readouterr().err
+
+
+def test_what_is_installed_is_told_to_whoever_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["scaimind", metadata.version("mindcoordinator")]

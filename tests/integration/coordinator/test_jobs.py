@@ -215,6 +215,7 @@ def set_name(value: str) -> Callable[[api.SubmitJobRequest], object]:
 BAD: dict[str, tuple[Callable[[api.SubmitJobRequest], object], str]] = {
     "no name": (set_name(""), "name"),
     "long name": (set_name("x" * 257), "name"),
+    "name of two lines": (set_name("a\nb"), "name"),
     "no configs": (lambda request: request.ClearField("data_config"), "data_config"),
     "unknown type of training": (
         lambda request: setattr(request.training_config, "training_type", 99),
