@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 
 from coordinator.core.fragments import Fragments
 from coordinator.core.records import WHOLE, Demand, Pairs
@@ -222,6 +224,21 @@ class Capacity:
             ]
             if found:
                 yield device_type, found
+
+    def fullest(self, demand: Demand, *, below: int, most: int) -> Iterator[tuple[str, int]]:
+        """(node, whole devices) of those classes that the demand accepts, for nodes that have fewer than
+        `below` and at least one, the most first; so many nodes at most."""
+        found = [
+            self._fewer(self.shelf(one, demand.labels), below)
+            for _, classes in self.classes_for(demand)
+            for one in classes
+        ]
+        yield from islice(merge(*found, key=lambda x: -x[1]), most)
+
+    def _fewer(self, shelf: Shelf, below: int) -> Iterator[tuple[str, int]]:
+        for form in reversed(shelf.forms[: bisect_left(shelf.forms, below, key=_whole_count)]):
+            for node_id in shelf.buckets[form].node_ids() if form.look.whole_count else ():
+                yield node_id, form.look.whole_count
 
     def _file(self, node_id: str, room: Room, *, sign: int) -> None:
         looks = [(pool.device_class, look_of(pool)) for pool in room.pools]

@@ -9,6 +9,7 @@ from coordinator.core.invariants import ensure
 from coordinator.core.known import (
     is_doubted,
     is_eligible,
+    is_moving,
     is_told,
     kept_for,
     may_be_preempted,
@@ -175,7 +176,7 @@ def _check_shares(state: ClusterState) -> None:
         if job is not None and not lease.is_ended:
             anew.put(lease.lease_id, charge_of_lease(job, lease))
     for job in state.jobs.values():
-        anew.put(f"room of {job.job_id}", charge_of_room(job, job.room))
+        anew.put(f"room of {job.job_id}", charge_of_room(job))
         anew.leaving.put(job.job_id, job.queue_name, milli=state.leaving_milli(job))
     ensure(anew.held == state.shares.held, "what is held is the sum of what is live")
     ensure(anew.leaving.milli == state.shares.leaving.milli, "so is what is being given up")
@@ -186,9 +187,8 @@ def _check_room(state: ClusterState) -> None:
     for job in state.jobs.values():
         ensure(not (job.room and job.claim), "a claim gives way to room", job.job_id)
         for share in kept_for(job):
-            ensure(
-                job.status is JobStatus.QUEUED, "only for who waits is room set aside", job.job_id
-            )
+            may = job.status is JobStatus.QUEUED or (is_moving(job) and not job.claim)
+            ensure(may, "only for who waits or is moved is room set aside", job.job_id)
             found = state.kept.get(share.node_id, {}).get(job.job_id)
             ensure(found == share, "what is set aside is indexed", job.job_id)
             for device_id in share.device_ids:

@@ -5,7 +5,7 @@ is told of them. It only tells: what changes them is `apply` of state.py.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from functools import lru_cache
 
 from coordinator.core.capacity import Capacity
@@ -43,7 +43,7 @@ from coordinator.core.tables import RUNNING
 
 DAY_MS = 86_400_000
 NOTHING = NodeShare(0, 0, 0)
-MOST_DOUBLINGS = 6
+MOST_DOUBLINGS = 3
 
 
 class Known:
@@ -194,12 +194,13 @@ class Known:
         unkept: str = "",
         planned: bool = False,
         anyway: bool = False,
+        besides: Mapping[str, Share] | None = None,
     ) -> Room | None:
         """What the node could give to jobs now, computed from the records; None for nothing.
 
         `without` names leases that are taken to have ended, `unkept` a job for which nothing is taken
-        to be set aside; `planned` also takes a node that is to be out later, `anyway` takes any node
-        for one that is healthy and takes jobs.
+        to be set aside, `besides` what is for others as well; `planned` also takes a node that is to be
+        out later, `anyway` takes any node for one that is healthy and takes jobs.
         """
         node = self.nodes.get(node_id)
         if node is None:
@@ -213,6 +214,7 @@ class Known:
         held = map(self.leases.__getitem__, self.leases_of_node.get(node_id, ()))
         holding = [lease for lease in held if not lease.is_ended and lease.lease_id not in without]
         kept = {key: x for key, x in self.kept.get(node_id, {}).items() if key != unkept}
+        kept.update(besides or ())
         free: dict[str, int] = {}  # thousandths of the devices of which something is taken
         for lease in holding:
             for device_id in lease.device_ids:
@@ -283,6 +285,27 @@ def lenders(known: Known) -> list[Job]:
 def is_eligible(job: Job) -> bool:
     """Whether a job is among those to be placed."""
     return job.status is JobStatus.QUEUED and not job.not_before_ms and not job.room
+
+
+def is_moving(job: Job) -> bool:
+    """Whether a job is to go on elsewhere, on devices that are set aside for it, once its attempt has
+    given up those that it holds."""
+    attempt = job.attempt
+    runs = job.status in RUNNING and attempt is not None and bool(attempt.makes_room_for)
+    return bool(job.room) and (runs or job.status is JobStatus.PREEMPTED)
+
+
+def is_spared(state: Known, job: Job, *, now_ms: int) -> bool:
+    """Whether its attempt was preempted often enough today, or nothing is won by it."""
+    assert job.attempt is not None
+    nodes = [state.nodes.get(share.node_id) for share in job.attempt.shares]
+    if not any(
+        node and not node.drain and not node.unreachable_since_ms and not node.health.node.is_out
+        for node in nodes
+    ):
+        return True
+    today = sum(now_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
+    return today >= state.settings.max_preemptions_per_day
 
 
 def is_doubted(state: Known, job: Job) -> bool:

@@ -21,7 +21,8 @@ from itertools import islice, pairwise, takewhile
 
 from coordinator.core.attempts import grant
 from coordinator.core.cadence import awaited_ms
-from coordinator.core.known import DAY_MS, is_doubted, kept_for
+from coordinator.core.known import is_doubted, is_spared, kept_for
+from coordinator.core.moves import Moving
 from coordinator.core.order import key_of, least_level
 from coordinator.core.placement import Placement, Spot
 from coordinator.core.reasons import Reason
@@ -29,6 +30,7 @@ from coordinator.core.records import (
     WHOLE,
     Demand,
     Job,
+    OnTimeout,
     Order,
     Queue,
     Share,
@@ -74,7 +76,8 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
     node_ids = tuple(spot.node_id for spot in placement)
     keep_ruling(turn, job, node_ids=node_ids, choice=choice)
     for victim in victims:
-        preempt(turn, victim, job=job, most=settings.max_preemptions_per_day)
+        room = choice.moves.get(victim.job_id, ())
+        preempt(turn, victim, job=job, most=settings.max_preemptions_per_day, room=room)
     return True
 
 
@@ -95,13 +98,14 @@ def _plan(
     turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings
 ) -> tuple[Placement, Choice] | None:
     """Where the job will run, and who has to go for it."""
+    if not _may_be_enough(turn.state, job, queue=queue):
+        return None
     candidates = _candidates(turn, job, queue=queue, settings=settings)
     with turn.state.supposing(job) as supposed:
         search = _Search(turn, job, supposed=supposed)
-        found = search.seek(islice(candidates, LOOKS))
-        if found is None:
-            return None
-        chosen, placement = found
+        chosen, placement = search.seek(islice(candidates, LOOKS))
+        if placement is None:
+            return _with_moves(turn, job, queue=queue, supposed=supposed, chosen=chosen)
         there = _on_nodes(chosen, placement)
         placement, victims = search.thinned(chosen, placement)
         considered = [*chosen.values(), *islice(candidates, MOST_RIVALS)]
@@ -117,6 +121,31 @@ def _plan(
     )
 
 
+def _may_be_enough(state: ClusterState, job: Job, *, queue: Queue) -> bool:
+    """A quick no: whether what is free, and all that may be taken, are as many devices as the job needs."""
+    if state.shares.guarantees:
+        return True  # others may owe it some
+    count = sum(state.free.devices_by_type.values()) + sum(
+        len(share.device_ids) for share in kept_for(job)
+    )
+    running, name = state.running, job.queue_name
+    count += sum(running.device_count((name, one), 0) for one in range(job.standing))
+    if queue.order is Order.SHORTEST:
+        count += running.device_count((name, job.standing), least_level(job))
+    return count >= job.demand.device_count
+
+
+def _with_moves(
+    turn: Turn, job: Job, *, queue: Queue, supposed: Supposed, chosen: Victims
+) -> tuple[Placement, Choice] | None:
+    """The same where others go on elsewhere for it as well."""
+    found = Moving(turn, job, supposed=supposed).seek(chosen) if queue.preempts else None
+    if found is None:
+        return None
+    placement, going, moves = found
+    return placement, Choice(victims=[*going.values()], considered=[*going.values()], moves=moves)
+
+
 class _Search:
     """Tries out who makes room by ending, on a supposed state."""
 
@@ -125,8 +154,9 @@ class _Search:
         self._job = job
         self._supposed = supposed
 
-    def seek(self, candidates: Iterable[Job]) -> tuple[Victims, Placement] | None:
-        """So many of them as make room, supposed to have ended; None where all are not enough."""
+    def seek(self, candidates: Iterable[Job]) -> tuple[Victims, Placement | None]:
+        """So many of them as make room, supposed to have ended, and where; no place where all of them
+        are not enough."""
         job, supposed = self._job, self._supposed
         chosen: Victims = {}
         ending: list[Job] = []
@@ -141,7 +171,7 @@ class _Search:
                 placement = supposed.place_now(job.demand)
                 if placement is not None:
                     return chosen, placement
-        return None
+        return chosen, None
 
     def thinned(self, chosen: Victims, placement: Placement) -> tuple[Placement, Victims]:
         """Lets go who is not needed, the dearest first."""
@@ -169,9 +199,8 @@ class _Search:
         """Who would go if only others might; nobody where they are not enough. Victims are supposed to
         have ended before and afterwards."""
         self._supposed.all_stay()
-        found: Victims = {}
-        if sought := self.seek(others):
-            _, found = self.thinned(*sought)
+        chosen, placement = self.seek(others)
+        found = self.thinned(chosen, placement)[1] if placement is not None else {}
         self._supposed.all_stay()
         self._supposed.end(victims.values())
         return [*found]
@@ -222,7 +251,7 @@ def _borrowers(turn: Turn, job: Job, *, settings: CoreSettings) -> Iterator[Job]
             given = milli_of(victim)
             if any(shares.borrowed_milli(name) - taken[name] < given for name in lent_to):
                 continue
-            if not _is_spared(state, victim, now_ms=turn.now_ms, settings=settings):
+            if not is_spared(state, victim, now_ms=turn.now_ms):
                 taken.update(dict.fromkeys(lent_to, given))
                 yield victim
 
@@ -240,7 +269,7 @@ def _rivals(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> It
     for standing in range(job.standing):
         for job_id in state.running.worst((job.queue_name, standing), 0):
             victim = state.jobs[job_id]
-            if not _is_spared(state, victim, now_ms=turn.now_ms, settings=settings):
+            if not is_spared(state, victim, now_ms=turn.now_ms):
                 yield victim
     if queue.order is not Order.SHORTEST:
         return
@@ -248,33 +277,24 @@ def _rivals(turn: Turn, job: Job, *, queue: Queue, settings: CoreSettings) -> It
     for job_id in state.running.worst((job.queue_name, job.standing), least_level(job)):
         victim = state.jobs[job_id]
         key = key_of(victim, queue, work_ms=state.work_ms(victim, now_ms=turn.now_ms))
-        spared = _is_spared(state, victim, now_ms=turn.now_ms, settings=settings)
+        spared = is_spared(state, victim, now_ms=turn.now_ms)
         if key > own_key and not spared:
             yield victim
 
 
-def _is_spared(state: ClusterState, job: Job, *, now_ms: int, settings: CoreSettings) -> bool:
-    """Whether it was preempted often enough today, or nothing is won by it."""
-    assert job.attempt is not None
-    nodes = [state.nodes.get(share.node_id) for share in job.attempt.shares]
-    if not any(
-        node and not node.drain and not node.unreachable_since_ms and not node.health.node.is_out
-        for node in nodes
-    ):
-        return True
-    today = sum(now_ms - at_ms < DAY_MS for at_ms in job.preempted_at_ms)
-    return today >= settings.max_preemptions_per_day
-
-
-def preempt(turn: Turn, victim: Job, *, job: Job, most: int) -> None:
+def preempt(turn: Turn, victim: Job, *, job: Job, most: int, room: tuple[Share, ...] = ()) -> None:
+    """Lets a victim give its devices to a job; with `room` only once a checkpoint is proven, to go on
+    there."""
     assert victim.attempt is not None
     victim = turn.edit(
         victim,
         Reason.PREEMPTED,
         attempt=replace(victim.attempt, makes_room_for=job.job_id),
         preempted_at_ms=(*victim.preempted_at_ms, turn.now_ms)[-most:],
+        room=room,
     )
-    save_and_stop(turn, victim, cause=StopCause.PREEMPTED)
+    on_timeout = OnTimeout.KEEP_RUNNING if room else OnTimeout.STOP
+    save_and_stop(turn, victim, cause=StopCause.PREEMPTED, on_timeout=on_timeout)
 
 
 class DeviceCount:

@@ -34,7 +34,7 @@ class Prey:
 
     def __init__(self, known: Known, nodes: Mapping[str, Iterable[str]]) -> None:
         self._known = known
-        self._free: dict[str, int] = {}  # most devices free on one node, by type
+        self._types: dict[str, None] = {}  # of nodes that have more
         self._there: dict[str, list[_There]] = {}  # by queue
         self._taken: dict[tuple[str, int, int], int] = {}  # devices that may be taken
         self._all: dict[Shape, int] = {}  # devices that are free
@@ -52,8 +52,14 @@ class Prey:
 
     def takers(self, shapes: Iterable[Shape]) -> dict[str, None]:
         """The queues of which some job of one of the shapes may be served: a quick no for the others."""
-        gangs = [x for x in shapes if x.is_gang and self._has_free(x)]
-        need = min((x.device_count - self._free_in_all(x) for x in gangs), default=None)
+        need = min(
+            (
+                x.device_count - self._free_in_all(x)
+                for x in shapes
+                if not x.is_part and self._has_more(x)
+            ),
+            default=None,
+        )
         return {
             name: None
             for name in self.queues
@@ -64,19 +70,19 @@ class Prey:
         """A quick no: whether there would be enough if all of the queue gave way."""
         if queue_name not in self.queues:
             return False
-        if shape.is_gang:
-            if self._free_in_all(shape) + self._most_of(queue_name) < shape.device_count:
-                return False
-            if self._has_free(shape):
-                return True
+        if not shape.is_part:
+            most = self._free_in_all(shape) + self._most_of(queue_name)
+            return most >= shape.device_count and self._has_more(shape)
         return any(
-            shape.least <= one.free + sum(count for _, _, count in one.held)
+            one.free or one.held
             for one in self._there.get(queue_name, ())
             if not shape.types or one.device_type in shape.types
         )
 
-    def _has_free(self, shape: Shape) -> bool:
-        return any(self._free.get(x, 0) >= shape.least for x in shape.types or self._free)
+    def _has_more(self, shape: Shape) -> bool:
+        """Whether a node of a type that would do has more. Any may help: what is free elsewhere too is
+        enough where others are moved."""
+        return any(x in self._types for x in shape.types or self._types)
 
     def _most_of(self, queue_name: str) -> int:
         known = self._most.get(queue_name)
@@ -91,11 +97,9 @@ class Prey:
         queue = self._known.queue_of(job)
         by_work = queue.order is Order.SHORTEST
         from_level = 0 if queue.aging_permille else least_level(job)
-        if shape.is_gang:
-            if self._in_all(job, shape, by_work=by_work, least=from_level) < shape.device_count:
-                return False
-            if self._has_free(shape):
-                return True
+        if not shape.is_part:
+            in_all = self._in_all(job, shape, by_work=by_work, least=from_level)
+            return in_all >= shape.device_count and self._has_more(shape)
         for one in self._there.get(job.queue_name, ()):
             count = one.free
             for standing, level, devices in one.held:
@@ -130,7 +134,7 @@ class Prey:
     def _add(self, node_id: str, device_type: str) -> None:
         room = self._known.free.rooms.get(node_id)
         free = room.devices_of(device_type) if room else 0
-        self._free[device_type] = max(free, self._free.get(device_type, 0))
+        self._types[device_type] = None
         found: dict[str, _There] = {}
         for lease_id in self._known.leases_of_node.get(node_id, ()):
             lease = self._known.leases[lease_id]

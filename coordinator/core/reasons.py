@@ -53,6 +53,7 @@ class Reason(StrEnum):
     IMAGE_PINNED = "IMAGE_PINNED"
     PAUSE_WITHDRAWN = "PAUSE_WITHDRAWN"
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
+    MOVE_GIVEN_UP = "MOVE_GIVEN_UP"
     DRAIN_WITHDRAWN = "DRAIN_WITHDRAWN"
     DRAIN_ENDED = "DRAIN_ENDED"
     DRAIN_NOT_FOUND = "DRAIN_NOT_FOUND"
@@ -225,6 +226,11 @@ TABLE: dict[Reason, Row] = {
     Reason.PAUSE_GIVEN_UP: Row(
         "", False, "No checkpoint was proven in time, and the pause was to be given up then."
     ),
+    Reason.MOVE_GIVEN_UP: Row(
+        "",
+        False,
+        "No checkpoint was proven in time, so it stays where it is and was not moved for another.",
+    ),
     Reason.DRAIN_NOT_FOUND: Row("NOT_FOUND", False, "No such rolling drain."),
     Reason.DRAIN_ENDED: Row("", False, "A rolling drain takes no more nodes."),
     Reason.RULED: Row("", False, "Why somebody was preempted is kept."),
@@ -250,7 +256,10 @@ TABLE: dict[Reason, Row] = {
         "Others are being preempted to make room for it; devices are set aside meanwhile.",
     ),
     Reason.ROOM_LOST: Row(
-        "", False, "What was set aside for it went out of use before it was free; it waits again."
+        "",
+        False,
+        "What was set aside for it went out of use before it was free, or who was to be moved for it "
+        "stays; it waits again.",
     ),
     Reason.ROOM_CLAIMED: Row(
         "", False, "It is next in line: devices are set aside for it until all of them are free."

@@ -25,6 +25,7 @@ class Rule(StrEnum):
     LENT = (
         "LENT"  # it was lent what was set aside for the job, and has it still when its time comes
     )
+    MOVED = "MOVED"  # it goes on elsewhere at once, so that the job has its devices close together
     DRAIN = "DRAIN"  # a node of it is being emptied
     REQUEST = "REQUEST"  # somebody asked for it
 
@@ -77,6 +78,8 @@ def decide(
         if _may_go(ruling, one, otherwise=changed.get(one.job_id, Otherwise()))
     }
     went = frozenset(one.job_id for one in considered if one.goes)
+    if _has_moves(ruling):  # found together; what else might have been done was not sought
+        return tuple(sorted(went)) if went <= may_go else None
     instead = {
         one.job_id: frozenset(considered[place].job_id for place in one.instead)
         for one in considered
@@ -130,9 +133,15 @@ def spared(ruling: Ruling, job_id: str) -> list[Spared]:
 
 def _is_kept(ruling: Ruling) -> bool:
     """Whether it is known who would have gone instead, or there was no choice."""
-    return any(one.instead is not None for one in ruling.considered) or all(
-        one.goes and one.rule not in BY_CHOICE for one in ruling.considered
+    return (
+        any(one.instead is not None for one in ruling.considered)
+        or all(one.goes and one.rule not in BY_CHOICE for one in ruling.considered)
+        or _has_moves(ruling)
     )
+
+
+def _has_moves(ruling: Ruling) -> bool:
+    return any(one.rule == Rule.MOVED for one in ruling.considered)
 
 
 def _may_go(ruling: Ruling, one: Considered, *, otherwise: Otherwise) -> bool:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from coordinator.core.cadence import SAVE_MS, awaited_ms, hears
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Considered, Job, Kind, Lease, Ruling
+from coordinator.core.records import WHOLE, Considered, Job, Kind, Lease, Ruling, Share
 from coordinator.core.replacing import replace
 from coordinator.core.replay import Rule
 from coordinator.core.settings import CoreSettings
@@ -34,6 +34,8 @@ class Choice:
     instead: Mapping[str, Sequence[str]] = field(
         default_factory=dict
     )  # of a victim: who else would go
+    moves: Mapping[str, tuple[Share, ...]] = field(default_factory=dict)
+    """Of the victims: who is moved, and where to."""
 
 
 def loss_ms(job: Job, now_ms: int, *, settings: CoreSettings | None = None) -> int:
@@ -66,7 +68,7 @@ def keep_ruling(
     """Keeps why some are preempted for a job, before they are."""
     goes = {victim.job_id for victim in choice.victims}
     told = [
-        _considered(turn, one, rule=_rule(job, victim=one), goes=one.job_id in goes)
+        _considered(turn, one, rule=_rule(job, victim=one, choice=choice), goes=one.job_id in goes)
         for one in choice.considered
     ]
     needed = goes.union(*choice.instead.values())
@@ -144,11 +146,14 @@ def _put(turn: Turn, ruling: Ruling) -> None:
 
 def _considered(turn: Turn, victim: Job, *, rule: Rule, goes: bool = True) -> Considered:
     assert victim.attempt is not None
+    lost_ms = loss_ms(victim, turn.now_ms, settings=turn.state.settings)
+    if rule is Rule.MOVED:  # only once a checkpoint is proven
+        lost_ms = min(lost_ms, SAVE_MS * victim.demand.size // WHOLE)
     return Considered(
         job_id=victim.job_id,
         attempt=victim.attempt.number,
         rule=rule.value,
-        loss_ms=loss_ms(victim, turn.now_ms, settings=turn.state.settings),
+        loss_ms=lost_ms,
         goes=goes,
         awaited_ms=awaited_ms(victim, now_ms=turn.now_ms, settings=turn.state.settings)
         if goes and rule is not Rule.DRAIN
@@ -156,7 +161,9 @@ def _considered(turn: Turn, victim: Job, *, rule: Rule, goes: bool = True) -> Co
     )
 
 
-def _rule(job: Job, *, victim: Job) -> Rule:
+def _rule(job: Job, *, victim: Job, choice: Choice) -> Rule:
+    if victim.job_id in choice.moves:
+        return Rule.MOVED
     if victim.attempt is not None and victim.attempt.lent_by == job.job_id:
         return Rule.LENT
     if victim.queue_name != job.queue_name:

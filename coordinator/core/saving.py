@@ -13,6 +13,9 @@ An attempt carries one Ask. A pause gives way to a stop that has to come (its `h
 becomes PAUSED all the same); a stop that has to come does not give way. A training that has not begun
 has nothing to save: it is stopped at once.
 
+A move of the scheduler's (`moves.py`) is for attempts that save: where no checkpoint is proven in time the
+attempt stays, and for whom it was to make room waits as before. Like a pause it gives way.
+
 A drain that moves jobs is patient: its Ask has no deadline, gives way to every other, and comes again
 when that one is taken back.
 """
@@ -23,7 +26,7 @@ from coordinator.core.attempts import stop
 from coordinator.core.cadence import SAVES, awaited_ms
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, StopCause
+from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, Share, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
@@ -117,16 +120,35 @@ def expire(turn: Turn, job: Job) -> Job:
     )
     if not goes_on:
         return stop(turn, job, cause=ask.cause)
-    text = "the pause was given up: no checkpoint was proven in time"
-    job = go_on(turn, job, cause=Reason.PAUSE_GIVEN_UP, message=text)
+    cause, what = Reason.PAUSE_GIVEN_UP, "the pause"
+    if _is_move(ask):
+        cause, what = Reason.MOVE_GIVEN_UP, "moving it"
+    text = f"{what} was given up: no checkpoint was proven in time"
+    job = go_on(turn, job, cause=cause, message=text)
     return leave(turn, job) if is_to_leave(turn.state, job) else job
 
 
 def go_on(turn: Turn, job: Job, *, cause: Reason, message: str) -> Job:
-    """Takes an Ask of a pause back: the attempt runs as if nobody had asked."""
+    """Takes an Ask of a pause or a move back: the attempt runs as if nobody had asked, and for whom it
+    was to make room waits as before."""
     assert job.attempt is not None
-    attempt = replace(job.attempt, ask=None, hold=False)
+    rival = turn.state.jobs.get(job.attempt.makes_room_for)
+    if rival is not None and any(_holds(job, share) for share in rival.room):
+        turn.edit(rival, Reason.ROOM_LOST, room=(), message="")
+    attempt = replace(job.attempt, ask=None, hold=False, makes_room_for="")
     return turn.move(job, cause, attempt=attempt, message=message)
+
+
+def _holds(job: Job, share: Share) -> bool:
+    shares = job.attempt.shares if job.attempt else ()
+    return any(
+        one.node_id == share.node_id and not set(one.device_ids).isdisjoint(share.device_ids)
+        for one in shares
+    )
+
+
+def _is_move(ask: Ask) -> bool:
+    return ask.cause is StopCause.PREEMPTED and ask.on_timeout is OnTimeout.KEEP_RUNNING
 
 
 def _merged(old: Ask | None, new: Ask) -> Ask:
@@ -134,7 +156,7 @@ def _merged(old: Ask | None, new: Ask) -> Ask:
         return new
     if new == PATIENT:
         return old
-    if old.cause is StopCause.PAUSED:
+    if old.cause is StopCause.PAUSED or _is_move(old):
         if new.cause is StopCause.PAUSED:
             return new
         return replace(new, due_ms=min(old.due_ms, new.due_ms))
@@ -147,7 +169,8 @@ def _told(turn: Turn, job: Job, *, ask: Ask) -> str:
     left_ms = ask.due_ms - turn.now_ms
     is_near = ask.cause is StopCause.PREEMPTED and left_ms > job.policy.grace_ms
     near = f", and for up to {left_ms // 1000} s one that is near" if is_near else ""
-    return f"a checkpoint is awaited{near}; then its ranks are stopped: {ask.cause}"
+    where = ", and it goes on elsewhere at once" if _is_move(ask) else ""
+    return f"a checkpoint is awaited{near}; then its ranks are stopped: {ask.cause}{where}"
 
 
 def _ask_leases(turn: Turn, job: Job) -> None:

@@ -14,7 +14,7 @@ from coordinator.core.line import Line
 from coordinator.core.placement import Placement, place
 from coordinator.core.preempt import make_room, take_room
 from coordinator.core.queue import Group
-from coordinator.core.records import Job
+from coordinator.core.records import Job, JobStatus
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
@@ -27,7 +27,8 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
     for job_id in turn.state.queue.opened.take_touched():
         job = turn.state.jobs.get(job_id)
         if job is not None and job.room:
-            take_room(turn, job)
+            if job.status is JobStatus.QUEUED:
+                take_room(turn, job)
         elif job is not None and job.claim:
             take(turn, job)
     opened = turn.state.queue.opened.take()

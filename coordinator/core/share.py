@@ -18,7 +18,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import exp2
 
-from coordinator.core.records import ROOT, WHOLE, Job, Lease, Offer, Order, Queue, Share, Usage
+from coordinator.core.records import (
+    ROOT,
+    WHOLE,
+    Job,
+    JobStatus,
+    Lease,
+    Offer,
+    Order,
+    Queue,
+    Usage,
+)
 
 ANYONE = "*"
 MOST_LEVELS = 8
@@ -303,11 +313,12 @@ def charge_of_lease(job: Job, lease: Lease) -> Charge:
     )
 
 
-def charge_of_room(job: Job, room: tuple[Share, ...]) -> Charge | None:
-    """What is set aside for a job that waits; None where nothing is."""
-    if not room:
+def charge_of_room(job: Job) -> Charge | None:
+    """What is set aside for a job that waits; None where nothing is. One that holds devices still is
+    charged for those."""
+    if not job.room or job.status is not JobStatus.QUEUED:
         return None
-    milli = sum(share.thousandths * len(share.device_ids) for share in room)
+    milli = sum(share.thousandths * len(share.device_ids) for share in job.room)
     return Charge(
         job.queue_name,
         job.tenant_id,

@@ -237,7 +237,9 @@ class ClusterState(Known):
         if before is None or before.queue_name != job.queue_name:
             self._charge_leases(job)
         if job.room or (before is not None and before.room):
-            self._charge(f"room of {job.job_id}", charge_of_room(job, job.room))
+            self._charge(f"room of {job.job_id}", charge_of_room(job))
+            if before is None or before.status is not job.status:
+                self.queue.opened.touch([job.job_id])  # it may be free already
         if before is not None or job.attempt is not None:
             self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
         self._wait(job)
@@ -355,6 +357,9 @@ class ClusterState(Known):
         if self.shares.guarantees and was_young:
             self.queue.opened.owed = True
         if self.queue_of(job).preempts:
+            if was_young:  # it may be moved from now on
+                for share in job.attempt.shares if job.attempt else ():
+                    self.queue.opened.grow(share.device_type, share.node_id)
             groups = self.queue.groups_of(job.queue_name)
             self.queue.try_again(
                 [g for g in groups if g.is_blocked and self._takes(g, job, level=level)]

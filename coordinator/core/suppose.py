@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from coordinator.core.known import Known, kept_for
 from coordinator.core.placement import Placement, least_on_node, place
-from coordinator.core.records import Demand, Job
+from coordinator.core.records import Demand, Job, Share
 from coordinator.core.room import Room
 
 EVERYTHING = 1 << 62  # devices
@@ -29,6 +29,7 @@ class Supposed:
         self._unkept = unkept
         self._planned = dict.fromkeys(planned)
         self._gone: dict[str, set[str]] = {}  # leases that are taken to have ended, by node
+        self._kept: dict[str, dict[str, Share]] = {}  # what is set aside besides, by node
         self._before: dict[str, Room | None] = {}
         self._grown: dict[str, None] = {}  # nodes with more than when last a place was sought
         self._due: dict[str, int] = {}  # nodes to be laid yet, with how many devices more at most
@@ -66,12 +67,30 @@ class Supposed:
         for node_id in nodes:
             self._lay(node_id)
 
-    def place(self, demand: Demand) -> Placement | None:
-        """Where the demand would fit."""
+    def keep(self, job_id: str, shares: Iterable[Share]) -> None:
+        """Takes devices to be set aside for a job as well."""
+        self.begin()
+        for share in shares:
+            self._kept.setdefault(share.node_id, {})[job_id] = share
+            self._lay(share.node_id)
+
+    def keep_nothing(self) -> None:
+        """Takes nothing to be set aside besides after all."""
+        nodes = [*self._kept]
+        self._kept.clear()
+        for node_id in nodes:
+            self._lay(node_id)
+
+    def place(self, demand: Demand, *, avoid: str = "") -> Placement | None:
+        """Where the demand would fit; `avoid` names a node that is taken only when nothing else does."""
+        self.lay()
+        return place(self._known.free, demand, avoid=avoid)
+
+    def lay(self) -> None:
+        """Lays all that is supposed over what is free, for who reads that itself."""
         self.begin()
         for node_id in [*self._due]:
             self._lay(node_id)
-        return place(self._known.free, demand)
 
     def place_now(self, demand: Demand) -> Placement | None:
         """Where it would fit; it is always the same demand that is asked about, and until now it did
@@ -106,10 +125,17 @@ class Supposed:
         self._due.pop(node_id, None)
         if node_id not in self._before:
             self._before[node_id] = known.free.rooms.get(node_id)
-        gone = self._gone.get(node_id, ())
+        gone, besides = self._gone.get(node_id, ()), self._kept.get(node_id)
         key = node_id, frozenset(gone)
-        if key not in self._rooms:
-            is_planned = node_id in self._planned
-            room = known.free_room(node_id, without=gone, unkept=self._unkept, planned=is_planned)
-            self._rooms[key] = room
-        known.free.put(node_id, self._rooms[key])
+        room = self._rooms.get(key) if besides is None else None
+        if room is None:
+            room = known.free_room(
+                node_id,
+                without=gone,
+                unkept=self._unkept,
+                planned=node_id in self._planned,
+                besides=besides,
+            )
+            if besides is None:
+                self._rooms[key] = room
+        known.free.put(node_id, room)

@@ -22,6 +22,7 @@ from coordinator.core.decision import (
     WakeAgent,
 )
 from coordinator.core.invariants import ensure
+from coordinator.core.known import is_moving
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     FINAL,
@@ -130,10 +131,9 @@ class Turn:
         ensure(self.state.jobs.get(job.job_id) is job, "the job is the newest one", job.job_id)
         closed = self._count(job, changes)
         after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
-        if after.status is not JobStatus.QUEUED:
-            if after.room or after.claim:
-                after = replace(after, room=(), claim=None)
-        elif job.status is not JobStatus.QUEUED:
+        if (after.room or after.claim) and not _keeps(job, after):
+            after = replace(after, room=(), claim=None)
+        if after.status is JobStatus.QUEUED is not job.status:
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
         for entry in closed.entries if closed else ():
             self.keep(entry, Reason.BOOKED)
@@ -216,3 +216,10 @@ class Turn:
     def _note(self, event: Event) -> None:
         self.state.apply(event)
         self._events.append(event)
+
+
+def _keeps(before: Job, after: Job) -> bool:
+    """Whether what is set aside for a job stays so: while it waits, or is on its way to it."""
+    if after.status is not JobStatus.QUEUED:
+        return is_moving(after)
+    return before.status in (JobStatus.QUEUED, JobStatus.PREEMPTED)

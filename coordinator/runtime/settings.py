@@ -80,7 +80,7 @@ class CoordinatorSettings(ReachSettings, TokenSettings, ServerTlsSettings):
         default=300.0,
         ge=0,
         description="how long a job runs before the scheduler may preempt it; twice as long after each "
-        "preemption within a day",
+        "preemption within a day, up to eight times",
     )
     near_checkpoint_s: float = Field(
         default=600.0,

@@ -69,6 +69,7 @@ FAULTS = {
     "deadline": "",
     "near checkpoint": "",
     "raised": "",
+    "moved": "",
     "start time": "",
     "change": "",
     "stranger": "",
@@ -89,6 +90,10 @@ CHECKS = {
     "NearIsAwaited": (
         "",
         "who is preempted has its grace, and longer while its next checkpoint is near",
+    ),
+    "MovedSafely": (
+        "",
+        "who is moved so that others fit has saved before, and goes on where that was set aside",
     ),
     "NothingLost": ("I1, I2", "what was acknowledged is there; one request is one job"),
     "OneAttemptAtATime": ("I3", "one attempt of a job at a time; a lease never runs twice at once"),

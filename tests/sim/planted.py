@@ -413,6 +413,23 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.cadence", "min(now_ms - newest_ms, most_ms)", "(1 << 50)"),
         Edit("coordinator.core.cadence", "min(late_ms, now_ms + most_ms)", "late_ms"),
     ),
+    "who is moved is stopped though nothing is saved": (
+        Edit("coordinator.core.preempt", "KEEP_RUNNING if room else OnTimeout.STOP", "STOP"),
+    ),
+    "who is moved loses the place that was set aside for it": (
+        Edit(
+            "coordinator.core.turn",
+            "(JobStatus.QUEUED, JobStatus.PREEMPTED)",
+            "(JobStatus.QUEUED,)",
+        ),
+    ),
+    "a job waits for devices of one that stays": (
+        Edit(
+            "coordinator.core.saving",
+            "if rival is not None and any(",
+            "if rival is not rival and any(",
+        ),
+    ),
     "a pause stops before its checkpoint is proven": (
         Edit("coordinator.core.saving", "if first.saved < first.save:", "if False:"),
     ),

@@ -108,6 +108,7 @@ MET: dict[str, tuple[str, ...]] = {
     "deadline": ("goes before who came earlier",),
     "near checkpoint": ("is awaited", "in time"),
     "raised": ("waits", "placed"),
+    "moved": ("is asked", "goes on", "stays"),
     "start time": ("while nobody led", "while somebody led"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),
     "change": (*JOBS, *LEASES, *ENDS),

@@ -117,7 +117,7 @@ class Checker:
 class JobChecker(Checker):
     """One property of what becomes of jobs."""
 
-    facts = (Job,)
+    facts: ClassVar[tuple[type, ...]] = (Job,)
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}

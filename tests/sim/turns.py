@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.core.decision import Changed, Event
+from coordinator.core.known import is_moving
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus, Lease, Queue, Record, StopCause
 from tests.sim.coordinator import SETTINGS
@@ -50,7 +51,12 @@ class RoomForOne(Checker):
         queue = self._queues.get(job.queue_name)
         since_ms = attempt.started_at_ms or attempt.granted_at_ms
         held = {share.node_id for share in attempt.shares}  # devices, or only CPUs and memory
-        wanted = {share.node_id for share in winner.room}
+        rooms = [
+            x.room
+            for x in self._jobs.values()
+            if is_moving(x) and x.attempt and x.attempt.makes_room_for == winner.job_id
+        ]
+        wanted = {share.node_id for room in (winner.room, *rooms) for share in room}
         own = (
             queue is not None
             and queue.preempts

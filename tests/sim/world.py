@@ -37,6 +37,8 @@ from tests.sim.images import Registry, SameImage, Shelf, with_images
 from tests.sim.keys import KeysStay
 from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
+from tests.sim.moves import WORLDS as GAP_WORLDS
+from tests.sim.moves import MovedSafely, let_preempt, with_equal_nodes, with_gaps
 from tests.sim.network import Network
 from tests.sim.offices import Offices
 from tests.sim.output import Output
@@ -111,6 +113,10 @@ class World:
         self._has_cadences = not self._cadences.randrange(CADENCE_WORLDS)
         if self._has_cadences:
             drawn = calmer(drawn, self._cadences)
+        self._gaps = self._rng("gaps")
+        self._has_gaps = not self._gaps.randrange(GAP_WORLDS) and not self._has_cadences
+        if self._has_gaps:
+            drawn = with_equal_nodes(drawn, self._gaps)
         self.swarm = swarm or less.of(drawn)
         self.loop = Loop(self._rng("loop"))
         self.truth = Truth([])
@@ -189,6 +195,8 @@ class World:
         self.offices.begin()
         if self._has_cadences:
             hurry(self, self._rng("hurry"))
+        if self._has_gaps:
+            let_preempt(self, self._rng("order"))
         self.storm.containers(self._rng("containers"), self.registry)
         rng = self._rng("queues")
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
@@ -265,6 +273,8 @@ class World:
             return (
                 drawn  # whose attempts may come twice under one number: who has hung is not known
             )
+        if self._has_gaps:
+            drawn = with_gaps(drawn, self._gaps)
         drawn = with_hangs(drawn, self._rng("stands still"))
         return with_cadences(drawn, self._cadences) if self._has_cadences else drawn
 
@@ -353,6 +363,7 @@ class World:
             checkers.FewAtOnce(),
             RoomForOne(),
             self._near_is_awaited(),
+            MovedSafely(self.situations.fault),
             FewOut(),
             WhyIsKept(),
             NobodyDelaysAClaim(),
