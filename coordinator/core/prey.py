@@ -34,7 +34,7 @@ class Prey:
 
     def __init__(self, known: Known, nodes: Mapping[str, Iterable[str]]) -> None:
         self._known = known
-        self._types: dict[str, None] = {}  # of nodes that have more
+        self._free: dict[str, int] = {}  # most devices free on one node, by type
         self._there: dict[str, list[_There]] = {}  # by queue
         self._taken: dict[tuple[str, int, int], int] = {}  # devices that may be taken
         self._all: dict[Shape, int] = {}  # devices that are free
@@ -52,14 +52,10 @@ class Prey:
 
     def takers(self, shapes: Iterable[Shape]) -> dict[str, None]:
         """The queues of which some job of one of the shapes may be served: a quick no for the others."""
-        need = min(
-            (
-                x.device_count - self._free_in_all(x)
-                for x in shapes
-                if not x.is_part and self._has_more(x)
-            ),
-            default=None,
-        )
+        some = [x for x in shapes if self._has_free(x) if x.is_gang] + [
+            x for x in shapes if self._is_gathered(x)
+        ]
+        need = min((x.device_count - self._free_in_all(x) for x in some), default=None)
         return {
             name: None
             for name in self.queues
@@ -70,19 +66,43 @@ class Prey:
         """A quick no: whether there would be enough if all of the queue gave way."""
         if queue_name not in self.queues:
             return False
-        if not shape.is_part:
-            most = self._free_in_all(shape) + self._most_of(queue_name)
-            return most >= shape.device_count and self._has_more(shape)
+        if shape.is_gang:
+            if self._free_in_all(shape) + self._most_of(queue_name) < shape.device_count:
+                return False
+            if self._has_free(shape):
+                return True
         return any(
-            one.free or one.held
+            shape.least <= one.free + sum(count for _, _, count in one.held)
             for one in self._there.get(queue_name, ())
             if not shape.types or one.device_type in shape.types
         )
 
-    def _has_more(self, shape: Shape) -> bool:
-        """Whether a node of a type that would do has more. Any may help: what is free elsewhere too is
-        enough where others are moved."""
-        return any(x in self._types for x in shape.types or self._types)
+    def may_gather(self, queue_name: str, shape: Shape) -> bool:
+        """A quick no: whether a job of a queue that needs several devices of a node may fit once others are
+        moved, to or from a node that has more."""
+        return (
+            queue_name in self.queues
+            and self._is_gathered(shape)
+            and self._free_in_all(shape) + self._most_of(queue_name) >= shape.device_count
+        )
+
+    def gathers(self, job: Job, shape: Shape) -> bool:
+        """Whether what is free anywhere, with what it may take, are as many devices as a job needs."""
+        by_work, least = self._taken_from(job)
+        return self._in_all(job, shape, by_work=by_work, least=least) >= shape.device_count
+
+    def _is_gathered(self, shape: Shape) -> bool:
+        """Whether it needs several devices of a node, of a type of which some node has more."""
+        return shape.least > 1 and any(x in self._free for x in shape.types or self._free)
+
+    def _taken_from(self, job: Job) -> tuple[bool, int]:
+        """(Whether a job takes devices of those with more to do, and from which level on.)"""
+        queue = self._known.queue_of(job)
+        least = 0 if queue.aging_permille else least_level(job)
+        return queue.order is Order.SHORTEST, least
+
+    def _has_free(self, shape: Shape) -> bool:
+        return any(self._free.get(x, 0) >= shape.least for x in shape.types or self._free)
 
     def _most_of(self, queue_name: str) -> int:
         known = self._most.get(queue_name)
@@ -94,12 +114,12 @@ class Prey:
 
     def serves(self, job: Job, shape: Shape) -> bool:
         """Whether one of the nodes may come to have as many devices for a job as it needs on one."""
-        queue = self._known.queue_of(job)
-        by_work = queue.order is Order.SHORTEST
-        from_level = 0 if queue.aging_permille else least_level(job)
-        if not shape.is_part:
-            in_all = self._in_all(job, shape, by_work=by_work, least=from_level)
-            return in_all >= shape.device_count and self._has_more(shape)
+        by_work, from_level = self._taken_from(job)
+        if shape.is_gang:
+            if self._in_all(job, shape, by_work=by_work, least=from_level) < shape.device_count:
+                return False
+            if self._has_free(shape):
+                return True
         for one in self._there.get(job.queue_name, ()):
             count = one.free
             for standing, level, devices in one.held:
@@ -134,7 +154,7 @@ class Prey:
     def _add(self, node_id: str, device_type: str) -> None:
         room = self._known.free.rooms.get(node_id)
         free = room.devices_of(device_type) if room else 0
-        self._types[device_type] = None
+        self._free[device_type] = max(free, self._free.get(device_type, 0))
         found: dict[str, _There] = {}
         for lease_id in self._known.leases_of_node.get(node_id, ()):
             lease = self._known.leases[lease_id]

@@ -8,7 +8,8 @@ they accept, how many devices they need, and how many at least on one node), of 
 Four more things make it worth asking again: something of a claim is idle, something is idle on a node
 that is to be out, an attempt that borrows has become one that may be preempted, and what came free on a
 node is enough for the job together with what it may take from its own queue there. Whether that helps a job is
-dear to find out, so only the first of the line are asked, until so many of them were in vain.
+dear to find out, so only the first of the line are asked, until so many of them were in vain. And who needs
+several devices of a node is asked while nobody was in vain: others may be moved for it, to what came free.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Worth:
         """A group was looked at, and found nothing."""
         self._opened.seen[serial] = None
         self._vain += not self._may_fit(shape)
-        if self._vain == IN_VAIN:
+        if self._vain in (1, IN_VAIN):
             self._nothing = None
 
     def _may_fit(self, shape: Shape) -> bool:
@@ -196,11 +197,13 @@ class Worth:
 
     def _may_take(self, leaf: Leaf, shape: Shape, *, stand: Stand) -> bool:
         """Whether who stands there may find room on a node that has more, with what it takes there."""
-        preys = self._preys()
-        if not preys.may_serve(leaf.queue_name, shape):
-            return False
-        job = self._state.jobs.get(stand[0][-1])
-        return job is not None and preys.serves(job, shape)
+        preys, name = self._preys(), leaf.queue_name
+        may_serve = preys.may_serve(name, shape)
+        may_gather = not self._vain and preys.may_gather(name, shape)
+        job = self._state.jobs.get(stand[0][-1]) if may_serve or may_gather else None
+        return job is not None and (
+            (may_serve and preys.serves(job, shape)) or (may_gather and preys.gathers(job, shape))
+        )
 
     def _is_owed(self, leaf: Leaf, shape: Shape) -> bool:
         need = 1 if shape.is_part else shape.device_count * WHOLE
