@@ -7,31 +7,18 @@ from random import Random
 
 import pytest
 
-from coordinator.core.commands import (
-    Caller,
-    CancelJob,
-    ObservedLease,
-    PutQueue,
-    SubmitJob,
-    SyncNode,
-    Tick,
-)
-from coordinator.core.core import Core
+from coordinator.core.commands import CancelJob, ObservedLease, PutQueue, SubmitJob, Tick
 from coordinator.core.records import (
     Demand,
-    Device,
     Job,
     JobStatus,
     LeaseState,
-    Offer,
     Order,
     Policy,
     Queue,
 )
-from coordinator.core.settings import CoreSettings
+from tests.unit.core.agents import CALLER, report, unwatched
 
-CALLER = Caller(tenant_id="acme", user_id="ada")
-AGES_MS = 1 << 50
 DEVICES = 4
 
 
@@ -40,7 +27,7 @@ class Nodes:
 
     def __init__(self, count: int, order: Order) -> None:
         self.now_ms = 1_000
-        self.core = Core(CoreSettings(unreachable_after_ms=AGES_MS, replace_after_ms=2 * AGES_MS))
+        self.core = unwatched()
         queue = Queue(name="default", preempts=True, order=order)
         self.core.step(PutQueue(caller=CALLER, queue=queue), self.now_ms)
         self.count, self._sequence = count, 0
@@ -66,8 +53,6 @@ class Nodes:
     def report(self, node_id: str, *, over: str = "") -> None:
         """All that is granted runs; one may have ended."""
         self._sequence += 1
-        ids = [f"{node_id}/{number}" for number in range(DEVICES)]
-        devices = tuple(Device(device_id=id, index=n, type="H100") for n, id in enumerate(ids))
         leases = [
             ObservedLease(
                 lease_id=lease.lease_id,
@@ -79,17 +64,8 @@ class Nodes:
             for lease in self.core.state.leases_on(node_id)
             if not lease.is_ended
         ]
-        self.core.step(
-            SyncNode(
-                node_id=node_id,
-                incarnation="a",
-                generation=1,
-                sequence=self._sequence,
-                offer=Offer(devices=devices, cpu_count=64),
-                leases=tuple(leases),
-            ),
-            self.now_ms,
-        )
+        command = report(node_id, leases, sequence=self._sequence, devices=DEVICES)
+        self.core.step(command, self.now_ms)
 
     def settle(self, *, over: str = "") -> None:
         """All agents are heard, and one pass."""

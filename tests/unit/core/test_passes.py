@@ -10,27 +10,23 @@ from random import Random
 
 import pytest
 
-from coordinator.core.commands import Caller, ObservedLease, PutQueue, SubmitJob, SyncNode, Tick
+from coordinator.core.commands import ObservedLease, PutQueue, SubmitJob, Tick
 from coordinator.core.core import Core
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     Checkpoint,
     Demand,
-    Device,
     Lease,
     LeaseAction,
     LeaseState,
-    Offer,
     Order,
     Policy,
     Queue,
 )
-from coordinator.core.settings import CoreSettings
+from tests.unit.core.agents import CALLER, report, unwatched
 
-CALLER = Caller(tenant_id="acme", user_id="ada")
 MINUTE_MS = 60_000
-AGES_MS = 1 << 50
-NODES = 4
+NODES, DEVICES = 4, 8
 CLAIMS = {Reason.ROOM_CLAIMED, Reason.CLAIM_LOST}
 QUEUES = (
     Queue(name="shortest", order=Order.SHORTEST, preempts=True),
@@ -45,7 +41,7 @@ class Cluster:
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
         self.now_ms = 1_000
-        self.core = Core(CoreSettings(unreachable_after_ms=AGES_MS, replace_after_ms=2 * AGES_MS))
+        self.core = unwatched()
         self._reports = self._jobs = 0
         for queue in QUEUES:
             self.core.step(PutQueue(caller=CALLER, queue=queue), self.now_ms)
@@ -76,17 +72,9 @@ class Cluster:
         """A node's agent is heard; the lease that `over` names has ended well."""
         self._reports += 1
         leases = [x for x in self.core.state.leases_on(node_id) if not x.is_ended]
-        self.core.step(
-            SyncNode(
-                node_id=node_id,
-                incarnation="a",
-                generation=1,
-                sequence=self._reports,
-                offer=_offer(node_id),
-                leases=tuple(self._observe(lease, over=over) for lease in leases),
-            ),
-            self.now_ms,
-        )
+        told = [self._observe(lease, over=over) for lease in leases]
+        command = report(node_id, told, sequence=self._reports, devices=DEVICES)
+        self.core.step(command, self.now_ms)
 
     def _observe(self, lease: Lease, *, over: str) -> ObservedLease:
         stops, done = lease.action is LeaseAction.STOP, lease.job_id == over
@@ -139,12 +127,6 @@ class Cluster:
 def _shares(core: Core, job_id: str) -> list[str]:
     attempt = core.state.jobs[job_id].attempt
     return [share.node_id for share in attempt.shares] if attempt else []
-
-
-def _offer(node_id: str) -> Offer:
-    ids = [f"{node_id}/{number}" for number in range(8)]
-    devices = tuple(Device(device_id=id, index=n, type="H100") for n, id in enumerate(ids))
-    return Offer(devices=devices, cpu_count=64)
 
 
 @pytest.mark.parametrize("seed", [3, 36, 43])
