@@ -14,10 +14,11 @@ from coordinator.core.core import Core
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.forecast import Forecast, Limits
 from coordinator.core.reasons import Reason
-from coordinator.core.records import FINAL, WHOLE, Node, StopCause
+from coordinator.core.records import FINAL, WHOLE, JobStatus, Node, StopCause
 from coordinator.core.whatif import Course
 
 STEPS = 3_000
+AT_REST = FINAL | {JobStatus.PAUSED, JobStatus.PREEMPTED}  # until somebody wants it otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def outlook(core: Core, now_ms: int, *, changes: Sequence[Change], horizon_ms: i
     waiting = dict(core.state.jobs)
     forecast.run(limits=Limits(steps=STEPS, horizon_ms=horizon_ms))
     causes = [one.cause for one in course.leavings]
-    over = not any(job.status not in FINAL for job in core.state.jobs.values())
+    over = all(job.status in AT_REST for job in core.state.jobs.values())
     starts_ms = {job_id: starts[0].at_ms for job_id, starts in course.starts.items()}
     return Outlook(
         starts_ms=starts_ms,

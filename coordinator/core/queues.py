@@ -21,7 +21,7 @@ def put_queue(turn: Turn, command: PutQueue, *, settings: CoreSettings) -> Reply
     if known is not None:
         return known
     queues, queue = turn.state.queues, command.queue
-    refused = _misplaced(turn.state, queue)
+    refused = _misplaced(turn.state, queue) or _contradicts(queue)
     if refused is not None:
         return refused
     before = queues.get(queue.name)
@@ -109,6 +109,15 @@ def _misplaced(state: ClusterState, queue: Queue) -> Rejected | None:
     if levels >= MOST_LEVELS:
         return refused(f"queues would be {levels} deep below {ROOT}; at most {MOST_LEVELS - 1} may")
     return None
+
+
+def _contradicts(queue: Queue) -> Rejected | None:
+    """Why a queue can never get what it is guaranteed."""
+    most = queue.max_devices
+    if not most or queue.guaranteed_devices <= most:
+        return None
+    text = f"{queue.guaranteed_devices} devices are more than the {most} that it may hold"
+    return Rejected(reason=Reason.QUEUE_REFUSED, message=text, field="guaranteed_devices")
 
 
 def _levels_below(state: ClusterState, name: str) -> int:

@@ -31,7 +31,7 @@ WITHIN_S = 0.03  # until an answer is given by a look that is kept
 PATIENCE_S = 5.0  # until one is given by a look that is being made
 MOST_TRIED = 200  # jobs of which is kept what they came to
 MOST_SOONER = 8
-WORTH_MS = 60_000
+WORTH_MS = 1_000
 WORTH_PART = 0.9  # of the wait as it is; a change that saves less is not worth telling
 AS_IT_IS = ""
 

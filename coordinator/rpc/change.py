@@ -55,8 +55,13 @@ class ChangeMethods:
 
     async def ActOnJobs(self, request: api.ActOnJobsRequest, call: Call) -> api.ActOnJobsResponse:
         """Does one thing to all live jobs that match, in one commit."""
-        if (request.action == api.ActOnJobsRequest.UPDATE) != request.HasField("update"):
-            text = "goes with action UPDATE, and with no other"
+        is_update = request.action == api.ActOnJobsRequest.UPDATE
+        if is_update != request.HasField("update"):
+            text = (
+                "has to be given with action UPDATE"
+                if is_update
+                else "goes with action UPDATE only"
+            )
             fault = ("update", text)
             raise Refusal(Reason.INVALID_ARGUMENT, f"update {text}", violations=(fault,))
         if not (request.label or request.status or request.queue_name or request.name_prefix):

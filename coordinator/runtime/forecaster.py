@@ -54,6 +54,7 @@ PATIENCE_MS = 2_000  # what has waited for less will most likely start before it
 LOAD_AT_ONCE = 200  # records, between turns of the loop
 BEHIND_MAX = 100_000  # events that the process may be behind by, before it is given up
 ASKED_MAX = 32
+KNOWN_MAX = 200_000  # jobs of which a start is known; a look forgets all of before
 
 F = TypeVar("F", Explained, Emptied, Simulated)
 
@@ -86,8 +87,15 @@ class Forecaster:
         view.tap = self.feed
 
     async def explain(self, job_id: str) -> Explained:
-        """Why a job waits, when it starts, what would help. Raises Unforeseen."""
-        return await self._answer(Explain(job_id, self._clock.now_ms()), Explained)
+        """Why a job waits, when it starts, what would help. Raises Unforeseen.
+
+        What it tells of the start is what is known from then on to who reads of the job.
+        """
+        now_ms = self._clock.now_ms()
+        found = await self._answer(Explain(job_id, now_ms), Explained)
+        if found.wait_p50_ms is not None and len(self._starts_ms) < KNOWN_MAX:
+            self._starts_ms[job_id] = now_ms + found.wait_p50_ms
+        return found
 
     async def empty(self, node_ids: Sequence[str], wish: Command | None = None) -> Emptied:
         """How nodes are emptied, or with a wish, would be. Raises Unforeseen."""

@@ -36,8 +36,12 @@ class Waits:
         self._told_s: dict[str, float | None] = {}  # by job, when it was accepted
 
     def wait_s(self, job: Job) -> float | None:
-        """Seconds until a waiting job is expected to start, as the last look knew; None if it did not."""
-        return self._left_s(self._forecaster.start_ms(job))
+        """Seconds until a waiting job is expected to start, as the last look knew, or as was said when it
+        was accepted after that; None where neither is known."""
+        known_ms = self._forecaster.start_ms(job)
+        if known_ms is None:
+            known_ms = self._guesses().get(job.job_id)
+        return self._left_s(known_ms)
 
     def first_s(self, job_id: str) -> float | None:
         """The same of a job that was just accepted: 0 where it has its devices already.

@@ -15,7 +15,7 @@ from scaimind.cli.exits import fail
 from scaimind.cli.lines import Lines, documents, line_of, steps
 
 MAX_BYTES = 16 * 1024 * 1024
-_SHAPE = "a job file holds an object with name, training_config, data_config, …"
+SHAPE = "a job file holds an object with name, training_config, data_config, …"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,21 @@ class JobFile:
         return "--set" if given else f"{self.name}:{line or self.line}"
 
 
-def read(file: str, sets: list[str]) -> dict[str, Any]:
+def read(file: str, sets: list[str], *, shape: str = SHAPE) -> dict[str, Any]:
     """The one body in `file` (`-` is standard input) with `sets` (`key.path=value`) applied.
+
+    `shape` says what such a file holds, where it holds something else.
 
     Raises:
         Fault: it cannot be read, is not YAML, or is not one object.
     """
-    found = read_all([file], sets)
+    found = read_all([file], sets, shape=shape)
     if len(found) > 1:
         fail(f"{file}: holds {len(found)} jobs")
     return found[0].body
 
 
-def read_all(files: list[str], sets: list[str]) -> list[JobFile]:
+def read_all(files: list[str], sets: list[str], *, shape: str = SHAPE) -> list[JobFile]:
     """All jobs of all files, in order, at least one, with `sets` applied to each.
 
     Raises:
@@ -59,7 +61,7 @@ def read_all(files: list[str], sets: list[str]) -> list[JobFile]:
     found = []
     for file in files:
         folder = Path.cwd() if file == "-" else Path(file).absolute().parent
-        for job in parse(_text(file), file):
+        for job in parse(_text(file), file, shape=shape):
             for each in sets:
                 assign(job.body, each)
                 job.lines[steps(each.partition("=")[0])] = 0
@@ -79,19 +81,19 @@ def _text(file: str) -> str:
             fail(f"{file}: larger than {MAX_BYTES // 1024 // 1024} MiB")
         return data.decode("utf-8")
     except OSError as error:
-        fail(f"{file}: {error.strerror}", hint="give a job file, or - for standard input")
+        fail(f"{file}: {error.strerror}", hint="give a file, or - for standard input")
     except UnicodeDecodeError:
         fail(f"{file}: not UTF-8 text")
 
 
-def parse(text: str, name: str) -> list[JobFile]:
+def parse(text: str, name: str, *, shape: str = SHAPE) -> list[JobFile]:
     """The objects in YAML, of which JSON is a part; at least one."""
     found = [each for each in documents(text, name) if each.value is not None]
     for value, line, _ in found:
         if not isinstance(value, dict):
-            fail(f"{name}:{line}: {_SHAPE}")
+            fail(f"{name}:{line}: {shape}")
     if not found:
-        fail(f"{name}: {_SHAPE}")
+        fail(f"{name}: {shape}")
     return [JobFile(name, *each) for each in found]
 
 

@@ -12,6 +12,8 @@ from scaimind.cli.text import number, optional_seconds
 if TYPE_CHECKING:
     from scaimind.v1 import mind_coordinator_pb2 as pb
 
+SHAPE = "a file of changes holds an object with `changes`, a list"
+
 
 def add(app: typer.Typer) -> None:
     """Adds the verb to the command line."""
@@ -29,7 +31,7 @@ def simulate(
     The file holds `changes`, a list of set_queue, remove_queue, drain, rolling_drain, enable, add_nodes
     and submit, each as its request over REST, and perhaps `horizon_seconds`.
     """
-    answer = session.client.simulate(jobfile.read(file, []))
+    answer = session.client.simulate(jobfile.read(file, [], shape=SHAPE))
     session.show(answer, outlooks, starts, refused)
 
 

@@ -58,6 +58,19 @@ async def test_a_waiting_job_is_told_why_when_and_what_would_help(
     assert found.counterfactuals[0].eta_seconds == 0
 
 
+async def test_its_record_tells_the_wait_that_was_said_when_it_was_accepted_then_that_of_an_answer(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    await two_jobs(admin, agent)
+    answer = await admin.call("SubmitJob", a_submit(lasting(HOUR_S), gpu_count=4))
+    told_s = (await admin.job(answer.job_id)).estimated_wait_seconds
+    assert answer.estimated_wait_seconds - 60 < told_s <= answer.estimated_wait_seconds
+    found = await explained(admin, answer.job_id)
+    told_s = (await admin.job(answer.job_id)).estimated_wait_seconds
+    assert house.now.parts.forecaster.looks == 0
+    assert found.eta_p50_seconds - 60 < told_s <= found.eta_p50_seconds
+
+
 async def test_another_queue_in_which_it_would_start_is_named(
     agent: FakeAgent, admin: Caller
 ) -> None:

@@ -216,6 +216,10 @@ BAD: dict[str, tuple[Callable[[api.SubmitJobRequest], object], str]] = {
     "no name": (set_name(""), "name"),
     "long name": (set_name("x" * 257), "name"),
     "name of two lines": (set_name("a\nb"), "name"),
+    "queue of two lines": (
+        lambda request: setattr(request.scheduling_config, "queue_name", "a\nb"),
+        "scheduling_config.queue_name",
+    ),
     "no configs": (lambda request: request.ClearField("data_config"), "data_config"),
     "unknown type of training": (
         lambda request: setattr(request.training_config, "training_type", 99),

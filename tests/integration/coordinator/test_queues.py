@@ -40,6 +40,14 @@ async def test_a_queue_is_set_whole_and_acts_at_once(agent: FakeAgent, admin: Ca
     assert request.fields == ("priority",)
 
 
+async def test_what_a_queue_can_never_be_is_refused(admin: Caller) -> None:
+    over = api.SetQueueRequest(name="night", guaranteed_devices=3, max_devices=2)
+    refused = await admin.refused("SetQueue", over)
+    assert (refused.reason, refused.fields) == ("QUEUE_REFUSED", ("guaranteed_devices",))
+    refused = await admin.refused("SetQueue", api.SetQueueRequest(name="a\u0000b"))
+    assert (refused.reason, refused.fields) == ("INVALID_ARGUMENT", ("name",))
+
+
 async def test_who_set_a_queue_and_who_removed_it_is_kept(house: House, admin: Caller) -> None:
     await admin.call("SetQueue", api.SetQueueRequest(name="night", max_devices=2))
     await admin.call("SetQueue", api.SetQueueRequest(name="night", max_devices=3))

@@ -167,3 +167,9 @@ def test_mounts_and_code_beside_the_job_file_are_made_absolute_and_a_script_in_t
     assert body["training_config"]["framework"] == framework
     mounts = body["data_config"]["storage_mounts"]
     assert [one["source_uri"] for one in mounts] == [str(tmp_path / "words"), "s3://b/x"]
+
+
+def test_a_file_of_something_else_than_jobs_is_told_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "changes.yaml").write_text("- a")
+    with pytest.raises(Fault, match=r"changes\.yaml:1: a file of changes holds"):
+        jobfile.read(str(tmp_path / "changes.yaml"), [], shape="a file of changes holds …")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.core.commands import DrainNode, PutQueue, SubmitJob
+from coordinator.core.commands import DrainNode, PauseJob, PutQueue, SubmitJob
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Rejected
 from coordinator.core.forecast import SAVE_MS, START_MS, STOP_MS, settings_for
@@ -87,6 +87,12 @@ def test_more_jobs_wait_behind_and_what_is_refused_is_told(bench: Bench) -> None
         (3, Reason.NODE_NOT_FOUND),
     ]
     assert all(isinstance(refused, Rejected) for _, refused in found.refused)
+
+
+def test_who_is_paused_keeps_nothing_from_being_empty(bench: Bench) -> None:
+    bench.step(PauseJob(caller=caller(), job_id="waits"))
+    found = ahead(bench)
+    assert (found.starts_ms, found.empty_ms) == ({}, bench.now_ms + 2 * HOUR_MS)
 
 
 def test_it_looks_no_farther_than_was_asked(bench: Bench) -> None:

@@ -136,6 +136,17 @@ def test_what_is_told_is_what_the_scheduler_says_when_it_runs_for_each_question_
         assert set(worth[: room.MOST_SOONER]) <= told.keys() or len(worth) > room.MOST_SOONER
 
 
+def test_what_would_save_most_of_a_short_wait_is_told_too() -> None:
+    bench = Bench()
+    bench.node("n1", 4)
+    for job_id in ("runs", "next", "waits"):
+        bench.submit(job_id, 4, expected_duration_ms=20_000)
+    found = Desk(bench).explain("waits")
+    assert found.wait_p50_ms is not None
+    assert found.wait_p50_ms > 40_000
+    assert [one.change for one in found.sooner if one.wait_ms < 25_000] == ["priority=10"]
+
+
 def full_node() -> Bench:
     """An hour's training on all devices, and one that waits for them."""
     bench = Bench()
