@@ -26,7 +26,7 @@ from coordinator.core.records import (
     node_key_id,
 )
 from coordinator.core.room import exact_of, form_of, look_of
-from coordinator.core.saving import PATIENT, is_to_leave
+from coordinator.core.saving import PATIENT, is_to_be_stopped, is_to_leave
 from coordinator.core.share import Shares, charge_of_lease, charge_of_room
 from coordinator.core.state import ClusterState
 from coordinator.core.tables import RUNNING
@@ -229,8 +229,11 @@ def _check_kept(state: ClusterState, kept: dict[tuple[str, str], Share]) -> None
 
 def _check_drains(state: ClusterState) -> None:
     for job in state.jobs.values():
-        if job.attempt is not None and job.attempt.ask == PATIENT:
-            ensure(is_to_leave(state, job), "who is to leave has a node that wants it", job.job_id)
+        attempt = job.attempt
+        ask = attempt.ask if attempt else None
+        if attempt is not None and ask is not None and ask.cause is StopCause.DRAINED:
+            wanted = is_to_leave(state, job) if ask == PATIENT else is_to_be_stopped(state, job)
+            ensure(wanted or attempt.hold, "who is to leave has a node that wants it", job.job_id)
     out: dict[str, dict[str, None]] = {}
     for node in state.nodes.values():
         if node.drain is not None and node.drain.rolling:

@@ -106,10 +106,10 @@ def _window(command: DrainNode, *, now_ms: int) -> Window:
 
 def _go_by(turn: Turn, node: Node, *, drain: Drain) -> None:
     """Has what runs on a node go or stay, as its drain is now; another one may have been before."""
+    if not drain.force:
+        _keep(turn, node)
     if drain.force or drain.move:
         empty(turn, node)
-    else:
-        _keep(turn, node)
 
 
 def empty(turn: Turn, node: Node) -> None:

@@ -17,16 +17,18 @@ A move of the scheduler's (`moves.py`) is for attempts that save: where no check
 attempt stays, and for whom it was to make room waits as before. Like a pause it gives way.
 
 A drain that moves jobs is patient: its Ask has no deadline, gives way to every other, and comes again
-when that one is taken back.
+when that one is taken back. A drain that is taken back, or is by force no more, takes its Ask back with it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from coordinator.core.attempts import stop
 from coordinator.core.cadence import SAVES, awaited_ms
 from coordinator.core.invariants import ensure
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Ask, Job, JobStatus, OnTimeout, Share, StopCause
+from coordinator.core.records import Ask, Drain, Job, JobStatus, OnTimeout, Share, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
@@ -68,18 +70,38 @@ def leave(turn: Turn, job: Job) -> Job:
 
 
 def stay(turn: Turn, job: Job) -> Job:
-    """Takes back that a job shall leave, unless another one of its nodes wants it to."""
+    """Takes back that a job shall leave, unless another one of its nodes wants it to; who is to be held is
+    stopped all the same. Where it need not leave by force any more it may take its time."""
     attempt = job.attempt
-    if attempt is None or attempt.ask != PATIENT or is_to_leave(turn.state, job):
+    ask = attempt.ask if attempt else None
+    if attempt is None or ask is None or ask.cause is not StopCause.DRAINED or attempt.hold:
         return job
-    return go_on(turn, job, cause=Reason.DRAIN_WITHDRAWN, message="")
+    if is_to_be_stopped(turn.state, job):
+        return job
+    if not is_to_leave(turn.state, job):
+        return go_on(turn, job, cause=Reason.DRAIN_WITHDRAWN, message="")
+    if ask == PATIENT:
+        return job
+    withdrawn = Reason.DRAIN_WITHDRAWN
+    attempt = replace(attempt, ask=PATIENT)
+    return turn.edit(job, withdrawn, attempt=attempt, message=_told(turn, job, ask=PATIENT))
 
 
 def is_to_leave(state: ClusterState, job: Job) -> bool:
     """Whether a node of the job's attempt is drained so that its jobs leave."""
-    shares = job.attempt.shares if job.attempt else ()
-    nodes = [state.nodes.get(share.node_id) for share in shares]
-    return any(node is not None and node.drain is not None and node.drain.move for node in nodes)
+    return any(drain.move for drain in _drains(state, job))
+
+
+def is_to_be_stopped(state: ClusterState, job: Job) -> bool:
+    """Whether a node of the job's attempt is drained by force."""
+    return any(drain.force for drain in _drains(state, job))
+
+
+def _drains(state: ClusterState, job: Job) -> Iterator[Drain]:
+    for share in job.attempt.shares if job.attempt else ():
+        node = state.nodes.get(share.node_id)
+        if node is not None and node.drain is not None:
+            yield node.drain
 
 
 def _ask(turn: Turn, job: Job, *, new: Ask) -> Job:

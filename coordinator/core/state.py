@@ -392,7 +392,14 @@ class ClusterState(Known):
         attempt = job.attempt
         runs = attempt is not None and attempt.stop is None and job.status in RUNNING
         ask = attempt.ask if attempt and runs else None
-        if runs and attempt and attempt.started_at_ms and job.policy.max_runtime_ms and not ask:
+        is_bounded = ask is not None and ask.due_ms  # it ends by then, or goes on without the ask
+        if (
+            runs
+            and attempt
+            and attempt.started_at_ms
+            and job.policy.max_runtime_ms
+            and not is_bounded
+        ):
             limit_ms = attempt.started_at_ms + job.policy.max_runtime_ms
         self.deadlines.set(Due.TIME_LIMIT, job.job_id, at_ms=limit_ms)
         self.deadlines.set(Due.ASK, job.job_id, at_ms=ask.due_ms if ask else 0)

@@ -24,6 +24,7 @@ FOUND_BY = {
     "the time limit is raised of a job that is being ended for it": 183,
     "nobody is told that a dependency ended": 4,
     "the time limit counts from the grant": 17,
+    "who was asked by force is stopped though the drain is taken back": 79,
     "nobody is raised for having waited": 33,
     "who has waited is raised above all others": 10,
     "what a job was raised by is forgotten by those who show it": 14,

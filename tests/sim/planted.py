@@ -295,6 +295,9 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "actor=window.actor,",
         ),
     ),
+    "who was asked by force is stopped though the drain is taken back": (
+        Edit("coordinator.core.saving", "ask.cause is not StopCause.DRAINED", "ask != PATIENT"),
+    ),
     "nobody is raised for having waited": (
         Edit(
             "coordinator.core.aging",
