@@ -25,7 +25,7 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
 START_MS = 2_000  # from a grant until all ranks run
-SAVE_MS = 30_000  # from asking for a checkpoint until it is proven
+SAVE_MS = 30_000  # from asking for a checkpoint until it is proven, of who was just asked
 STOP_MS = 5_000  # from asking ranks to stop until nothing is left of them
 FOREVER_MS = 1 << 52
 FORETOLD = "forecast-"  # how ids of checkpoints begin that are only foretold
@@ -239,13 +239,21 @@ class Forecast:
             and lease.save > (known.saved if known else lease.saved)
             and self._saves(lease)
         ):
-            self._plan(_Act.SAVE, lease, in_ms=SAVE_MS)
+            self._plan(_Act.SAVE, lease, in_ms=self._save_ms(lease))
         if known is None:
             self._reported[lease.lease_id] = _as_known(lease, self.core)
             if lease.state < LeaseState.RUNNING:
                 self._plan(_Act.RUN, lease, in_ms=START_MS)
             else:
                 self._plan_end(lease)
+
+    def _save_ms(self, lease: Lease) -> int:
+        """In how long what was asked of a lease is proven. Who has had that time already is taken to need
+        as long again as it has had."""
+        attempt = self.core.state.jobs[lease.job_id].attempt
+        since_ms = attempt.times.until_ms if attempt is not None else 0
+        waited_ms = self.now_ms - since_ms if since_ms else 0
+        return SAVE_MS - waited_ms if waited_ms < SAVE_MS else waited_ms
 
     def _saves(self, lease: Lease) -> bool:
         return self._luck.saves or bool(self.core.state.jobs[lease.job_id].checkpoints)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.core.commands import ObservedLease
+from coordinator.core.commands import ObservedLease, PreemptJob
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.explain import alter, changes, explain
 from coordinator.core.forecast import START_MS, STOP_MS, Forecast, Limits, settings_for
 from coordinator.core.reasons import Reason
 from coordinator.core.records import JobStatus, LeaseState
-from tests.unit.core.conftest import Bench
+from tests.unit.core.conftest import Bench, caller
 
 HOUR_MS = 3_600_000
 FAR = Limits()
@@ -79,6 +79,19 @@ def test_a_time_limit_ends_what_is_expected_to_run_longer(bench: Bench) -> None:
     found = waits_ms(bench, "second")
     assert found is not None
     assert HOUR_MS <= found <= HOUR_MS + 60_000 + STOP_MS
+
+
+@pytest.mark.parametrize(("waited_s", "left_s"), [(0, 30), (20, 10), (40, 40), (80, 40)])
+def test_who_has_not_saved_for_long_is_not_expected_to_save_soon(
+    bench: Bench, waited_s: int, left_s: int
+) -> None:
+    bench.node("n1", 4)
+    bench.submit("deaf", 4, expected_duration_ms=HOUR_MS, grace_ms=120_000)
+    runs(bench, "deaf")
+    bench.submit("waits", 4, priority=9)
+    bench.step(PreemptJob(caller=caller(), job_id="deaf"))
+    bench.now_ms += waited_s * 1000
+    assert waits_ms(bench, "waits") == left_s * 1000 + STOP_MS
 
 
 def test_a_start_time_is_waited_for(bench: Bench) -> None:
