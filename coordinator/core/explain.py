@@ -18,7 +18,17 @@ from coordinator.core.order import HIGHEST_PRIORITY, turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
 from coordinator.core.queues import closed, kept_back
 from coordinator.core.reasons import Reason
-from coordinator.core.records import IDLE, ROOT, WHOLE, Demand, Device, Job, JobStatus, Node
+from coordinator.core.records import (
+    IDLE,
+    ROOT,
+    WHOLE,
+    Demand,
+    Device,
+    Job,
+    JobStatus,
+    Node,
+    Order,
+)
 from coordinator.core.room import Room
 from coordinator.core.share import entitled_milli, tenant_account
 from coordinator.core.state import ClusterState
@@ -76,7 +86,7 @@ def _explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
     blockers = list(_blockers(state, job, now_ms=now_ms))
     if job.status is not JobStatus.QUEUED:
         return Explanation(blockers=tuple(blockers))
-    ahead, rivals = _ahead(state, job)
+    ahead, rivals = _ahead(state, job, now_ms=now_ms)
     if rivals:
         what = "job" if rivals == 1 else "jobs"
         text = f"{rivals} {what} before it in line could use the same devices"
@@ -268,15 +278,24 @@ def _why_away(node: Node) -> str:
     return "kept out for its faults" if kept_out else "with unhealthy devices"
 
 
-def _ahead(state: ClusterState, job: Job) -> tuple[int, int]:
+def _ahead(state: ClusterState, job: Job, *, now_ms: int) -> tuple[int, int]:
     """(jobs before it in its queue, those of them that could take devices that it accepts)."""
     queue = state.queue_of(job)
-    own = turn_of(job, queue)
+    used = {"": 0.0}
+
+    def stand(one: Job) -> tuple[int, float, tuple[int, int, int, str]]:
+        account = state.shares.account_of(one) if queue.order is Order.FAIR else ""
+        if account not in used:
+            used[account] = state.shares.average_ppb(account, now_ms)
+        turn = turn_of(one, queue)
+        return turn[0], used[account], turn
+
+    own = stand(job)
     types = set(job.demand.device_types)
     ahead = rivals = 0
     for job_id in state.queue.group_of:
         other = state.jobs[job_id]
-        if other.queue_name != job.queue_name or turn_of(other, queue) >= own:
+        if other.queue_name != job.queue_name or stand(other) >= own:
             continue
         ahead += 1
         theirs = other.demand.device_types

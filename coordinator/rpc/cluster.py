@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from coordinator.core.commands import EnableNode, RemoveNode, SetHealth
 from coordinator.core.health import HealthState
+from coordinator.core.known import Known
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WAITING, WHOLE, Node
+from coordinator.core.share import user_account
 from coordinator.rpc import convert
 from coordinator.rpc.alarms import alarms
 from coordinator.rpc.border import Call
@@ -19,7 +21,7 @@ from coordinator.rpc.nodes import node_message
 from coordinator.rpc.pages import PageTokens
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
-from coordinator.runtime.queues import QueueFigures
+from coordinator.runtime.queues import QueueFigures, User
 from coordinator.runtime.refusal import Refusal
 from coordinator.runtime.telemetry import Telemetry
 from coordinator.runtime.view import node_status
@@ -200,7 +202,7 @@ class ClusterMethods:
 
     def _queue(self, name: str, queue: QueueFigures, call: Call, *, limit: int) -> api.QueueView:
         view = api.QueueView(queue_name=name, depth=len(queue.waiting), running=queue.running)
-        for position, job_id in queue.first(call.identity.tenant_id, limit):
+        for position, job_id in self._next(name, queue, call.identity.tenant_id, limit=limit):
             job = self._view.jobs[job_id]
             row = view.jobs.add(
                 job_id=job.job_id,
@@ -217,6 +219,20 @@ class ClusterMethods:
             row.status_reason.code = job.reason
             row.status_reason.message = convert.reason_text(job)
         return view
+
+    def _next(
+        self, name: str, queue: QueueFigures, tenant_id: str, *, limit: int
+    ) -> list[tuple[int, str]]:
+        """Place and id of the tenant's next jobs."""
+        if not queue.by_user:
+            return queue.first(tenant_id, limit)
+        users = list(queue.by_user)
+
+        def used(state: Known, now_ms: int) -> dict[User, float]:
+            accounts = {user: user_account(name, user[0], user_id=user[1]) for user in users}
+            return {user: state.shares.average_ppb(one, now_ms) for user, one in accounts.items()}
+
+        return queue.first_by_use(tenant_id, limit, used=self._driver.look(used))
 
     def _message(self, node: Node, call: Call) -> node_pb2.Node:
         message = node_message(

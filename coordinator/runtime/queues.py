@@ -10,15 +10,18 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain, islice
+from typing import TypeVar
 
 from coordinator.core.order import turn_of
-from coordinator.core.records import WAITING, Job, JobStatus, Queue
+from coordinator.core.records import WAITING, Job, JobStatus, Order, Queue
 from coordinator.core.tables import ASIDE
 
 CHUNK = 512
 
 # Whether it cannot be its turn yet, and its turn among those that are as it is.
 Place = tuple[bool, int, int, int, str]
+User = tuple[str, str]  # tenant and user
+K = TypeVar("K", str, User)
 
 
 class Turns:
@@ -75,6 +78,12 @@ class Turns:
         for chunk in reversed(self._chunks[:index]):
             yield from reversed(chunk)
 
+    def count_before(self, turn: Place) -> int:
+        """How many are before one, whether it is there or not."""
+        index = bisect_left(self._lasts, turn)
+        within = bisect_left(self._chunks[index], turn) if index < len(self._chunks) else 0
+        return sum(map(len, self._chunks[:index])) + within
+
     def places(self, turns: Iterable[Place]) -> list[int]:
         """The place of each of some turns, 1 for the first of all."""
         before = [0, *accumulate(map(len, self._chunks))]
@@ -88,12 +97,13 @@ class Turns:
 class QueueFigures:
     """One queue."""
 
-    __slots__ = ("by_tenant", "live", "order", "running", "waiting")
+    __slots__ = ("by_tenant", "by_user", "live", "order", "running", "waiting")
 
     def __init__(self, order: Queue) -> None:
         self.order = order
         self.waiting = Turns()
         self.by_tenant: dict[str, Turns] = {}  # of those that wait
+        self.by_user: dict[User, Turns] = {}  # the same, where whose turn it is goes by users
         self.running = 0  # jobs that hold devices
         self.live: Counter[str] = Counter()  # jobs that are not final, by tenant
 
@@ -104,6 +114,34 @@ class QueueFigures:
             (place, turn[-1]) for place, turn in zip(self.waiting.places(turns), turns, strict=True)
         ]
 
+    def first_by_use(
+        self, tenant_id: str, limit: int, *, used: Mapping[User, float]
+    ) -> list[tuple[int, str]]:
+        """The same where users who used less come first, among jobs of a priority."""
+        mine = [
+            (turn[:2], used[user], turn)
+            for user, turns in self.by_user.items()
+            if user[0] == tenant_id
+            for turn in islice(turns, limit)
+        ]
+        mine.sort()
+        by_use: dict[float, list[Turns]] = {}
+        for user, turns in self.by_user.items():
+            by_use.setdefault(used[user], []).append(turns)
+        known: dict[tuple[float, Place], int] = {}
+
+        def before(turn: Place, own: float) -> Iterator[int]:
+            for use, users in by_use.items():
+                if use == own:
+                    yield sum(one.count_before(turn) for one in users)
+                    continue
+                key = use, (turn[0], turn[1] + (use < own), -1, 0, "")  # ends with its priority
+                if key not in known:
+                    known[key] = sum(one.count_before(key[1]) for one in users)
+                yield known[key]
+
+        return [(1 + sum(before(turn, own)), turn[-1]) for _, own, turn in mine[:limit]]
+
     def count(self, job: Job, sign: int) -> None:
         """Takes a job that is not final in (1), or out (-1), as it stands."""
         tenant_id = job.tenant_id
@@ -111,18 +149,14 @@ class QueueFigures:
         if not live:
             del self.live[tenant_id]
         if job.status in WAITING:
-            mine = self.by_tenant.get(tenant_id)
-            if mine is None:
-                mine = self.by_tenant[tenant_id] = Turns()
             place = place_of(job, self.order)
             if sign > 0:
                 self.waiting.add(place)
-                mine.add(place)
-                return
-            self.waiting.remove(place)
-            mine.remove(place)
-            if not mine:
-                del self.by_tenant[tenant_id]
+            else:
+                self.waiting.remove(place)
+            _count(self.by_tenant, tenant_id, place=place, sign=sign)
+            if self.order.order is Order.FAIR:
+                _count(self.by_user, (tenant_id, job.user_id), place=place, sign=sign)
         elif job.status not in ASIDE:
             self.running += sign
 
@@ -176,6 +210,18 @@ class Queues:
             if known is None:
                 known = self.by_name[after.queue_name] = self.of(after.queue_name)
             known.count(after, 1)
+
+
+def _count(by: dict[K, Turns], key: K, *, place: Place, sign: int) -> None:
+    turns = by.get(key)
+    if turns is None:
+        turns = by[key] = Turns()
+    if sign > 0:
+        turns.add(place)
+        return
+    turns.remove(place)
+    if not turns:
+        del by[key]
 
 
 def place_of(job: Job, order: Queue) -> Place:

@@ -130,3 +130,22 @@ async def test_a_forecast_knows_how_the_queue_is_ordered(
     found = await explained(admin, short)
     assert found.position == 1
     assert found.eta_p50_seconds < 1200, "it does not wait for the long one before it"
+
+
+async def test_where_users_take_turns_who_used_less_is_told_to_be_before(
+    house: House, agent: FakeAgent, admin: Caller
+) -> None:
+    await admin.call("SetQueue", api.SetQueueRequest(name="default", order=Settings.FAIR))
+    much = await house.caller("acme")
+    await much.submit(gpu_count=4)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    later = [await much.submit(gpu_count=4) for _ in range(2)]
+    first = await admin.submit(gpu_count=4)
+    for caller, jobs in ((admin, [(first, 1)]), (much, [(later[0], 2), (later[1], 3)])):
+        (queue,) = (await caller.call("GetQueue", api.GetQueueRequest())).queues
+        assert [(one.job_id, one.position) for one in queue.jobs] == jobs
+        for job_id, position in jobs:
+            assert (await explained(caller, job_id)).position == position
+    (blocker,) = (await explained(admin, first)).blockers
+    assert blocker.code == "DEVICES_BUSY", "nobody is before it"

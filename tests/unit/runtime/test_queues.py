@@ -16,7 +16,7 @@ from tests.contract.stores.samples import job
 
 NUMBERS = st.integers(0, 9)
 jobs = st.builds(
-    lambda number, **fields: job(number, sequence=number, **fields),
+    lambda number, **fields: job(number, sequence=number, user_id=f"user{number % 4}", **fields),
     NUMBERS,
     tenant_id=st.sampled_from(["acme", "globex"]),
     queue_name=st.sampled_from(["default", "night"]),
@@ -90,6 +90,16 @@ def test_queues_follow_every_change_of_a_job_and_of_their_order(
                 if one.tenant_id == tenant_id
             ]
             assert queue.first(tenant_id, 2) == shown[:2]
+        assert bool(queue.by_user) is bool(waiting and by.order is Order.FAIR)
+        if not queue.by_user:
+            continue
+        used = {user: float(number % 3) for number, user in enumerate(sorted(queue.by_user))}
+        waiting.sort(
+            key=lambda x: (place_of(x, by)[:2], used[x.tenant_id, x.user_id], place_of(x, by))
+        )
+        for tenant_id in ("acme", "globex"):
+            own = [(n, x.job_id) for n, x in enumerate(waiting, 1) if x.tenant_id == tenant_id]
+            assert queue.first_by_use(tenant_id, 2, used=used) == own[:2]
 
 
 def test_what_cannot_start_yet_stands_behind_what_can() -> None:
