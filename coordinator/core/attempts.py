@@ -14,6 +14,7 @@ from coordinator.core.estimate import kins_of, learn
 from coordinator.core.invariants import ensure
 from coordinator.core.ledger import begun, blamed
 from coordinator.core.placement import Placement, node_share
+from coordinator.core.queues import awaits_quota
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     FINAL,
@@ -45,8 +46,15 @@ from coordinator.core.turn import Turn
 DEPENDENCY_FAILURE = "CONFIG"
 
 
+def let_in(turn: Turn, job: Job) -> Job:
+    """Lets a job wait for devices, or be given some, that no limit keeps back."""
+    pending = job.status is JobStatus.PENDING
+    return turn.move(job, Reason.WAITING_FOR_CAPACITY) if pending else job
+
+
 def grant(turn: Turn, job: Job, *, placement: Placement, lent_by: str = "") -> Job:
     """Gives a waiting job its devices: a new attempt, one lease per node."""
+    job = let_in(turn, job)
     number = job.attempt.number + 1 if job.attempt else 1
     shares = tuple(spot.share() for spot in placement)
     attempt = Attempt(
@@ -171,6 +179,8 @@ def reconsider(turn: Turn, job: Job) -> Job:
         if needed is not None and needed.is_final and needed.status is not JobStatus.COMPLETED:
             return fail_dependency(turn, job, needed_id=needed_id, status=needed.status.value)
     reason = blocker(turn, job)
+    if reason is Reason.WAITING_FOR_CAPACITY and awaits_quota(turn.state, job):
+        reason = Reason.WAITING_FOR_QUOTA
     if job.status is not JobStatus.PENDING or job.reason == reason:
         return job
     if reason is Reason.WAITING_FOR_CAPACITY:

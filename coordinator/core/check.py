@@ -162,6 +162,11 @@ def _check_queue(state: ClusterState) -> None:
         ensure(group.account == state.shares.account_of(job), "and of its account", job_id)
         turn = turn_of(job, state.queue_of(job))
         ensure(group.turns[job_id] == turn, "a turn stays as it is", job_id)
+        is_pending = job.status is JobStatus.PENDING
+        ensure((job_id in group.pending) == is_pending, "who is to be let in is known", job_id)
+    for group in queue.groups.values():
+        let_in = not (group.is_blocked and group.pending)
+        ensure(let_in, "who only finds no room is let in", *group.pending)
     blocked = {group.serial for group in queue.blocked()}
     ensure(
         len(blocked) + len(queue.ready) == len(queue.groups) and not blocked & set(queue.ready),

@@ -11,7 +11,7 @@ from coordinator.core.commands import RetryJob
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.hold import unknown_checkpoint
 from coordinator.core.invariants import ensure
-from coordinator.core.queues import closed
+from coordinator.core.queues import closed, quota_first
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Document, Job, JobStatus
 from coordinator.core.replacing import replace
@@ -80,4 +80,4 @@ def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )
-    return turn.born(child)
+    return turn.born(quota_first(turn.state, child))

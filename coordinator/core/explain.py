@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from coordinator.core.capacity import Capacity
 from coordinator.core.health import Grade
-from coordinator.core.known import is_doubted
+from coordinator.core.known import is_doubted, is_in_line
 from coordinator.core.near import count_of
 from coordinator.core.order import HIGHEST_PRIORITY, turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
@@ -84,7 +84,7 @@ def explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
 
 def _explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
     blockers = list(_blockers(state, job, now_ms=now_ms))
-    if job.status is not JobStatus.QUEUED:
+    if not is_in_line(job):
         return Explanation(blockers=tuple(blockers))
     ahead, rivals = _ahead(state, job, now_ms=now_ms)
     if rivals:
@@ -136,7 +136,7 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
             wait_s = (job.policy.start_after_ms - now_ms) / 1000
             text = f"start_after is reached in {wait_s:.0f} s"
             yield Blocker(Reason.WAITING_FOR_START_TIME, text)
-    if job.status is not JobStatus.QUEUED:
+    if not is_in_line(job):
         return
     if job.not_before_ms > now_ms:
         wait_s = (job.not_before_ms - now_ms) / 1000

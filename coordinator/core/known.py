@@ -18,6 +18,7 @@ from coordinator.core.estimate import Asked, Estimates
 from coordinator.core.near import Near
 from coordinator.core.placement import NodeShare, node_share
 from coordinator.core.queue import Waiting
+from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     IDLE,
     WHOLE,
@@ -282,9 +283,16 @@ def lenders(known: Known) -> list[Job]:
     return [known.jobs[x] for x in known.lender_ids]
 
 
+def is_in_line(job: Job) -> bool:
+    """Whether a job waits for nothing but limits and devices."""
+    if job.status is JobStatus.PENDING:
+        return job.reason == Reason.WAITING_FOR_QUOTA
+    return job.status is JobStatus.QUEUED
+
+
 def is_eligible(job: Job) -> bool:
     """Whether a job is among those to be placed."""
-    return job.status is JobStatus.QUEUED and not job.not_before_ms and not job.room
+    return is_in_line(job) and not job.not_before_ms and not job.room
 
 
 def is_moving(job: Job) -> bool:
@@ -326,7 +334,7 @@ def may_be_preempted(job: Job) -> bool:
 def is_told(job: Job) -> bool:
     """Whether a job is to be told what becomes of those that it depends on."""
     held = job.status is JobStatus.PAUSED and job.attempt is None
-    return job.status is JobStatus.PENDING or held
+    return (job.status is JobStatus.PENDING and not is_in_line(job)) or held
 
 
 def kept_for(job: Job) -> tuple[Share, ...]:

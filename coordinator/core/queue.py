@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from coordinator.core.order import Turn, turn_of
-from coordinator.core.records import Demand, Job, Order, Queue
+from coordinator.core.records import Demand, Job, JobStatus, Order, Queue
 from coordinator.core.share import Limit
 from coordinator.core.tree import Leaf, Shape, Stand, Tree
 
@@ -38,6 +38,7 @@ class Group:
         "is_blocked",
         "leaf",
         "limited_by",
+        "pending",
         "queue_name",
         "serial",
         "shape",
@@ -54,6 +55,7 @@ class Group:
         self.stand: Stand | None = None
         self.heap: list[Turn] = []
         self.turns: dict[str, Turn] = {}  # of the jobs that really wait; the heap may hold more
+        self.pending: dict[str, None] = {}  # of these jobs, who is to be let in by a limit first
         self.is_blocked = False
 
     @property
@@ -71,6 +73,7 @@ class Group:
 
     def remove(self, job_id: str) -> None:
         del self.turns[job_id]
+        self.pending.pop(job_id, None)
         if len(self.heap) > 2 * len(self.turns) + _SLACK:
             self.heap = sorted(self.turns.values())
 
@@ -188,6 +191,10 @@ class Waiting:
             self._unblock(group)
             self.ready[group.serial] = group
         group.add(turn)
+        if job.status is JobStatus.PENDING:
+            group.pending[job.job_id] = None
+            if group.is_blocked:
+                self.try_again([group])
         if group.stand is None or turn < group.stand[0]:
             group.stand_right()
         self.group_of[job.job_id] = group
@@ -198,6 +205,8 @@ class Waiting:
         group = self.group_of[job.job_id] = self.group_of[first.job_id]
         priority, key, *_ = group.turns[first.job_id]
         group.add((priority, key, job.sequence, job.job_id))
+        if first.job_id in group.pending:
+            group.pending[job.job_id] = None
 
     def file_again(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> None:
         """Lets a waiting job that has changed stand where it belongs now."""
@@ -206,6 +215,8 @@ class Waiting:
         if group.like != like or group.turns[job.job_id] != turn_of(job, queue):
             self.remove(job.job_id)
             self.add(job, queue, account=account, path=path)
+        elif job.status is not JobStatus.PENDING:
+            group.pending.pop(job.job_id, None)
 
     def remove(self, job_id: str) -> None:
         """Takes a job out, placed or not."""

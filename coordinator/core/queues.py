@@ -7,10 +7,10 @@ from dataclasses import replace
 from coordinator.core.commands import PutQueue, RemoveQueue
 from coordinator.core.decision import Rejected, Reply
 from coordinator.core.reasons import Reason
-from coordinator.core.records import ROOT, WHOLE, Job, Kind, Queue
+from coordinator.core.records import ROOT, WHOLE, Job, JobStatus, Kind, Queue
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
-from coordinator.core.share import MOST_LEVELS
+from coordinator.core.share import MOST_LEVELS, tenant_limit
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 
@@ -85,6 +85,28 @@ def kept_back(state: ClusterState, job: Job) -> tuple[Reason, str] | None:
     held = state.shares.devices_milli(name) / WHOLE
     text = f"it would take queue {name} over {queue.max_devices} devices; it holds {held:g}"
     return Reason.QUEUE_LIMIT, text
+
+
+def awaits_quota(state: ClusterState, job: Job) -> bool:
+    """Whether a job that nothing else keeps from its turn is PENDING until a limit lets it.
+
+    Limits are asked when it is its turn (see schedule.py), because who was accepted at the same time and
+    has its turn before it may have taken what was left. Where others like it were let in and wait for
+    devices, it may be let in with them.
+    """
+    shares = state.shares
+    above = [x for x in map(state.queues.get, shares.path(job.queue_name)) if x is not None]
+    if not any(x.max_devices or tenant_limit(x, job.tenant_id) is not None for x in above):
+        return False
+    like = state.queue.groups.get((job.queue_name, shares.account_of(job), job.demand))
+    return like is None or bool(like.pending) or shares.limit_of(job) is not None
+
+
+def quota_first(state: ClusterState, job: Job) -> Job:
+    """The job as it begins where nothing else keeps it from its turn."""
+    if not awaits_quota(state, job):
+        return job
+    return replace(job, status=JobStatus.PENDING, reason=Reason.WAITING_FOR_QUOTA.value)
 
 
 def _misplaced(state: ClusterState, queue: Queue) -> Rejected | None:

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     ACCEPTED = "ACCEPTED"
     WAITING_FOR_DEPENDENCIES = "WAITING_FOR_DEPENDENCIES"
     WAITING_FOR_START_TIME = "WAITING_FOR_START_TIME"
+    WAITING_FOR_QUOTA = "WAITING_FOR_QUOTA"
     WAITING_FOR_CAPACITY = "WAITING_FOR_CAPACITY"
     PLACED = "PLACED"
     AGENTS_ACCEPTED = "AGENTS_ACCEPTED"
@@ -205,6 +206,9 @@ TABLE: dict[Reason, Row] = {
     Reason.ACCEPTED: Row("", False, "The job was accepted."),
     Reason.WAITING_FOR_DEPENDENCIES: Row("", False, "Jobs that it depends on are not COMPLETED."),
     Reason.WAITING_FOR_START_TIME: Row("", False, "start_after is not reached."),
+    Reason.WAITING_FOR_QUOTA: Row(
+        "", False, "It waits until the limits of its queue and tenant let it; explain names them."
+    ),
     Reason.WAITING_FOR_CAPACITY: Row(
         "", False, "It waits for its turn and for devices that fit; explain tells why."
     ),

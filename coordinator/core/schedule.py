@@ -1,14 +1,17 @@
 """One placement pass: who waits, in turn, takes what is free.
 
 Whose turn it is, line.py says. A job that a limit keeps back is passed by those behind it, and its whole
-group is set aside until less is held below the limit. One that finds no room may take that of others
+group is set aside until less is held below the limit; those of it that no limit has let in stay PENDING. One
+that finds no room is QUEUED, with all like it, as no limit keeps them back. It may take that of others
 (see preempt.py); else it is passed as well, and its group is set aside until it is worth a look again
 (see worth.py). So a pass looks at each group once at most, and at each job that it places.
 """
 
 from __future__ import annotations
 
-from coordinator.core.attempts import grant
+from itertools import islice
+
+from coordinator.core.attempts import grant, let_in
 from coordinator.core.claims import claim, drop, has_idle, lend, pass_by, take
 from coordinator.core.line import Line
 from coordinator.core.placement import Placement, place
@@ -19,6 +22,8 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
 from coordinator.core.worth import Worth
+
+MOST_LET_IN = 1_000  # jobs, by one look
 
 
 def schedule(turn: Turn, settings: CoreSettings) -> None:
@@ -63,10 +68,16 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
     if placement is not None:
         grant(turn, job, placement=placement)
         return True
-    if lend(turn, group, settings=settings) or make_room(turn, job, settings=settings):
+    if lend(turn, group, settings=settings):
+        return True
+    job = let_in(turn, job)
+    if make_room(turn, job, settings=settings):
         return True
     claim(turn, job, again=group.is_blocked)
-    state.set_aside(group)
+    for job_id in [*islice(group.pending, MOST_LET_IN)]:
+        let_in(turn, state.jobs[job_id])
+    if not group.pending:  # the others are let in by the next pass
+        state.set_aside(group)
     return False
 
 

@@ -11,7 +11,7 @@ from coordinator.core.estimate import plain
 from coordinator.core.invariants import ensure
 from coordinator.core.mix import learn
 from coordinator.core.placement import misfit
-from coordinator.core.queues import closed
+from coordinator.core.queues import closed, quota_first
 from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, Outcome, StopCause
 from coordinator.core.replacing import replace
@@ -37,7 +37,7 @@ class Together:
 
 
 def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply | Rejected:
-    """Accepts a job: PENDING while it must wait for jobs or a time, else QUEUED."""
+    """Accepts a job: PENDING while it must wait for jobs, a time or a limit, else QUEUED."""
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
@@ -213,7 +213,7 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_DEPENDENCIES
     elif command.policy.start_after_ms > turn.now_ms:
         status, reason = JobStatus.PENDING, Reason.WAITING_FOR_START_TIME
-    return Job(
+    job = Job(
         job_id=command.job_id,
         sequence=turn.state.last_sequence + 1,
         lineage_id=command.job_id,
@@ -233,3 +233,4 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )
+    return job if status is JobStatus.PENDING else quota_first(turn.state, job)

@@ -22,7 +22,7 @@ from coordinator.core.decision import (
     WakeAgent,
 )
 from coordinator.core.invariants import ensure
-from coordinator.core.known import is_moving
+from coordinator.core.known import is_in_line, is_moving
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     FINAL,
@@ -133,7 +133,7 @@ class Turn:
         after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
         if (after.room or after.claim) and not _keeps(job, after):
             after = replace(after, room=(), claim=None)
-        if after.status is JobStatus.QUEUED is not job.status:
+        if is_in_line(after) and not is_in_line(job):
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
         for entry in closed.entries if closed else ():
             self.keep(entry, Reason.BOOKED)

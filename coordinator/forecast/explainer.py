@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from coordinator.core.explain import Change, Explanation, changes, explain
+from coordinator.core.known import is_in_line
 from coordinator.core.records import Job, JobStatus
 from coordinator.forecast.ahead import Ahead, Start
 from coordinator.forecast.replica import Replica
@@ -97,7 +98,7 @@ class Look:
     def _wishes(self, replica: Replica, job: Job) -> Iterator[Change]:
         if job.sequence > self.through:
             yield Change(AS_IT_IS, job)
-        if job.status is JobStatus.QUEUED:
+        if is_in_line(job):
             yield from changes(replica.core.state, job)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from coordinator.core.core import Core
 from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.forecast import settings_for
+from coordinator.core.known import is_in_line
 from coordinator.core.outlook import outlook
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus
@@ -98,7 +99,7 @@ class Replica:
     def _learn(self, job: Job, event: Changed) -> None:
         if event.cause is Reason.PLACED:
             self.calibration.start(job.job_id, event.at_ms)
-        elif job.status in (JobStatus.PAUSED, JobStatus.PENDING):
+        elif job.status in (JobStatus.PAUSED, JobStatus.PENDING) and not is_in_line(job):
             self.calibration.forget(job.job_id)
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, chain, islice
 from typing import TypeVar
 
+from coordinator.core.known import is_in_line
 from coordinator.core.order import turn_of
-from coordinator.core.records import WAITING, Job, JobStatus, Order, Queue
+from coordinator.core.records import WAITING, Job, Order, Queue
 from coordinator.core.tables import ASIDE
 
 CHUNK = 512
@@ -226,8 +227,9 @@ def _count(by: dict[K, Turns], key: K, *, place: Place, sign: int) -> None:
 
 def place_of(job: Job, order: Queue) -> Place:
     """Where a waiting job stands: one that waits for a time or for other jobs holds up nobody."""
-    return (job.status is JobStatus.PENDING, *turn_of(job, order))
+    return (not is_in_line(job), *turn_of(job, order))
 
 
 def _stands(job: Job) -> tuple[object, ...]:
-    return (job.queue_name, job.status, job.standing, job.work_ms, job.tenant_id)
+    stands = job.queue_name, job.status, is_in_line(job)
+    return (*stands, job.standing, job.work_ms, job.tenant_id)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 
-from coordinator.core.records import WAITING, Job, JobStatus
+from coordinator.core.known import is_in_line
+from coordinator.core.records import WAITING, Job
 from coordinator.core.soonest import soonest_ms
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.driver import Driver
@@ -75,7 +76,7 @@ class Waits:
     def _first_s(self, job: Job) -> float | None:
         if job.status not in WAITING:
             return 0.0 if job.attempt is not None else None
-        if job.status is JobStatus.PENDING:
+        if not is_in_line(job):
             return (
                 None if job.policy.depends_on else self._left_s(job.policy.start_after_ms or None)
             )

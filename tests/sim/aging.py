@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from coordinator.core.decision import Changed
+from coordinator.core.known import is_in_line
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, JobStatus
 from coordinator.core.settings import CoreSettings
@@ -56,7 +57,7 @@ class RaisedInTime(JobChecker):
         wrong = (
             event.cause is not Reason.AGED
             or job.aged <= before.aged
-            or job.status is not JobStatus.QUEUED
+            or not is_in_line(job)
             or waited_ms < self._aging_ms * job.aged
             or not any(x.standing >= job.standing for x in rivals)
         )

@@ -70,6 +70,7 @@ FAULTS = {
     "near checkpoint": "",
     "raised": "",
     "moved": "",
+    "quota": "",
     "start time": "",
     "change": "",
     "stranger": "",
@@ -105,7 +106,10 @@ CHECKS = {
     "FreedByEvidence": ("I4", "a device is granted anew only after proof that it is free"),
     "Alone": ("I4", "who asked for its nodes for itself shares them with nobody"),
     "GangsWhole": ("I5", "a gang gets all or nothing, as it asked"),
-    "LimitsHold": ("I6", "no queue or tenant takes more than it may, counting what is stopping"),
+    "LimitsHold": (
+        "I6",
+        "no queue or tenant takes more than it may, or lets more in; what is stopping counts",
+    ),
     "LegalMoves": ("I7, I8", "what is final stays; only edges of the tables; versions rise by one"),
     "HonestOutcomes": (
         "I9",

@@ -1,4 +1,5 @@
-"""Bugs to plant into what is asked for beside single jobs, and into what keeps a job on one image."""
+"""Bugs to plant into what is asked for beside single jobs, into limits, and into what keeps a job on one
+image."""
 
 from __future__ import annotations
 
@@ -57,6 +58,21 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "if queue is not None and not queue.accepts:",
             "if False:",
         ),
+    ),
+    "a job like others that wait is let in over a limit": (
+        Edit(
+            "coordinator.core.queues",
+            "like is None or bool(like.pending) or shares.limit_of(job) is not None",
+            "like is None",
+        ),
+    ),
+    "who finds no room waits for a limit that lets it": (
+        Edit(
+            "coordinator.core.schedule",
+            "    for job_id in [*islice(group.pending, MOST_LET_IN)]:",
+            "    for job_id in ():",
+        ),
+        Edit("coordinator.core.schedule", "    if not group.pending:  #", "    if True:  #"),
     ),
     "the image of a job is what a node said last": (
         Edit("coordinator.core.image", "    if not job.image_digest:", "    if True:"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from coordinator.core.decision import Changed, Event, Retired
 from coordinator.core.reasons import Reason
-from coordinator.core.records import ROOT, WHOLE, Job, Kind, Lease, Queue, Record
+from coordinator.core.records import ROOT, WHOLE, Job, JobStatus, Kind, Lease, Queue, Record
 from tests.sim.kept import RecordsKept
 from tests.sim.truth import Checker, SimFailure, Truth
 
@@ -21,12 +21,14 @@ def path_of(queues: Mapping[str, Queue], name: str) -> list[str]:
 
 
 class LimitsHold(Checker):
-    """Nothing starts that brings a queue or a tenant over its limit, or in a queue that starts none;
-    nobody is preempted for another queue so that less than a guarantee is left."""
+    """Nothing starts that brings a queue or a tenant over its limit, or in a queue that starts none, and
+    nothing is let in that would; nobody is preempted for another queue so that less than a guarantee is
+    left."""
 
     facts = (Job, Lease, Queue, Retired)
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Callable[[str, str], None]) -> None:
+        self._seen = seen
         self._jobs: dict[str, Job] = {}
         self._leases: dict[str, Lease] = {}
         self._queues: dict[str, Queue] = {}
@@ -43,9 +45,12 @@ class LimitsHold(Checker):
             del self._queues[event.id]
         if not isinstance(event, Changed):
             return
+        if isinstance(event.record, Job):
+            self._check_let_in(event.record)
         self._take(event.record)
         if isinstance(event.record, Lease) and event.cause is Reason.LEASE_GRANTED:
-            self._check(self._jobs[event.record.job_id])
+            job = self._jobs[event.record.job_id]
+            self._check(job, need_milli=0, what="starts")
         if isinstance(event.record, Job) and event.cause is Reason.PREEMPTED:
             self._check_left(event.record)
 
@@ -58,17 +63,32 @@ class LimitsHold(Checker):
             case Queue():
                 self._queues[record.name] = record
 
-    def _check(self, job: Job) -> None:
+    def _check_let_in(self, job: Job) -> None:
+        """Who waits for devices for the first time finds room for itself below every limit."""
+        before = self._jobs.get(job.job_id)
+        waits = job.reason == Reason.WAITING_FOR_QUOTA
+        if waits and (before is None or before.reason != job.reason):
+            after = "after others or a time" if before is not None else "from the beginning"
+            self._seen("quota", after)
+        pending = before is None or before.status is JobStatus.PENDING
+        if job.status is JobStatus.QUEUED and pending:
+            need_milli = job.demand.thousandths * job.demand.device_count
+            self._check(job, need_milli=need_milli, what="is let in", places=True)
+            if before is not None and before.reason == Reason.WAITING_FOR_QUOTA:
+                self._seen("quota", "is let in")
+
+    def _check(self, job: Job, *, need_milli: int, what: str, places: bool = False) -> None:
         for name in path_of(self._queues, job.queue_name):
             queue = self._queues.get(name)
             if queue is None:
                 continue
             limits = dict(queue.tenant_limits)
             most = limits.get(job.tenant_id, limits.get("*"))
-            over = queue.max_devices and self._held(name) > WHOLE * queue.max_devices
-            over = over or (most is not None and self._held(name, job.tenant_id) > WHOLE * most)
-            if over or not queue.places:
-                raise SimFailure(f"{job.job_id} starts over a limit of queue {name}", job.job_id)
+            room = WHOLE * queue.max_devices - self._held(name) if queue.max_devices else need_milli
+            if most is not None:
+                room = min(room, WHOLE * most - self._held(name, job.tenant_id))
+            if room < need_milli or not (queue.places or places):
+                raise SimFailure(f"{job.job_id} {what} over a limit of queue {name}", job.job_id)
 
     def _check_left(self, job: Job) -> None:
         attempt = job.attempt

@@ -368,7 +368,7 @@ class World:
             WhyIsKept(),
             NobodyDelaysAClaim(),
             NobodyOutlivesAWindow(),
-            LimitsHold(),
+            LimitsHold(self.situations.fault),
             LedgerIsExact(),
             ChangedAsAsked(self.truth),
             QueuesAsSet(self.truth),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.contract.conftest import Caller
+from tests.e2e.contract.conftest import Caller, MakeCaller
 from tests.e2e.contract.test_rest import LATER, data
 from tests.support import jobs
 from tests.support.waiting import until
@@ -145,6 +145,28 @@ def test_a_job_starts_after_its_time_and_not_before(told: Any) -> None:
     one.end()
     started = datetime.datetime.fromisoformat(one.reaches("COMPLETED")["started_at"])
     assert started >= at - datetime.timedelta(milliseconds=1)
+
+
+def test_a_job_is_pending_until_its_quota_says_yes(
+    caller: Caller, make_caller: MakeCaller, told: Any
+) -> None:
+    admin, place = make_caller(tenant="local"), "/cluster/queues/one-at-a-time"
+    data(admin.rest.put(place, json={"tenant_limits": {"*": 1}}))
+    queue = {"queue_name": "one-at-a-time"}
+    first = told(scheduling=queue)
+    first.reaches("TRAINING")
+    second = told(scheduling=queue)
+    assert (second.record["status"], second.record["status_reason"]["code"]) == (
+        "PENDING",
+        "WAITING_FOR_QUOTA",
+    )
+    found = data(caller.rest.get(f"/jobs/{second.job_id}/explain"))
+    assert [one["code"] for one in found["blockers"]] == ["TENANT_LIMIT"]
+    assert found["position"] == 1
+    second.end()
+    first.end()
+    assert second.reaches("COMPLETED")["started_at"] >= first.record["completed_at"]
+    assert admin.rest.delete(place).status_code == 200
 
 
 def test_a_waiting_job_is_held_and_let_go_under_the_same_id(told: Any) -> None:
