@@ -37,12 +37,13 @@ RECORDS = (
     ),
     Queue(name="fair", order=Order.FAIR, preempts=True),
     Queue(name="shortest", order=Order.SHORTEST),
+    Queue(name="small", max_devices=1),
 )
 
 
 def submits() -> list[SubmitJob]:
     """Three of each kind, not beside each other; now and then one with a request id, or only checked."""
-    kinds = product(range(3), DEMANDS, POLICIES, ("default", "fair", "shortest"))
+    kinds = product(range(3), DEMANDS, POLICIES, ("default", "fair", "shortest", "small"))
     return [
         SubmitJob(
             caller=ADA if number % 7 else replace(ADA, request_id=f"r{number}"),
@@ -68,6 +69,7 @@ def filed(core: Core) -> dict[str, object]:
         "stand": {
             like: group.stand and group.stand[0] for like, group in state.queue.groups.items()
         },
+        "pending": {like: group.pending for like, group in state.queue.groups.items()},
         "deadlines": state.deadlines.wanted,
         "unlearnt": sorted(state.unlearnt),
         "last": state.last_sequence,
