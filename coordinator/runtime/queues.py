@@ -231,5 +231,5 @@ def place_of(job: Job, order: Queue) -> Place:
 
 
 def _stands(job: Job) -> tuple[object, ...]:
-    stands = job.queue_name, job.status, is_in_line(job)
-    return (*stands, job.standing, job.work_ms, job.tenant_id)
+    place = is_in_line(job), job.queue_name, job.tenant_id
+    return (*place, job.status, job.standing, job.work_ms)
