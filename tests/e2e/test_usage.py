@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from scaimind.v1 import job_pb2
 from tests.e2e.test_exit_codes import command, environment
@@ -57,6 +60,12 @@ def test_what_a_job_lost_is_in_its_record_and_in_the_usage_of_its_user(
     failed = usage_of(cluster, job_id)
     assert [one["cause"] for one in failed["lost"]] == ["PAUSED", "RANK_FAILED"]
     assert sum(one["redone_us"] for one in failed["lost"]) == failed["time"]["redone_us"]
+    scraped = httpx.get(f"http://{cluster.metrics}/metrics", trust_env=False, timeout=30).text
+    redone = re.search(
+        r'^mind_leased_device_seconds_total\{class="redone",queue="default"\} (\S+)', scraped, re.M
+    )
+    assert redone is not None
+    assert float(redone[1]) * 1e6 >= failed["time"]["redone_us"]
 
     for group_by in ("JOB", "CAUSE", "NODE"):
         query = {"job_id": job_id, "group_by": group_by}

@@ -43,7 +43,7 @@ class Cluster:
         self.data_dir = folder
         self._settings = dict(settings or {})
         self.devices, self.nodes = devices, nodes
-        self._http_port, self._grpc_port = Port(), Port()
+        self._http_port, self._grpc_port, self._metrics_port = Port(), Port(), Port()
         self._up: subprocess.Popen[str] | None = None
         self._client: Client | None = None
         self._rest: httpx.Client | None = None
@@ -66,6 +66,7 @@ class Cluster:
         processes.kill_all(processes.of_folder(self.data_dir))
         self._http_port.close()
         self._grpc_port.close()
+        self._metrics_port.close()
         assert not left, f"left behind: {processes.describe(left)}"
 
     @property
@@ -77,6 +78,11 @@ class Cluster:
     def http(self) -> str:
         """HOST:PORT of the gateway."""
         return str(self._http_port)
+
+    @property
+    def metrics(self) -> str:
+        """HOST:PORT of the coordinator's metrics."""
+        return str(self._metrics_port)
 
     @property
     def key(self) -> str:
@@ -113,6 +119,7 @@ class Cluster:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         words = ["--data-dir", str(self.data_dir), "--http", self.http, "--grpc", self.grpc]
         words += ["--devices", self.devices, "--nodes", str(self.nodes)]
+        words += ["--metrics", self.metrics]
         out = (self.data_dir / "up.out").open("w+")
         with out:
             self._up = subprocess.Popen(

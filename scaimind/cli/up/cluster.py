@@ -94,7 +94,8 @@ class Cluster:
         count = len(plan.nodes)
         nodes = "1 node" if count == 1 else f"{count} nodes"
         print(
-            f"ready: {plan.url}  grpc {plan.grpc.reached_at()}  {nodes}  data {plan.data_dir}",
+            f"ready: {plan.url}  grpc {plan.grpc.reached_at()}  {nodes}  data {plan.data_dir}"
+            + (f"  metrics {plan.metrics.reached_at()}" if plan.metrics else ""),
             flush=True,
         )
 

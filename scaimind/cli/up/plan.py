@@ -56,6 +56,7 @@ class Plan:
     grpc: Address
     devices: str
     nodes: tuple[str, ...]
+    metrics: Address | None = None  # of the coordinator, for Prometheus
 
     @property
     def url(self) -> str:
@@ -74,6 +75,8 @@ class Plan:
             arguments += ["--blame-users", "0"]
         if "MIND_MIN_RUN_S" not in os.environ:
             arguments += ["--min-run-s", str(LOCAL_MIN_RUN_S)]
+        if self.metrics is not None:
+            arguments += ["--metrics", str(self.metrics)]
         return _start("coordinator", "coordinator", arguments)
 
     def gateway(self) -> Start:
@@ -106,7 +109,9 @@ def _start(name: str, program: str, arguments: list[str]) -> Start:
     return Start(name, [sys.executable, "-P", "-m", program, *arguments])
 
 
-def make(data_dir: Path, *, http: str, grpc: str, devices: str, nodes: int) -> Plan:
+def make(
+    data_dir: Path, *, http: str, grpc: str, devices: str, nodes: int, metrics: str | None = None
+) -> Plan:
     """The plan for the options of `up`, with port 0 replaced by a free one.
 
     Raises:
@@ -120,6 +125,7 @@ def make(data_dir: Path, *, http: str, grpc: str, devices: str, nodes: int) -> P
         grpc=_free(grpc, "--grpc"),
         devices=devices,
         nodes=tuple(node_ids(nodes)),
+        metrics=_free(metrics, "--metrics") if metrics else None,
     )
 
 

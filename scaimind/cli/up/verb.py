@@ -32,6 +32,12 @@ def up(
         str, typer.Option(help="auto, cpu, or simulated ones such as sim:8xH100")
     ] = "auto",
     nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="How many node agents")] = 1,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Where the coordinator serves Prometheus; nowhere by default"
+        ),
+    ] = None,
 ) -> None:
     """Starts a cluster here, until Ctrl-C.
 
@@ -43,5 +49,7 @@ def up(
 
     folder = (data_dir or default_data_dir()).expanduser().absolute()
     with claim.claim(folder):
-        made = plan.make(folder, http=http, grpc=grpc, devices=devices, nodes=nodes)
+        made = plan.make(
+            folder, http=http, grpc=grpc, devices=devices, nodes=nodes, metrics=metrics
+        )
         cluster.run(made)
