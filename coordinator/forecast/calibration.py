@@ -16,7 +16,9 @@ there are not too many to wait for.
 Tomorrow is not as yesterday was, so which part may be late is learnt as well: it becomes less with each
 job that starts later than it was told, and more with the others, in the proportion of nine to one
 (adaptive conformal inference: Gibbs, Candes 2021). One that still waits is late at the moment at which it
-was to have started, not when it starts.
+was to have started, not when it starts. What comes now is about what was told long ago, and much of it may
+come, all to one effect, before what is told now shows its own. So there is a bound: it is never told less
+than what is as likely too short as too long, and as far beyond nine in ten at most.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ NEAR = (1.005, 1.01, 1.02, 1.04, 1.08, 1.15)  # steps are finer where forecasts 
 NEVER_MS = 1 << 62
 MAGNITUDE_BITS = 4  # forecasts within sixteen times of each other are of one magnitude
 MISSES = 0.1  # part of the jobs that may start later than they were told
-PACE = 0.05  # by which one that is not late moves the level; one that is, nine times as much
-LEVELS = 1.5  # how far, on the scale of logits
+PACE = 0.03  # by which one that is not late moves the level; one that is, nine times as much
+LEVELS = math.log(1.0 / MISSES - 1.0)  # how far, on the scale of logits: to the median
 
 
 def _not_started(quotient: float) -> float:

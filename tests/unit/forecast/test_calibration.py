@@ -31,7 +31,8 @@ def covered(
     seed: int, actual_ms: Callable[[random.Random, int, int], float], *, jobs: int = 800
 ) -> float:
     """Which part starts by the time that it was told, of a stream of jobs that come every ten minutes
-    or so; `actual_ms` says of the dice, the job's number and its forecast when it starts."""
+    or so; `actual_ms` says of the dice, the job's number and its forecast when it starts. None is told
+    less than the median."""
     dice = random.Random(seed)
     known = Calibration()
     starts: list[tuple[int, str]] = []
@@ -42,7 +43,9 @@ def covered(
             known.start(*reversed(heappop(starts)))  # type: ignore[arg-type]
         forecast_ms = round(dice.lognormvariate(0.0, 1.5) * 60 * MINUTE_MS)
         wait_ms = round(actual_ms(dice, number, forecast_ms))
-        count += wait_ms <= known.range_ms(forecast_ms, now_ms)[1]
+        median_ms, late_ms = known.range_ms(forecast_ms, now_ms)
+        assert median_ms <= late_ms
+        count += wait_ms <= late_ms
         known.tell(f"job {number}", now_ms, wait_ms=forecast_ms)
         heappush(starts, (now_ms + wait_ms, f"job {number}"))
     return count / jobs
@@ -59,7 +62,7 @@ def test_nine_of_ten_come_within_what_was_told_however_wrong_forecasts_are(
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("growth", [0.5, 2.0])
+@pytest.mark.parametrize("growth", [0.25, 0.5, 2.0])
 def test_nine_of_ten_come_within_what_was_told_though_the_queue_becomes_slower_or_faster(
     seed: int, growth: float
 ) -> None:
@@ -68,7 +71,7 @@ def test_nine_of_ten_come_within_what_was_told_though_the_queue_becomes_slower_o
     def actual_ms(dice: random.Random, number: int, ms: int) -> float:
         return ms * math.pow(growth, number / 375) * dice.lognormvariate(0.0, 0.4)
 
-    assert 0.85 <= covered(seed, actual_ms, jobs=1_500) <= 0.96
+    assert 0.85 <= covered(seed, actual_ms, jobs=1_500) <= 0.95
 
 
 @pytest.mark.parametrize("seed", range(3))
