@@ -3,8 +3,8 @@
 Every change of the state replaces a record whole. The library's `replace` calls the record's `__init__`
 with each field by its name, and that sets each past the class that is frozen: both take longer than most
 decisions. Here a draft is written: an object of a class with the same slots that is not frozen, by code
-that is made once for each class, as the library makes `__init__`. Then the draft becomes a record. Whoever
-checks types sees the library's, which knows the fields of each record.
+that is made once for each class and choice of fields, as the library makes `__init__`. Then the draft
+becomes a record. Whoever checks types sees the library's, which knows the fields of each record.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ else:
 
         Raises TypeError where there is no such field.
         """
-        return _copier(type(record))(record, changes)
+        what = (type(record), *changes)
+        copy = _copiers.get(what) or _copier(*what)
+        return copy(record, changes)
 
 
 Copier = Callable[[Any, dict[str, Any]], Any]
@@ -36,25 +38,28 @@ def draft_of(made: type) -> type:
     return type(f"Draft{made.__name__}", (), {"__slots__": names})
 
 
-@cache
-def _copier(made: type) -> Copier:
-    """How records of a class are copied."""
+_copiers: dict[tuple[Any, ...], Copier] = {}  # by class and names of fields, as the code names them
+
+
+def _copier(made: type, *changed: str) -> Copier:
+    """How records of a class are copied with changes of some fields."""
     names = [field.name for field in dataclasses.fields(made)]
+    unknown = [name for name in changed if name not in names]
+    if unknown:
+        raise TypeError(f"a {made.__name__} has no {unknown[0]}")
     slots = vars(made).get("__slots__")
     if slots is None or list(slots) != names or hasattr(made, "__post_init__"):
         return lambda record, changes: dataclasses.replace(record, **changes)
+    values = [f"changes[{name!r}]" if name in changed else f"record.{name}" for name in names]
     lines = [
         "def copy(record, changes):",
         "    new = draft()",
-        *(f"    new.{name} = record.{name}" for name in names),
-        "    try:",
-        "        for name, value in changes.items(): setattr(new, name, value)",
-        "    except AttributeError:",
-        "        raise TypeError(f'a {made.__name__} has no {name}') from None",
+        *(f"    new.{name} = {value}" for name, value in zip(names, values, strict=True)),
         "    new.__class__ = made",
         "    return new",
     ]
     space: dict[str, Any] = {"draft": draft_of(made), "made": made}
     exec("\n".join(lines), space)
     copy: Copier = space["copy"]
+    _copiers[made, *changed] = copy
     return copy
