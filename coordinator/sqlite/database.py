@@ -262,16 +262,18 @@ def insert_rows(
     head: str,
     rows: Sequence[tuple[Any, ...]],
     *,
+    row: str = "",
     tail: str = "",
 ) -> None:
     """Inserts many rows by few statements, in order: `head` VALUES (…), (…) `tail`.
 
-    The numbers of rows in a statement are powers of two, so that few statements are ever prepared.
+    The numbers of rows in a statement are powers of two, so that few statements are ever prepared. Where
+    a row is not its values one by one, `row` says what it is.
     """
     for part in _parts(rows):
-        row = f"({','.join('?' * len(part[0]))})"
+        each = row or f"({','.join('?' * len(part[0]))})"
         connection.execute(
-            f"{head} VALUES {','.join([row] * len(part))} {tail}",
+            f"{head} VALUES {','.join([each] * len(part))} {tail}",
             [value for one in part for value in one],
         )
 
@@ -279,23 +281,22 @@ def insert_rows(
 def delete_rows(
     connection: sqlite3.Connection,
     head: str,
-    columns: Sequence[str],
+    one: str,
     *,
     rows: Sequence[tuple[Any, ...]],
 ) -> None:
-    """Deletes many rows by few statements: `head` (the row has one of these values in the columns)."""
+    """Deletes many rows by few statements: `head` (the condition holds with one of these values)."""
     for part in _parts(rows):
-        where, values = any_of(columns, part)
+        where, values = any_of(one, part)
         connection.execute(f"{head} ({where})", values)
 
 
-def any_of(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
-    """A condition for rows of which some columns are known, and its values.
+def any_of(one: str, rows: Sequence[tuple[Any, ...]]) -> tuple[str, list[Any]]:
+    """That a condition on columns holds with one of some rows of values; and its values.
 
     SQLite looks each of them up; with IN and several columns it would read them all.
     """
-    one = f"({' AND '.join(f'{column} = ?' for column in columns)})"
-    return " OR ".join([one] * len(rows)), [value for row in rows for value in row]
+    return " OR ".join([f"({one})"] * len(rows)), [value for row in rows for value in row]
 
 
 def _parts(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:

@@ -44,25 +44,24 @@ CREATE INDEX jobs_by_name ON jobs (tenant_id, status, name, job_id);
 CREATE INDEX jobs_by_priority ON jobs (tenant_id, status, priority, job_id);
 CREATE INDEX jobs_by_status ON jobs (tenant_id, status, job_id);
 
--- Jobs by what they are filed under: their labels, and their queue and parent as labels `=queue` and
--- `=parent`. Kept by each commit, as are the counts; those under the label '' are of all jobs.
-CREATE TABLE job_labels (
-    tenant_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    status TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    job_id TEXT NOT NULL,
-    PRIMARY KEY (tenant_id, key, value, status, created_at, job_id)
-) WITHOUT ROWID;
-
+-- How many jobs of a status stand under each label: their labels, and their queue and parent as labels
+-- `=queue` and `=parent`; under the label '' all jobs of a tenant. Kept by each commit.
 CREATE TABLE job_counts (
+    run INTEGER PRIMARY KEY, -- under which they are filed
     tenant_id TEXT NOT NULL,
     key TEXT NOT NULL,
     value TEXT NOT NULL,
     status TEXT NOT NULL,
     n INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, key, value, status)
+    UNIQUE (tenant_id, key, value, status)
+);
+
+-- Those jobs, but for those under the label ''. A number for all that they have in common keeps it small.
+CREATE TABLE job_labels (
+    run INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    job_id TEXT NOT NULL,
+    PRIMARY KEY (run, created_at, job_id)
 ) WITHOUT ROWID;
 
 -- 32 bytes that only coordinators know; it signs the tokens of pages.

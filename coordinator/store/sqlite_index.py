@@ -34,12 +34,16 @@ T = TypeVar("T")
 Filed = tuple[str, str, int, str]
 """Tenant, status, created_at, and labels as JSON: all that says where a job stands."""
 
-COUNTS = ("tenant_id", "key", "value", "status")
-LABELS = (*COUNTS, "created_at", "job_id")
+RUN = "tenant_id, key, value, status"  # what the jobs under a label of a status have in common
+IS_RUN = "tenant_id = ? AND key = ? AND value = ? AND status = ?"
+LABEL = "key = :key AND value = :value"
+NUMBER = f"(SELECT run FROM job_counts WHERE {IS_RUN})"
+PUT = "INSERT INTO job_labels (run, created_at, job_id)"
 MANY = 16  # jobs that stand at one place and are filed by one statement
-PUT_MANY = f"""INSERT INTO job_labels ({", ".join(LABELS)})
-    SELECT ?1, label.key, label.value, ?2, ?3, job.value
-    FROM (SELECT key, value FROM json_each(?4) ORDER BY key) AS label CROSS JOIN json_each(?5) AS job"""
+PUT_MANY = f"""{PUT} SELECT run, ?3, job.value
+    FROM json_each(?4) AS label CROSS JOIN job_counts AS found CROSS JOIN json_each(?5) AS job
+    WHERE found.tenant_id = ?1 AND found.key = label.key AND found.value = label.value
+    AND found.status = ?2"""
 
 _filed = msgspec.json.Decoder(list[tuple[str, str, str, int, str]])
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -82,20 +86,22 @@ def refile(
             if then is not None:
                 gone.setdefault(then, []).append(job_id)
     labels = {stand[3]: [*_labels.decode(stand[3]).items()] for stand in (*gone, *come)}
-    delete_rows(connection, "DELETE FROM job_labels WHERE", LABELS, rows=_entries_of(gone, labels))
+    numbered = f"run = {NUMBER} AND created_at = ? AND job_id = ?"
+    rows = _entries_of(gone, labels)
+    delete_rows(connection, "DELETE FROM job_labels WHERE", numbered, rows=rows)
     numbers: Counter[tuple[str, ...]] = Counter()
     for stands, sign in ((gone, -1), (come, 1)):
         for (tenant_id, status, _, text), job_ids in stands.items():
             for label in (ALL, *labels[text]):
                 numbers[tenant_id, *label, status] += sign * len(job_ids)
+    _count(connection, {run: number for run, number in numbers.items() if number})
     for stand, job_ids in come.items():
         if len(job_ids) >= MANY:
             values = (*stand, msgspec.json.encode(sorted(job_ids)).decode())
             connection.execute(PUT_MANY, values)
     few = {stand: job_ids for stand, job_ids in come.items() if len(job_ids) < MANY}
     rows = sorted(_entries_of(few, labels))  # as the table is: neighbours go to the same page
-    insert_rows(connection, f"INSERT INTO job_labels ({', '.join(LABELS)})", rows)
-    _count(connection, {where: number for where, number in numbers.items() if number})
+    insert_rows(connection, PUT, rows, row=f"({NUMBER}, ?, ?)")
 
 
 def _entries_of(
@@ -113,12 +119,12 @@ def _entries_of(
 def _count(connection: sqlite3.Connection, numbers: dict[tuple[str, ...], int]) -> None:
     insert_rows(
         connection,
-        f"INSERT INTO job_counts ({', '.join(COUNTS)}, n)",
-        [(*where, number) for where, number in numbers.items()],
-        tail=f"ON CONFLICT ({', '.join(COUNTS)}) DO UPDATE SET n = n + excluded.n",
+        f"INSERT INTO job_counts ({RUN}, n)",
+        [(*run, number) for run, number in numbers.items()],
+        tail=f"ON CONFLICT ({RUN}) DO UPDATE SET n = n + excluded.n",
     )
-    less = [where for where, number in numbers.items() if number < 0]
-    delete_rows(connection, "DELETE FROM job_counts WHERE n = 0 AND", COUNTS, rows=less)
+    less = [run for run, number in numbers.items() if number < 0]
+    delete_rows(connection, "DELETE FROM job_counts WHERE n = 0 AND", IS_RUN, rows=less)
 
 
 class SqliteIndex:
@@ -128,7 +134,8 @@ class SqliteIndex:
         self._connection = connection
 
     async def counts(self, tenant_id: str, labels: Sequence[Label]) -> list[dict[str, int]]:
-        which, values = any_of(COUNTS[:3], [(tenant_id, *label) for label in labels])
+        which = "tenant_id = ? AND key = ? AND value = ?"
+        which, values = any_of(which, [(tenant_id, *label) for label in labels])
         (rows,) = self._connection.execute(
             "SELECT json_group_array(json_array(key, value, status, n)) FROM job_counts"
             f" WHERE {which}",
@@ -264,23 +271,21 @@ def _runs(
     span: Span, columns: str, *, after: tuple[Place, bool] | None = None
 ) -> tuple[str, dict[str, Any]]:
     """A statement for the runs of a span, one for each status, and its values."""
-    table, which = "jobs", ""
+    table = "jobs" if span.label == ALL else "job_labels"
     low, high = _left(span, after) if after else (span.low, span.high)
     values: dict[str, Any] = {"tenant": span.tenant_id, "low": low, "high": high}
-    if span.label != ALL:
-        table, which = "job_labels", "AND key = :key AND value = :value"
-        values |= {"key": span.label[0], "value": span.label[1]}
-    which += f" AND {span.order} >= :low" if low is not None else ""
+    values |= {"key": span.label[0], "value": span.label[1]}
+    which = f" AND {span.order} >= :low" if low is not None else ""
     which += f" AND {span.order} < :high" if high is not None else ""
     runs = []
     for number, status in enumerate(span.statuses):
         values[f"status{number}"] = status
         beyond = _beyond(span.order, status, after) if after else ""
         if beyond is not None:
-            runs.append(
-                f"SELECT {columns} FROM {table} WHERE tenant_id = :tenant"
-                f" AND status = :status{number} {which} {beyond}"
-            )
+            run = f"tenant_id = :tenant AND status = :status{number}"
+            if span.label != ALL:
+                run = f"run = (SELECT run FROM job_counts WHERE {run} AND {LABEL})"
+            runs.append(f"SELECT {columns} FROM {table} WHERE {run} {which} {beyond}")
     if after:
         (values["past"], values["past_id"]), _ = after
     return " UNION ALL ".join(runs) or f"SELECT {columns} FROM {table} WHERE false", values
