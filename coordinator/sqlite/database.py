@@ -24,6 +24,9 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 ROWS_PER_STATEMENT = 64
+FOLD_CHANGES = 2_000  # of rows that the log may hold when nothing more comes
+REST_S = 0.01
+FOLD = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class _Call:
@@ -84,7 +87,19 @@ class _Lane:
 
     def _serve(self, first: sqlite3.Connection) -> None:
         connection: sqlite3.Connection | None = first
-        while (call := self._calls.get()) is not None:
+        folded = 0  # changes of the connection as of which the log was folded
+        while True:
+            changes = connection.total_changes if connection is not None else 0
+            is_long = changes - folded >= FOLD_CHANGES
+            try:
+                call = self._calls.get(timeout=REST_S if is_long else None)
+            except queue.Empty:
+                # else a commit that finds the log too long folds it first, and who waits for it waits
+                folded = changes
+                _fold(connection)
+                continue
+            if call is None:
+                break
             try:
                 if connection is None:
                     connection = _opened(self._path, self._writes)
@@ -92,7 +107,7 @@ class _Lane:
             except sqlite3.Error as error:
                 # what the connection holds after a fault is in doubt; the next work gets a new one
                 _discard(connection)
-                connection = None
+                connection, folded = None, 0
                 call.settle(None, FileTrouble(f"{self._path}: {error}"))
             except BaseException as error:
                 call.settle(None, error)
@@ -104,6 +119,13 @@ def _opened(path: Path, writes: bool) -> sqlite3.Connection:
     connection = connect(path, writes=writes, shared=True)
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return connection
+
+
+def _fold(connection: sqlite3.Connection | None) -> None:
+    """Brings what the log holds into the file; of a fault the next work will tell."""
+    if connection is not None:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute(FOLD).fetchall()
 
 
 def _discard(connection: sqlite3.Connection | None) -> None:
@@ -224,7 +246,7 @@ class Database:
         """Brings what the log holds into the file itself, as far as nobody reads older states."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection.execute(FOLD).fetchall()
 
         await self._do(self._writer, work)
 
