@@ -18,7 +18,7 @@ from typing import Any
 from bench.report import Figure, Row, Target, in_turn, text_table
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Demand, Document, Job, JobStatus, Kind, Policy, Request
+from coordinator.core.records import Demand, Documents, Job, JobStatus, Kind, Policy, Request
 from coordinator.store.codec import decode, encode
 from coordinator.store.protocol import Batch, JobFilter
 from coordinator.store.sqlite import SqliteStore
@@ -74,7 +74,7 @@ def _submits(first: int, amount: int) -> Batch:
     events: list[Changed] = []
     for number in range(first, first + amount):
         job = _job(number)
-        document = Document(job_id=job.job_id, body=b"x" * DOCUMENT_BYTES)
+        document = Documents(bodies=((job.job_id, b"x" * DOCUMENT_BYTES),))
         request = Request(
             tenant_id="default",
             request_id=f"req_{number:026d}",
@@ -139,7 +139,7 @@ class _Bare:
 def _commits(folder: Path, do: Do) -> Iterator[Row]:
     bench, bare = _Store(folder / "commits.db", do), _Bare(folder / "bare-commits.db")
     body = b"".join(
-        event.record.body if isinstance(event.record, Document) else encode(event.record)
+        event.record.bodies[0][1] if isinstance(event.record, Documents) else encode(event.record)
         for event in _submits(0, 1).events
         if isinstance(event, Changed)
     )

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from coordinator.core.commands import ActOnJobs, Command, SubmitJob, SubmitJobs
 from coordinator.core.decision import Rejected, Reply
-from coordinator.core.mix import learn
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Outcome
 from coordinator.core.replacing import replace
 from coordinator.core.requests import recall, remember
 from coordinator.core.settings import CoreSettings
-from coordinator.core.submit import Together, accept, judge_submit, submit
+from coordinator.core.submit import Together, accept, judge_submit, keep, submit
 from coordinator.core.turn import Turn
 
 
@@ -27,7 +26,7 @@ def submit_all(turn: Turn, command: SubmitJobs, *, settings: CoreSettings) -> Re
         outcomes = tuple(
             _submit(turn, one, settings=settings, together=together) for one in command.jobs
         )
-        learn(turn)
+        keep(turn, together)
     return remember(turn, command.caller, reply=Reply(outcomes=outcomes), settings=settings)
 
 

@@ -13,7 +13,7 @@ from coordinator.core.hold import unknown_checkpoint
 from coordinator.core.invariants import ensure
 from coordinator.core.queues import closed, quota_first
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Document, Job, JobStatus
+from coordinator.core.records import Documents, Job, JobStatus
 from coordinator.core.replacing import replace
 from coordinator.core.requests import no_job, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
@@ -50,7 +50,7 @@ def retry(turn: Turn, command: RetryJob, *, settings: CoreSettings) -> Reply | R
         return Reply(job=child)
     ensure(child.job_id not in turn.state.jobs, "a job id is given once", child.job_id)
     turn.put(child, Reason.ACCEPTED)
-    turn.keep(Document(job_id=child.job_id, body=command.document), Reason.ACCEPTED)
+    turn.keep(Documents(bodies=((child.job_id, command.document),)), Reason.ACCEPTED)
     return remember(turn, command.caller, reply=Reply(job=child), settings=settings)
 
 

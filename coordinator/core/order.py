@@ -38,8 +38,8 @@ def key_of(job: Job, queue: Queue, *, work_ms: int) -> int:
 def wanted_ms(job: Job) -> int:
     """By when a job is wanted."""
     latest_ms = job.created_at_ms + WANTED_WITHIN_MS
-    deadline_ms = job.policy.deadline_ms or latest_ms
-    return min(max(deadline_ms, job.created_at_ms), latest_ms)
+    deadline_ms = job.policy.deadline_ms
+    return min(max(deadline_ms, job.created_at_ms), latest_ms) if deadline_ms else latest_ms
 
 
 def waits_since_ms(job: Job) -> int:

@@ -378,17 +378,16 @@ class Mix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """What a user submitted, as bytes that the core never reads; not kept in memory."""
+class Documents:
+    """What was submitted as some jobs, as bytes that the core never reads; not kept in memory."""
 
     kind: ClassVar[Kind] = Kind.DOCUMENT
 
-    job_id: str
-    body: bytes
+    bodies: tuple[tuple[str, bytes], ...]  # by job; there is one
 
     @property
     def id(self) -> str:
-        return self.job_id
+        return self.bodies[0][0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,7 +490,7 @@ Record = (
     | Node
     | Key
     | Request
-    | Document
+    | Documents
     | Queue
     | Usage
     | History

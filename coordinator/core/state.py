@@ -31,7 +31,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     IDLE,
     WHOLE,
-    Document,
+    Documents,
     Entry,
     History,
     Job,
@@ -143,7 +143,7 @@ class ClusterState(Known):
                 self.rolls.put(record)
             case Ruling():
                 self.rulings[record.id] = record
-            case Document() | Entry():
+            case Documents() | Entry():
                 pass  # only the store keeps them
 
     def _retire(self, event: Retired) -> None:

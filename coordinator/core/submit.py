@@ -13,7 +13,7 @@ from coordinator.core.mix import learn
 from coordinator.core.placement import misfit
 from coordinator.core.queues import closed, quota_first
 from coordinator.core.reasons import Reason
-from coordinator.core.records import WHOLE, Demand, Document, Job, JobStatus, Outcome, StopCause
+from coordinator.core.records import WHOLE, Demand, Documents, Job, JobStatus, Outcome, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.settings import CoreSettings
@@ -29,11 +29,13 @@ class Together:
         fine: queues and demands that go together.
         first: jobs that were accepted, by all that those after them have in common with them.
         accepted: what is answered of the first that is born with a status.
+        documents: what was submitted as those that were accepted.
     """
 
     fine: set[tuple[str, int]] = field(default_factory=set)
     first: dict[tuple[object, ...], Job] = field(default_factory=dict)
     accepted: dict[JobStatus, Outcome] = field(default_factory=dict)
+    documents: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply | Rejected:
@@ -41,31 +43,35 @@ def submit(turn: Turn, command: SubmitJob, *, settings: CoreSettings) -> Reply |
     known = recall(turn.state, command.caller)
     if known is not None:
         return known
-    job = accept(turn, command, settings=settings, together=Together())
+    together = Together()
+    job = accept(turn, command, settings=settings, together=together)
     if isinstance(job, Rejected):
         return job
     if command.validate_only:
         return Reply(job=job)
-    learn(turn)
+    keep(turn, together)
     return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
 
 
 def accept(
     turn: Turn, command: SubmitJob, *, settings: CoreSettings, together: Together
 ) -> Job | Rejected:
-    """The same, but for what is known of the request; nothing is learnt of the demand yet."""
-    judged = judge_submit(
-        turn.state, command, live_jobs=len(turn.state.jobs), settings=settings, together=together
-    )
-    if isinstance(judged, Rejected):
-        return judged
-    dependencies = judged
-    common = _common(command)
-    first = None if dependencies else together.first.get(common)
+    """The same, but for what is known of the request, and for what `keep` does."""
+    live, common = len(turn.state.jobs), _common(command)
+    first = together.first.get(common) if live < settings.max_live_jobs else None
     if first is not None:
+        dependencies: dict[str, str] = {}
         job = _born_like(first, command, sequence=turn.state.last_sequence + 1)
     else:
-        job = together.first[common] = _born(turn, command, dependencies=dependencies)
+        judged = judge_submit(
+            turn.state, command, live_jobs=live, settings=settings, together=together
+        )
+        if isinstance(judged, Rejected):
+            return judged
+        dependencies = judged
+        job = _born(turn, command, dependencies=dependencies)
+        if not dependencies:
+            together.first[common] = job
     if command.validate_only:
         return job
     ensure(job.job_id not in turn.state.jobs, "a job id is given once", job.job_id)
@@ -73,13 +79,20 @@ def accept(
         turn.put_like(job, Reason.ACCEPTED, first=first)
     else:
         turn.put(job, Reason.ACCEPTED)
-    turn.keep(Document(job_id=job.job_id, body=command.document), Reason.ACCEPTED)
+    together.documents.append((job.job_id, command.document))
     for needed_id, status in dependencies.items():
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
             job = fail_dependency(turn, job, needed_id=needed_id, status=status)
             settle(turn)
             break
     return job
+
+
+def keep(turn: Turn, together: Together) -> None:
+    """Keeps what was submitted as the jobs that were accepted, and learns what they ask for."""
+    if together.documents:
+        turn.keep(Documents(bodies=tuple(together.documents)), Reason.ACCEPTED)
+        learn(turn)
 
 
 def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply | Rejected:

@@ -26,7 +26,7 @@ from coordinator.core.known import is_in_line, is_moving
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     FINAL,
-    Document,
+    Documents,
     Entry,
     Job,
     JobStatus,
@@ -67,7 +67,7 @@ class Turn:
         self.state.apply_like(event, job, first=first)
         self._events.append(event)
 
-    def keep(self, record: Document | Entry, cause: Reason) -> None:
+    def keep(self, record: Documents | Entry, cause: Reason) -> None:
         """Notes what only the store keeps."""
         self._events.append(self._changed(record, cause))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from coordinator.core.commands import SubmitJob, SubmitJobs
@@ -104,7 +105,8 @@ class BatchMethods:
                 around = result.split(b"\0" * len(job_id), 1) if job_id else [result]
                 known[what] = around
             parts.append(job_id.encode().join(around))
-        self._documents.remember(new)
+        # of use to who reads these jobs, and that is later
+        asyncio.get_running_loop().call_soon(self._documents.remember, new)
         return api.BatchSubmitJobsResponse.FromString(b"".join(parts))
 
 

@@ -117,10 +117,10 @@ class _Reader:
         training = job.training_config
         parameters = [*training.hyperparameters]
         if parameters:
-            new = {*parameters} - self._fine
-            if new and _PARAMETERS([*map(_Pair.FromString, new)]):
-                self._fine |= new
-            elif new:
+            new = [pair for pair in parameters if pair not in self._fine]
+            if _PARAMETERS(map(_Pair.FromString, new)):
+                self._fine.update(new)
+            else:
                 is_fit = False
             is_fit = is_fit and len(parameters) <= _PARAMETERS_MAX
             training.ClearField("hyperparameters")

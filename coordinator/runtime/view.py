@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from coordinator.core.decision import Changed, Event, Heard, Retired
 from coordinator.core.known import kept_for
 from coordinator.core.records import (
-    Document,
+    Documents,
     Entry,
     History,
     Job,
@@ -130,7 +130,7 @@ class View:
         """Publishes the events of a committed batch, in order."""
         for event in events:
             if isinstance(event, Changed):
-                if not isinstance(event.record, Document):  # is asked of the store
+                if not isinstance(event.record, Documents):  # is asked of the store
                     self._put(event.record)
             elif isinstance(event, Heard):
                 self._hear(event)

@@ -53,24 +53,25 @@ class Waits:
             job = self._view.job(job_id)
             if job is None:
                 return None
-            self._tell(job_id, self._first_s(job))
+            self._told_s[job_id] = self._first_s(job)
+            self._forget()
         return self._told_s[job_id]
 
     def first_all_s(self, job_ids: Sequence[str]) -> list[float | None]:
         """The same of jobs that were accepted together; of those that ask for the same that of the
         first."""
         known: dict[tuple[object, ...], float | None] = {}
-        found = []
+        told_s, view = self._told_s, self._view
         for job_id in job_ids:
-            job = None if job_id in self._told_s else self._view.job(job_id)
+            job = None if job_id in told_s else view.job(job_id)
             if job is None:
-                found.append(self._told_s.get(job_id))
                 continue
             what = _asked(job)
             if what not in known:
                 known[what] = self._first_s(job)
-            self._tell(job_id, known[what])
-            found.append(known[what])
+            told_s[job_id] = known[what]
+        found = [told_s.get(job_id) for job_id in job_ids]
+        self._forget()
         return found
 
     def _first_s(self, job: Job) -> float | None:
@@ -85,9 +86,8 @@ class Waits:
             self._guesses()[job.job_id] = known_ms
         return self._left_s(known_ms)
 
-    def _tell(self, job_id: str, wait_s: float | None) -> None:
-        self._told_s[job_id] = wait_s
-        if len(self._told_s) > TOLD_MAX:
+    def _forget(self) -> None:
+        while len(self._told_s) > TOLD_MAX:
             del self._told_s[next(iter(self._told_s))]
 
     def _guess_ms(self, job: Job) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from coordinator.core.records import (
-    Document,
+    Documents,
     Entry,
     History,
     Job,
@@ -134,8 +134,8 @@ CODECS: Mapping[Kind, Codec] = {kind: Codec(kind) for kind in TYPES}
 
 
 def encode(record: Record) -> bytes:
-    """Bytes of any record but a Document, which is bytes already."""
-    assert not isinstance(record, Document)
+    """Bytes of any record but Documents, which are bytes already."""
+    assert not isinstance(record, Documents)
     return CODECS[record.kind].encode(record)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coordinator.core.decision import Changed, Retired
 from coordinator.core.records import (
-    Document,
+    Documents,
     Entry,
     History,
     Job,
@@ -79,8 +79,9 @@ class Outcome:
         if isinstance(record, Job):
             self.jobs[record.job_id] = record
             self.jobs_retired.pop(record.job_id, None)
-        elif isinstance(record, Document):
-            self.documents.setdefault(record.job_id, record.body)
+        elif isinstance(record, Documents):
+            for job_id, body in record.bodies:
+                self.documents.setdefault(job_id, body)
         elif isinstance(record, Entry):
             self.entries.append(record)
         else:

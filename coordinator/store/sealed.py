@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from coordinator.core.decision import Changed, Retired
-from coordinator.core.records import Document
+from coordinator.core.records import Documents
 from coordinator.store.protocol import Batch, Store, StoreLost
 
 if TYPE_CHECKING:  # who seals nothing loads no cryptography
@@ -46,10 +46,11 @@ class Sealed:
         return {job_id: self._seal.open(job_id, body) for job_id, body in kept.items()}
 
     def _closed(self, event: Changed | Retired) -> Changed | Retired:
-        if not isinstance(event, Changed) or not isinstance(event.record, Document):
+        if not isinstance(event, Changed) or not isinstance(event.record, Documents):
             return event
-        body = self._seal.close(event.record.job_id, event.record.body)
-        return replace(event, record=replace(event.record, body=body))
+        close = self._seal.close
+        bodies = tuple((job_id, close(job_id, body)) for job_id, body in event.record.bodies)
+        return replace(event, record=replace(event.record, bodies=bodies))
 
 
 async def check_seal(store: Store, job_ids: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.decision import Changed, Event, Heard
-from coordinator.core.records import Document, Entry, Job, Kind, Record
+from coordinator.core.records import Documents, Entry, Job, Kind, Record
 
 Undo = list[tuple[tuple[Kind, str], Record | None]]
 UNDO_BATCHES = 12
@@ -32,7 +32,7 @@ class RecordsKept:
                 if isinstance(event.record, Entry):
                     undo.append(((Kind.ENTRY, event.record.id), None))
                     self.entries[event.record.id] = event.record
-                elif not isinstance(event.record, Document):
+                elif not isinstance(event.record, Documents):
                     key = event.record.kind, event.record.id
                     undo.append((key, self.live.get(key)))
                     self.live[key] = event.record

@@ -339,8 +339,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "nobody is wanted by a time": (
         Edit(
             "coordinator.core.order",
-            "deadline_ms = job.policy.deadline_ms or latest_ms",
-            "deadline_ms = latest_ms",
+            "deadline_ms = job.policy.deadline_ms",
+            "deadline_ms = 0",
         ),
     ),
     "who waited for another job starts before its time": (

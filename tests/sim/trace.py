@@ -119,7 +119,7 @@ def show_record(record: Record, now_ms: int) -> str:
             return f"mix of {sum(count for _, count in record.demands)} jobs"
         case Entry():
             return _show_entry(record)
-    return f"document {record.job_id}"
+    return f"document {' '.join(job_id for job_id, _ in record.bodies)}"
 
 
 def _show_ruling(ruling: Ruling) -> str:

@@ -17,7 +17,7 @@ from coordinator.core.records import (
     Considered,
     Demand,
     Device,
-    Document,
+    Documents,
     Drain,
     Entry,
     Failure,
@@ -308,7 +308,7 @@ BARE: tuple[Record, ...] = (
     RollingDrain(drain_id="drain_1"),
 )
 
-DOCUMENT = Document(job_id="job_0001", body=b"\x00\xffsubmitted")
+DOCUMENT = Documents(bodies=(("job_0001", b"\x00\xffsubmitted"),))
 
 
 def whole(record: Record) -> bytes:

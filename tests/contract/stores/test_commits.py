@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from coordinator.core.decision import Retired
-from coordinator.core.records import Document, JobStatus, Kind
+from coordinator.core.records import Documents, JobStatus, Kind
 from coordinator.store.protocol import Conflict, Fenced, Store, StoreUnavailable
 from tests.contract.stores.conftest import Home
 from tests.contract.stores.faulty import Fault, FaultyStore
@@ -158,7 +158,7 @@ async def test_retiring_what_is_not_there_is_harmless(store: Store) -> None:
 
 async def test_a_document_is_written_once_and_is_not_loaded(store: Store) -> None:
     epoch = await store.acquire("me")
-    first, second = (Document(job_id="job_0001", body=body) for body in (b"\x00first", b"second"))
+    first, second = (Documents(bodies=(("job_0001", body),)) for body in (b"\x00first", b"second"))
     await store.commit(batch("a", first), epoch=epoch, expected_version=0)
     await store.commit(batch("b", second), epoch=epoch, expected_version=1)
     assert await store.document("job_0001") == b"\x00first"

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.decision import Retired
-from coordinator.core.records import Document, JobStatus
+from coordinator.core.records import Documents, JobStatus
 from coordinator.store.protocol import Batch, JobFilter, Store
 from tests.contract.stores.conftest import homes
 from tests.contract.stores.samples import changed, job, key, lease, node, request
@@ -45,7 +45,12 @@ records = st.one_of(
     nodes,
     st.builds(key, st.sampled_from(["k1", "k2"])),
     st.builds(request, TEXT, job=st.none() | jobs, node=st.none() | nodes),
-    st.builds(Document, job_id=st.sampled_from(["job_0000", "job_0001"]), body=st.binary()),
+    st.builds(
+        Documents,
+        bodies=st.lists(
+            st.tuples(st.sampled_from(["job_0000", "job_0001"]), st.binary()), min_size=1
+        ).map(tuple),
+    ),
 )
 events = st.one_of(
     records.map(changed),

@@ -11,7 +11,7 @@ from coordinator.core.decision import Changed
 from coordinator.core.records import (
     Demand,
     Device,
-    Document,
+    Documents,
     Job,
     JobStatus,
     Lease,
@@ -87,7 +87,7 @@ def test_a_batch_is_filed_as_jobs_that_come_one_by_one(atomic: bool) -> None:
     assert {job.status for job in jobs} == {JobStatus.QUEUED, JobStatus.PENDING}
     assert len(jobs) > len(DEMANDS) * len(POLICIES) * 3
     other = Core()
-    other.load((*RECORDS, *(one for one in records if not isinstance(one, Document))))
+    other.load((*RECORDS, *(one for one in records if not isinstance(one, Documents))))
     other.check_invariants()
     assert filed(other) == filed(core)
     assert not any(isinstance(one, Lease) for one in records)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from coordinator.core import records
 from coordinator.core.decision import Changed
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Document
 from coordinator.core.replacing import replace
 from coordinator.rpc import documents as module
 from coordinator.rpc.bounds import see
@@ -43,7 +43,7 @@ async def kept(*job_ids: str) -> tuple[Documents, Counting]:
         for job_id in job_ids
         for record in (
             a_job(job_id),
-            Document(job_id=job_id, body=see(a_submit().SerializeToString()).document),
+            records.Documents(bodies=((job_id, see(a_submit().SerializeToString()).document),)),
         )
     )
     await store.commit(Batch(id="b", events=events), epoch=epoch, expected_version=0)
