@@ -37,7 +37,7 @@ def awaited_ms(job: Job, *, now_ms: int, settings: CoreSettings) -> int:
     assert attempt is not None
     if job.status not in SAVES or attempt.silent_since_ms or not most_ms:
         return 0
-    interval_ms = _interval_ms(job)
+    interval_ms = interval_of(job)
     own = (x.created_at_ms for x in job.checkpoints if x.attempt == attempt.number)
     newest_ms = max(own, default=attempt.started_at_ms)
     next_ms = newest_ms + interval_ms
@@ -56,8 +56,8 @@ def hears(job: Job) -> bool:
     return not any(x.cause in ASKED and x.redone_us > answer_us for x in job.losses)
 
 
-def _interval_ms(job: Job) -> int:
-    """The time between two checkpoints; 0 where nothing is known of it."""
+def interval_of(job: Job) -> int:
+    """Milliseconds between two checkpoints; 0 where nothing is known of them."""
     known = sorted(job.checkpoints, key=lambda x: (x.attempt, x.created_at_ms))
     found = [
         b.created_at_ms - a.created_at_ms for a, b in pairwise(known) if a.attempt == b.attempt

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from coordinator.core.cadence import hears, interval_of
 from coordinator.core.commands import Command, ObservedLease, SyncNode, Tick
 from coordinator.core.core import Core
 from coordinator.core.decision import Changed, Decision, Event, Rejected, Reply
@@ -25,7 +26,7 @@ from coordinator.core.settings import CoreSettings
 from coordinator.core.turn import Turn
 
 START_MS = 2_000  # from a grant until all ranks run
-SAVE_MS = 30_000  # from asking for a checkpoint until it is proven, of who was just asked
+SAVE_MS = 30_000  # from asking for a checkpoint until it is proven, where nothing is known of it
 STOP_MS = 5_000  # from asking ranks to stop until nothing is left of them
 FOREVER_MS = 1 << 52
 FORETOLD = "forecast-"  # how ids of checkpoints begin that are only foretold
@@ -250,10 +251,11 @@ class Forecast:
     def _save_ms(self, lease: Lease) -> int:
         """In how long what was asked of a lease is proven. Who has had that time already is taken to need
         as long again as it has had."""
-        attempt = self.core.state.jobs[lease.job_id].attempt
-        since_ms = attempt.times.until_ms if attempt is not None else 0
+        job = self.core.state.jobs[lease.job_id]
+        since_ms = job.attempt.times.until_ms if job.attempt else 0
         waited_ms = self.now_ms - since_ms if since_ms else 0
-        return SAVE_MS - waited_ms if waited_ms < SAVE_MS else waited_ms
+        takes_ms = _takes_ms(job)
+        return takes_ms - waited_ms if waited_ms < takes_ms else waited_ms
 
     def _saves(self, lease: Lease) -> bool:
         return self._luck.saves or bool(self.core.state.jobs[lease.job_id].checkpoints)
@@ -280,6 +282,13 @@ class Forecast:
     def _is_over(self, lease_id: str) -> bool:
         known = self._reported.get(lease_id)
         return known is not None and known.state is LeaseState.ENDED
+
+
+def _takes_ms(job: Job) -> int:
+    """How long after an ask the next checkpoint of a job is proven: no longer than it takes between two of
+    them, whether it hears or not."""
+    interval_ms = interval_of(job)
+    return interval_ms if interval_ms and (interval_ms < SAVE_MS or not hears(job)) else SAVE_MS
 
 
 def _as_known(lease: Lease, core: Core) -> ObservedLease:

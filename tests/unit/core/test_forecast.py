@@ -9,9 +9,9 @@ import pytest
 from coordinator.core.commands import ObservedLease, PreemptJob
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.explain import alter, changes, explain
-from coordinator.core.forecast import START_MS, STOP_MS, Forecast, Limits, settings_for
+from coordinator.core.forecast import SAVE_MS, START_MS, STOP_MS, Forecast, Limits, settings_for
 from coordinator.core.reasons import Reason
-from coordinator.core.records import JobStatus, LeaseState
+from coordinator.core.records import Checkpoint, JobStatus, LeaseState
 from tests.unit.core.conftest import Bench, caller
 
 HOUR_MS = 3_600_000
@@ -92,6 +92,35 @@ def test_who_has_not_saved_for_long_is_not_expected_to_save_soon(
     bench.step(PreemptJob(caller=caller(), job_id="deaf"))
     bench.now_ms += waited_s * 1000
     assert waits_ms(bench, "waits") == left_s * 1000 + STOP_MS
+
+
+@pytest.mark.parametrize(("every_s", "saves_in_s"), [(4, 4), (600, SAVE_MS // 1000)])
+def test_who_saves_often_is_expected_to_save_as_soon(
+    bench: Bench, every_s: int, saves_in_s: int
+) -> None:
+    bench.node("n1", 4)
+    bench.submit("saves", 4, expected_duration_ms=HOUR_MS, grace_ms=120_000)
+    runs(bench, "saves")
+    proven = []
+    for step in (1, 2, 3):
+        bench.now_ms += every_s * 1000
+        proven.append(
+            Checkpoint(
+                checkpoint_id=f"saves.1.0-{step}",
+                step=step,
+                uri="",
+                size_bytes=0,
+                digest="",
+                created_at_ms=bench.now_ms,
+                attempt=1,
+            )
+        )
+    seen = bench.seen("saves.1.0", LeaseState.RUNNING, checkpoints=tuple(proven))
+    bench.report("n1", seen)
+    assert len(bench.job("saves").checkpoints) == 3
+    bench.submit("waits", 4, priority=9)
+    bench.step(PreemptJob(caller=caller(), job_id="saves"))
+    assert waits_ms(bench, "waits") == saves_in_s * 1000 + STOP_MS
 
 
 def test_a_start_time_is_waited_for(bench: Bench) -> None:
