@@ -92,7 +92,9 @@ def _explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
         text = f"{rivals} {what} before it in line could use the same devices"
         blockers.append(Blocker(Reason.JOBS_AHEAD, text))
     return Explanation(
-        blockers=tuple(blockers), position=ahead + 1, verdicts=tuple(_verdicts(state, job))
+        blockers=tuple(blockers),
+        position=ahead + 1,
+        verdicts=tuple(_verdicts(state, job, now_ms=now_ms)),
     )
 
 
@@ -145,7 +147,7 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
     back = kept_back(state, job)
     if back is not None:
         yield Blocker(*back)
-    yield from _capacity_blockers(state, job.demand)
+    yield from _capacity_blockers(state, job.demand, now_ms=now_ms)
     yield from _claims(state, job, now_ms=now_ms)
 
 
@@ -177,12 +179,18 @@ def _doubts(state: ClusterState, job: Job) -> Iterator[Blocker]:
         yield Blocker(Reason.LEASES_UNKNOWN, text)
 
 
-def _capacity_blockers(state: ClusterState, demand: Demand) -> Iterator[Blocker]:
+def _capacity_blockers(state: ClusterState, demand: Demand, *, now_ms: int) -> Iterator[Blocker]:
     never = misfit(state.total, demand)
     if never is not None:
         yield Blocker(Reason.NEVER_FITS, never.message)
         return
     if place(state.free, demand) is not None:
+        return
+    planned = {id: room for id in state.planned if (room := state.free_room(id, planned=True))}
+    if planned and _would_fit(state, demand, away=planned):
+        when = (f"{id} {_maintained(state, id, now_ms=now_ms)}" for id in sorted(planned)[:NAMED])
+        text = f"nodes that are to be out could hold it, but not until then: {'; '.join(when)}"
+        yield Blocker(Reason.WINDOW_PLANNED, text)
         return
     wanted = _wanted(demand)
     free, largest = _free(state.free, demand)
@@ -217,6 +225,11 @@ def _would_fit(state: ClusterState, demand: Demand, *, away: dict[str, Room]) ->
     for node_id, room in (*state.free.rooms.items(), *away.items()):
         with_them.put(node_id, room)
     return place(with_them, demand) is not None
+
+
+def _maintained(state: ClusterState, node_id: str, *, now_ms: int) -> str:
+    left_s = max(0, state.planned[node_id] - now_ms) / 1000
+    return f"is to be out in {left_s:.0f} s, and takes only who is over by then or can be moved"
 
 
 def is_kept_out(state: ClusterState, node: Node) -> bool:
@@ -303,7 +316,7 @@ def _ahead(state: ClusterState, job: Job, *, now_ms: int) -> tuple[int, int]:
     return ahead, rivals
 
 
-def _verdicts(state: ClusterState, job: Job) -> list[Verdict]:
+def _verdicts(state: ClusterState, job: Job, *, now_ms: int) -> list[Verdict]:
     """What each node says to its share of the gang; those that fit first, at most MOST_VERDICTS.
 
     Of those that fit, who holds the most of what the job names comes first, and says so.
@@ -311,7 +324,10 @@ def _verdicts(state: ClusterState, job: Job) -> list[Verdict]:
     demand, wants = job.demand, job.wants
     ranks = rank_count(demand)
     share = ranks // demand.node_count if demand.node_count else 1
-    found = [_verdict(state, node, demand=demand, ranks=share) for node in state.nodes.values()]
+    found = [
+        _verdict(state, node, demand=demand, ranks=share, now_ms=now_ms)
+        for node in state.nodes.values()
+    ]
     counts = {one: count_of(wants, state.nodes[one].offer.holds) for one in state.near.of(wants)}
     places = {node_id: place for place, node_id in enumerate(counts)}
     last = len(places)
@@ -327,7 +343,9 @@ def _told(verdict: Verdict, count: int, *, of: int) -> Verdict:
     return replace(verdict, message=f"{verdict.message}; {text}" if verdict.message else text)
 
 
-def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> Verdict:
+def _verdict(
+    state: ClusterState, node: Node, *, demand: Demand, ranks: int, now_ms: int
+) -> Verdict:
     def no(reason: Reason, text: str) -> Verdict:
         return Verdict(node.node_id, reason, text)
 
@@ -352,20 +370,21 @@ def _verdict(state: ClusterState, node: Node, *, demand: Demand, ranks: int) -> 
         return no(Reason.NODE_QUARANTINED, f"it is {_why_kept_out(node).partition(' is ')[2]}")
     if unknown := state.doubt.unknown.get(node.node_id):
         return no(Reason.LEASES_UNKNOWN, f"{len(unknown)} leases there are being stopped")
-    return _verdict_of_room(state, node, demand=demand, fitting=fitting, ranks=ranks) or Verdict(
-        node.node_id, None, ""
-    )
+    said = _verdict_of_room(state, node, demand=demand, fitting=fitting, ranks=ranks)
+    if said is None and node.node_id in state.planned:
+        text = f"it {_maintained(state, node.node_id, now_ms=now_ms)}"
+        return no(Reason.WINDOW_PLANNED, text)
+    return said or Verdict(node.node_id, None, "")
 
 
 def _verdict_of_room(
     state: ClusterState, node: Node, *, demand: Demand, fitting: list[Device], ranks: int
 ) -> Verdict | None:
     needed = ranks * demand.devices_per_rank
-    if (
-        demand.exclusive
-        and (room := state.free.rooms.get(node.node_id))
-        and IDLE not in room.labels
-    ):
+    room = state.free.rooms.get(node.node_id)
+    if node.node_id in state.planned:
+        room = state.free_room(node.node_id, planned=True)
+    if demand.exclusive and room and IDLE not in room.labels:
         return Verdict(
             node.node_id, Reason.MACHINE_BUSY, "it is not for one job alone: others use it"
         )
@@ -378,7 +397,6 @@ def _verdict_of_room(
     if len(healthy) - len(kept) < needed:
         text = f"{len(kept)} of its {len(fitting)} fitting devices are kept out for their faults"
         return Verdict(node.node_id, Reason.DEVICES_QUARANTINED, text)
-    room = state.free.rooms.get(node.node_id)
     free = len(room.devices_with(demand.thousandths) & healthy) if room else 0
     if room is None or free < needed:
         text = f"{free} of its {len(fitting)} fitting devices are free, {needed} are needed"

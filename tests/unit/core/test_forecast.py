@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.core.commands import ObservedLease, PreemptJob
+from coordinator.core.commands import DrainNode, ObservedLease, PreemptJob
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.explain import alter, changes, explain
 from coordinator.core.forecast import SAVE_MS, START_MS, STOP_MS, Forecast, Limits, settings_for
@@ -228,6 +228,28 @@ def test_nodes_that_take_no_jobs_are_named_where_they_would_help(bench: Bench) -
     found = explain(bench.core.state, bench.job("second"), now_ms=bench.now_ms)
     assert [one.reason for one in found.blockers] == [Reason.DEVICES_BUSY, Reason.DEVICES_AWAY]
     assert found.verdicts[1].reason is Reason.DEVICES_UNHEALTHY
+
+
+def test_a_node_that_is_to_be_out_says_so_to_who_would_not_be_over(bench: Bench) -> None:
+    bench.node("n1", 2)
+    bench.submit("first", 1)
+    at_ms = bench.now_ms + HOUR_MS
+    bench.step(DrainNode(caller=caller(), node_id="n1", from_ms=at_ms))
+    bench.submit("long", 1, preemptible=False)
+    bench.submit("large", 2, node_count=1, preemptible=False)
+    found = explain(bench.core.state, bench.job("long"), now_ms=bench.now_ms)
+    text = "is to be out in 3600 s, and takes only who is over by then or can be moved"
+    assert [(one.reason, one.message) for one in found.blockers] == [
+        (
+            Reason.WINDOW_PLANNED,
+            f"nodes that are to be out could hold it, but not until then: n1 {text}",
+        )
+    ]
+    (verdict,) = found.verdicts
+    assert (verdict.reason, verdict.message) == (Reason.WINDOW_PLANNED, f"it {text}")
+    found = explain(bench.core.state, bench.job("large"), now_ms=bench.now_ms)
+    assert [one.reason for one in found.blockers] == [Reason.DEVICES_BUSY, Reason.JOBS_AHEAD]
+    assert found.verdicts[0].message == "1 of its 2 fitting devices are free, 2 are needed"
 
 
 def test_a_restored_state_says_that_it_waits_for_nodes_and_forecasts_that_they_are_heard(
