@@ -208,15 +208,17 @@ class Waiting:
         if first.job_id in group.pending:
             group.pending[job.job_id] = None
 
-    def file_again(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> None:
-        """Lets a waiting job that has changed stand where it belongs now."""
+    def file_again(self, job: Job, queue: Queue, *, account: str, path: Sequence[str]) -> bool:
+        """Lets a waiting job that has changed stand where it belongs now; whether that is elsewhere."""
         group = self.group_of[job.job_id]
         like = job.queue_name, account, job.demand
-        if group.like != like or group.turns[job.job_id] != turn_of(job, queue):
+        is_moved = group.like != like or group.turns[job.job_id] != turn_of(job, queue)
+        if is_moved:
             self.remove(job.job_id)
             self.add(job, queue, account=account, path=path)
         elif job.status is not JobStatus.PENDING:
             group.pending.pop(job.job_id, None)
+        return is_moved
 
     def remove(self, job_id: str) -> None:
         """Takes a job out, placed or not."""

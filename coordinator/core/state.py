@@ -242,7 +242,7 @@ class ClusterState(Known):
                 self.queue.opened.touch([job.job_id])  # it may be free already
         if before is not None or job.attempt is not None:
             self.shares.leaving.put(job.job_id, job.queue_name, milli=self.leaving_milli(job))
-        self._wait(job)
+        self._wait(job, before)
         was_told = before is not None and is_told(before)
         if was_told != is_told(job):
             self._index_dependencies(job, add=not was_told)
@@ -257,8 +257,8 @@ class ClusterState(Known):
         if not is_doubted(self, job):
             self._enter(job)
 
-    def _wait(self, job: Job) -> None:
-        """Lets a job stand in the queue, or not."""
+    def _wait(self, job: Job, before: Job | None = None) -> None:
+        """Lets a job stand in the queue, or not; `before` is as it was."""
         eligible = is_eligible(job) and not is_doubted(self, job)
         if eligible != (job.job_id in self.queue.group_of):
             if eligible:
@@ -267,7 +267,10 @@ class ClusterState(Known):
                 self.queue.remove(job.job_id)
         elif eligible:
             account, path = self.shares.account_of(job), self.shares.path(job.queue_name)
-            self.queue.file_again(job, self.queue_of(job), account=account, path=path)
+            queue = self.queue_of(job)
+            is_moved = self.queue.file_again(job, queue, account=account, path=path)
+            if is_moved or (before is not None and before.policy != job.policy):
+                self._look_again(self.queue.group_of[job.job_id])
 
     def _enter(self, job: Job) -> None:
         """Lets a job stand in the queue that did not."""
@@ -276,8 +279,13 @@ class ClusterState(Known):
         of_age_ms = waits_since_ms(job) + self.settings.aging_ms
         if of_age_ms < self.deadlines.wanted.get((Due.AGE, ""), of_age_ms + 1):
             self.look_at_ages(of_age_ms)
+        self._look_again(group)  # those before it are perhaps not over in time
+
+    def _look_again(self, group: Group) -> None:
+        """One of a group that was set aside may claim devices, or be over before those of a claim, or a
+        node, are to be free."""
         if (self.claims or self.planned) and group.is_blocked:
-            self.queue.try_again([group])  # those before it are perhaps not over in time
+            self.queue.try_again([group])
 
     def _wait_all(self, job_ids: Iterable[str]) -> None:
         for job_id in job_ids:

@@ -163,8 +163,8 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     "a job that is changed stands in line where it stood": (
         Edit(
             "coordinator.core.state",
-            "self.queue.file_again(job, self.queue_of(job), account=account, path=path)",
-            "pass",
+            "self.queue.file_again(job, queue, account=account, path=path)",
+            "False",
         ),
     ),
     "what has to be done again counts as done as well": (
