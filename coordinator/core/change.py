@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from coordinator.core.commands import UpdateJob
 from coordinator.core.decision import Rejected, Reply
+from coordinator.core.known import is_in_line
 from coordinator.core.queues import closed
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, JobStatus, StopCause
+from coordinator.core.records import Job, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, remember, wrong_status
 from coordinator.core.settings import CoreSettings
@@ -32,7 +33,7 @@ def update(turn: Turn, command: UpdateJob, *, settings: CoreSettings) -> Reply |
         return replace(refused, field="queue_name")
     if command.validate_only:
         return Reply(job=replace(job, **changes))  # type: ignore[arg-type]
-    if "policy" in changes and job.status is JobStatus.QUEUED:
+    if "policy" in changes and is_in_line(job):
         after = replace(job, **changes)  # type: ignore[arg-type]
         changes["work_ms"] = turn.state.work_ms(after, now_ms=turn.now_ms)
     if changes:

@@ -9,7 +9,7 @@ from random import Random
 from coordinator.core.decision import Changed
 from coordinator.core.known import is_in_line
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, JobStatus
+from coordinator.core.records import Job
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import RUNNING
 from tests.sim.clock import SECOND
@@ -40,7 +40,7 @@ class RaisedInTime(JobChecker):
         self._queued_ms: dict[str, int] = {}
 
     def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
-        if before is None or job.status != before.status:
+        if is_in_line(job) and (before is None or not is_in_line(before)):
             self._queued_ms[job.job_id] = event.at_ms
         if before is not None and job.aged != before.aged:
             self._check_raised(event, job, before=before)
@@ -73,7 +73,7 @@ class RaisedInTime(JobChecker):
         known_ms = at_ms - PATIENCE_MS
         above = max((x.standing for x in mates if _has_run(x, known_ms)), default=0)
         for one in mates:
-            if one.status is not JobStatus.QUEUED or one.attempt is not None:
+            if not is_in_line(one) or one.attempt is not None:
                 continue  # one that has run may have to wait for other reasons
             due_ms = self._since_ms(one) + self._aging_ms * (one.aged + 1)
             queued_ms = self._queued_ms.get(one.job_id, at_ms)

@@ -12,8 +12,9 @@ from dataclasses import replace
 from random import Random
 
 from coordinator.core.decision import Changed, Event
+from coordinator.core.known import is_in_line
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Demand, Job, JobStatus, Node, Order, Queue
+from coordinator.core.records import Demand, Job, Node, Order, Queue
 from tests.sim.clock import DAY, SECOND
 from tests.sim.kept import RecordsKept
 from tests.sim.plans import Plan
@@ -85,7 +86,7 @@ class EarliestFirst(Checker):
         elif isinstance(record, Job):
             self._waiting.pop(record.job_id, None)
             is_new = record.attempt is None and not record.not_before_ms
-            if record.status is JobStatus.QUEUED and is_new:
+            if is_in_line(record) and is_new:
                 self._waiting[record.job_id] = record
 
     def _check(self, job: Job, before: Job | None) -> None:
@@ -124,12 +125,12 @@ class NotBeforeItsTime(JobChecker):
 
     def changed(self, event: Changed, job: Job, *, before: Job | None) -> None:
         due_ms = job.policy.start_after_ms
-        if job.attempt is None and job.status is JobStatus.QUEUED and event.at_ms < due_ms:
+        if job.attempt is None and is_in_line(job) and event.at_ms < due_ms:
             raise SimFailure(f"{job.job_id} may start before its time", job.job_id)
         if event.cause is Reason.PLACED and event.at_ms < due_ms:
             raise SimFailure(f"{job.job_id} starts before its time", job.job_id)
         waited = before is not None and before.reason == Reason.WAITING_FOR_START_TIME
-        if not waited or job.status is not JobStatus.QUEUED:
+        if not waited or not is_in_line(job):
             return
         since_ms = self._decides_since_ms()
         if event.at_ms - max(due_ms, since_ms) > LATE_MS:
