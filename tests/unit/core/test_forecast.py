@@ -81,15 +81,25 @@ def test_a_time_limit_ends_what_is_expected_to_run_longer(bench: Bench) -> None:
     assert HOUR_MS <= found <= HOUR_MS + 60_000 + STOP_MS
 
 
+def holds_all(bench: Bench, name: str) -> None:
+    """A job runs on all devices that there are."""
+    bench.node("n1", 4)
+    bench.submit(name, 4, expected_duration_ms=HOUR_MS, grace_ms=120_000)
+    runs(bench, name)
+
+
+def gives_way(bench: Bench, name: str) -> None:
+    """It is asked to save and stop, and another waits for that."""
+    bench.submit("waits", 4, priority=9)
+    bench.step(PreemptJob(caller=caller(), job_id=name))
+
+
 @pytest.mark.parametrize(("waited_s", "left_s"), [(0, 30), (20, 10), (40, 40), (80, 40)])
 def test_who_has_not_saved_for_long_is_not_expected_to_save_soon(
     bench: Bench, waited_s: int, left_s: int
 ) -> None:
-    bench.node("n1", 4)
-    bench.submit("deaf", 4, expected_duration_ms=HOUR_MS, grace_ms=120_000)
-    runs(bench, "deaf")
-    bench.submit("waits", 4, priority=9)
-    bench.step(PreemptJob(caller=caller(), job_id="deaf"))
+    holds_all(bench, "deaf")
+    gives_way(bench, "deaf")
     bench.now_ms += waited_s * 1000
     assert waits_ms(bench, "waits") == left_s * 1000 + STOP_MS
 
@@ -98,9 +108,7 @@ def test_who_has_not_saved_for_long_is_not_expected_to_save_soon(
 def test_who_saves_often_is_expected_to_save_as_soon(
     bench: Bench, every_s: int, saves_in_s: int
 ) -> None:
-    bench.node("n1", 4)
-    bench.submit("saves", 4, expected_duration_ms=HOUR_MS, grace_ms=120_000)
-    runs(bench, "saves")
+    holds_all(bench, "saves")
     proven = []
     for step in (1, 2, 3):
         bench.now_ms += every_s * 1000
@@ -118,8 +126,7 @@ def test_who_saves_often_is_expected_to_save_as_soon(
     seen = bench.seen("saves.1.0", LeaseState.RUNNING, checkpoints=tuple(proven))
     bench.report("n1", seen)
     assert len(bench.job("saves").checkpoints) == 3
-    bench.submit("waits", 4, priority=9)
-    bench.step(PreemptJob(caller=caller(), job_id="saves"))
+    gives_way(bench, "saves")
     assert waits_ms(bench, "waits") == saves_in_s * 1000 + STOP_MS
 
 
