@@ -50,6 +50,7 @@ class Offer:
     agent_version: str = ""
     holds: tuple[str, ...] = ()  # hashes of the data and images that are there, sorted
     holds_bytes: tuple[int, ...] = ()  # of each of them; () is not known
+    fetch_bytes_per_s: int = 0  # how fast it has fetched such things lately; 0 is not known
 
     @property
     def held(self) -> dict[str, int]:

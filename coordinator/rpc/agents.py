@@ -252,6 +252,7 @@ def _sync_command(request: api.SyncRequest, leases: tuple[ObservedLease, ...]) -
             agent_version=offer.agent_version,
             holds=tuple(held),
             holds_bytes=tuple(held.values()) if any(held.values()) else (),
+            fetch_bytes_per_s=max(offer.fetch_bytes_per_s, 0),
         ),
         leases=leases,
         canary=canary_of(request),
