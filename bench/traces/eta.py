@@ -223,8 +223,8 @@ class ForetoldReplay(Replay):
 def _least_span_ms(workload: Workload) -> int:
     """How long a replay takes at least: until the last job comes, and until all work is done."""
     work_ms = sum(job.duration_ms * job.demand.device_count for job in workload.jobs)
-    last_ms = max((job.submit_ms for job in workload.jobs), default=0)
-    return max(last_ms, work_ms // max(1, workload.device_count))
+    came_ms = [job.submit_ms for job in workload.jobs] or [0]
+    return max(max(came_ms) - min(came_ms), work_ms // workload.device_count)
 
 
 def _sample(dice: Random, waiting: Sequence[str], told: Container[str]) -> list[str]:

@@ -3,34 +3,29 @@
 Jobs come in random order, nothing ever leaves, and the list is extended by resampling to 130 % of the
 devices (Weng et al., USENIX ATC 2023). Read is how much is given away when so much was asked for. A job
 that asks for no device runs beside the others: each node has room for such jobs as far as its CPUs and its
-memory go. Amounts of CPU are in thousandths of a core, as the rows have them.
+memory go.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import gzip
-import json
 import random
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.traces.rows import NO_TYPE, Machine, Row, machines, rows
 from coordinator.core.capacity import Capacity
 from coordinator.core.mix import fragments_of, learnt
 from coordinator.core.placement import Placement, node_share, place
 from coordinator.core.records import WHOLE, Demand, Mix
 from coordinator.core.room import DeviceClass, Pool, Room
 
-GIB = 1 << 30
-SCALE = 1_000  # thousandths of a core
 HOST = DeviceClass("none", 0)  # what jobs without devices take a part of
 HOST_SHARE = 1  # thousandths: a thousand such jobs find room on one node
 MARKS = (80, 90, 95, 100, 110, 120, 130)
 FIRST_SEED = 42
-REACH = 1.3
 
 
 @dataclass(slots=True)
@@ -94,37 +89,34 @@ def _less(pool: Pool, device_ids: Sequence[str], thousandths: int) -> Pool:
     return Pool(pool.device_class, whole, tuple(parts))
 
 
-def cluster(rows: Sequence[dict[str, str]]) -> dict[str, Room]:
+def cluster(nodes: Sequence[Machine]) -> dict[str, Room]:
     """The nodes, empty."""
-    return {row["node"]: _room(row) for row in rows}
+    return {machine.name: _room(machine) for machine in nodes}
 
 
-def _room(row: dict[str, str]) -> Room:
-    ids = tuple(f"{row['node']}/{index}" for index in range(int(row["gpus"])))
-    pools = [Pool(DeviceClass(row["gpu_type"], 0), ids)] if ids else []
+def _room(machine: Machine) -> Room:
+    ids = tuple(f"{machine.name}/{index}" for index in range(machine.device_count))
+    pools = [Pool(DeviceClass(machine.device_type, 0), ids)] if ids else []
     return Room(
         labels=(),
-        pools=tuple(sorted([*pools, Pool(HOST, (f"{row['node']}/host",))])),
-        cpu_count=round(float(row["cpus"]) * SCALE),
-        memory_bytes=int(float(row["mem_gb"]) * GIB),
+        pools=tuple(sorted([*pools, Pool(HOST, (f"{machine.name}/host",))])),
+        cpu_count=machine.cpu_milli,
+        memory_bytes=machine.memory_bytes,
         disk_bytes=0,
     )
 
 
-def demand_of(row: dict[str, str], *, any_type: str, typed: bool) -> tuple[Demand, int]:
-    """What a row asks for, and how many thousandths of devices that is."""
-    asked = round(float(row["gpus"]) * WHOLE)
-    device_type = row["gpu_type"] if typed and row["gpu_type"] else any_type
-    count = -(-asked // WHOLE)
-    demand = Demand(
-        device_count=max(1, count),
+def demand_of(row: Row, *, asked: int, any_type: str, typed: bool) -> Demand:
+    """What a row asks for that asks for so many thousandths of devices."""
+    device_type = "|".join(row.types) if typed else ""
+    return Demand(
+        device_count=max(1, -(-asked // WHOLE)),
         thousandths=asked if 0 < asked < WHOLE else WHOLE if asked else HOST_SHARE,
-        device_type=device_type if asked else HOST.type,
+        device_type=(device_type or any_type) if asked else HOST.type,
         node_count=1,
-        cpu_count=round(float(row["cpus"]) * SCALE),
-        memory_bytes=int(float(row["mem_gb"]) * GIB),
+        cpu_count=row.cpu_milli or 0,
+        memory_bytes=row.memory_bytes or 0,
     )
-    return demand, asked
 
 
 def run(
@@ -141,10 +133,10 @@ def run(
     total = device_count * WHOLE
     stream = list(jobs)
     rng.shuffle(stream)
-    left = REACH * total - sum(asked for _, asked in stream)
+    left = MARKS[-1] * total - 100 * sum(asked for _, asked in stream)
     while left > 0:
         stream.append(rng.choice(jobs))
-        left -= stream[-1][1]
+        left -= 100 * stream[-1][1]
     came = given = 0
     marks, seen = list(MARKS), {}
     for demand, asked in stream:
@@ -155,55 +147,63 @@ def run(
     return seen, packing
 
 
-def main(args: argparse.Namespace) -> int:
-    """Packs with each seed and prints the means."""
-    rows = {path: list(_rows(path)) for path in (args.jobs, args.nodes_file)}
-    rooms = cluster(rows[args.nodes_file])
-    any_type = "|".join(sorted({row["gpu_type"] for row in rows[args.nodes_file]}))
-    jobs = [
-        demand_of(row, any_type=any_type, typed=args.gpu_type)
-        for row in rows[args.jobs]
-        if float(row["gpus"] or 0) <= 1 or float(row["gpus"]).is_integer()
-    ]
-    found: list[dict[int, float]] = []
+def read(
+    jobs: Path, nodes: Path, *, node_count: int, typed: bool
+) -> tuple[list[tuple[Demand, int]], dict[str, Room]]:
+    """Demands, each with the thousandths of devices that it is, and the nodes.
+
+    Raises ValueError, which names file, line and field, and OSError.
+    """
+    found = machines(nodes, count=node_count)
+    types = {machine.device_type for machine in found}
+    if typed and types == {NO_TYPE}:
+        print("no node says of what type its devices are: types are not heeded", file=sys.stderr)
+        typed = False
+    return _jobs(jobs, any_type="|".join(sorted(types)), typed=typed), cluster(found)
+
+
+def figures(
+    jobs: Sequence[tuple[Demand, int]], rooms: dict[str, Room], *, typed: bool, seeds: int
+) -> dict[str, object]:
+    """The means of so many seeds."""
+    marks: list[dict[int, float]] = []
     spent_s, places = 0.0, 0
-    for seed in range(FIRST_SEED, FIRST_SEED + args.seeds):
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         seen, packing = run(jobs, rooms, seed=seed)
-        found.append(seen)
+        print(f"seed {seed}: {seen[100]:.2f} % at 100 %", file=sys.stderr, flush=True)
+        marks.append(seen)
         spent_s += packing.place_s
         places += packing.places
-    means = {mark: sum(seen[mark] for seen in found) / len(found) for mark in found[0]}
+    means = {mark: sum(seen[mark] for seen in marks) / seeds for mark in MARKS}
     result: dict[str, object] = {
         f"allocation_at_{mark}_pct": round(value, 2) for mark, value in means.items()
     }
-    result |= {
-        "allocation_at_100_of_seeds": [round(seen[100], 2) for seen in found],
-        "gpu_types": bool(args.gpu_type),
-        "jobs": places // len(found),
+    return result | {
+        "allocation_at_100_of_seeds": [round(seen[100], 2) for seen in marks],
+        "gpu_types": typed,
+        "jobs": places // seeds,
         "nodes": len(rooms),
         "place_ms": round(1000 * spent_s / places, 4),
     }
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print("\n".join(f"{name:28} {value}" for name, value in result.items()))
-    return 0
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.traces.pack", description=__doc__)
-    parser.add_argument("jobs", type=Path)
-    parser.add_argument("nodes_file", type=Path)
-    parser.add_argument("--gpu-type", action="store_true", help="heed device types")
-    parser.add_argument("--seeds", type=int, default=10, help="mean of so many")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(_arguments()))
+def _jobs(path: Path, *, any_type: str, typed: bool) -> list[tuple[Demand, int]]:
+    """What rows ask for, and how many thousandths of devices that is."""
+    found: list[tuple[Demand, int]] = []
+    left_out = 0
+    for row in rows(path, required=("gpus",)):
+        gpus = row.number("gpus")
+        if gpus is None or (gpus > 1 and not gpus.is_integer()):
+            left_out += 1
+            continue
+        asked = round(gpus * WHOLE) or (1 if gpus else 0)
+        demand = demand_of(row, asked=asked, any_type=any_type, typed=typed)
+        found.append((demand, asked))
+    if left_out:
+        what = (
+            "were left out: they do not say how many devices, or ask for a part beside whole ones"
+        )
+        print(f"{left_out} rows {what}", file=sys.stderr)
+    if not any(asked for _, asked in found):
+        raise ValueError(f"{path.name}, gpus: no job asks for any")
+    return found

@@ -10,6 +10,7 @@ first gets nowhere for `restart_ms`. Agents report when something happens to the
 from __future__ import annotations
 
 import heapq
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -30,8 +31,10 @@ from coordinator.core.records import Checkpoint, Lease, LeaseAction, LeaseState,
 from coordinator.core.settings import CoreSettings
 
 ZERO_MS = 1_600_000_000_000  # the trace's zero on the core's clock
-AGES_MS = 100 * 365 * 86_400_000  # nobody is out of contact here
+AGES_MS = 1_000 * 365 * 86_400_000  # nobody is out of contact here
+ENOUGH = 100_000_000  # live jobs
 CALLER = "trace"
+TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,10 @@ class Replay:
     """One workload, one core, one pass through time."""
 
     def __init__(self, workload: Workload, *, queue: Queue, costs: Costs, given: bool) -> None:
-        self.core = Core(CoreSettings(unreachable_after_ms=AGES_MS, replace_after_ms=2 * AGES_MS))
+        settings = CoreSettings(
+            unreachable_after_ms=AGES_MS, replace_after_ms=2 * AGES_MS, max_live_jobs=ENOUGH
+        )
+        self.core = Core(settings)
         self._queue = queue
         self.tally = Tally()
         self._workload = workload
@@ -89,8 +95,8 @@ class Replay:
         self._woken: dict[str, None] = {}
 
     def run(self) -> Tally:
-        """Plays everything to its end."""
-        began = time.perf_counter()
+        """Plays everything to its end, and says on the error stream now and then how far it is."""
+        began = told = time.perf_counter()
         self._step(Recover(epoch=1))
         self._step(PutQueue(caller=Caller(tenant_id=CALLER, user_id=CALLER), queue=self._queue))
         for node_id in self._workload.nodes:
@@ -107,6 +113,9 @@ class Replay:
                 row = next(coming, None)
             self._happen()
             self._settle()
+            if time.perf_counter() > told + TELL_EVERY_S:
+                told = time.perf_counter()
+                _tell(self.tally, of=len(self._workload.jobs), at_ms=self._now_ms - ZERO_MS)
         self.tally.wall_s = time.perf_counter() - began
         return self.tally
 
@@ -254,6 +263,12 @@ class Replay:
         self.tally.decisions += bool(decision.events)
         for effect in decision.effects:
             self._woken[effect.node_id] = None
+
+
+def _tell(tally: Tally, *, of: int, at_ms: int) -> None:
+    ended = sum(bool(work.done_at_ms) for work in tally.work.values())
+    what = f"day {at_ms / 86_400_000:.1f}: {len(tally.work)} of {of} jobs have come, {ended} ended"
+    print(what, file=sys.stderr, flush=True)
 
 
 def _checkpoints(work: Work, now_ms: int) -> tuple[Checkpoint, ...]:

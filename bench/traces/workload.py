@@ -1,24 +1,20 @@
-"""Recorded workloads: jobs and nodes from gzip CSV files, as the core would be told of them.
-
-    jobs : job_id,submit_s,duration_s,gpus,cpus,mem_gb,gpu_type,user_or_vc,status
-    nodes: node,gpus,gpu_type,cpus,mem_gb
+"""Recorded workloads as the core would be told of them.
 
 A job that fits on one node asks for one node. A larger one is a gang: whole nodes where its devices
-divide into them, else as few nodes as fit.
+divide into them, else as few nodes as fit. By that nodes are meant that have a type which the job accepts.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.traces.rows import MOST, Machine, Row, machines, rows
 from coordinator.core.records import Demand, Device, Offer
 
-GIB = 1 << 30
 ANY_TYPE = ""
 
 
@@ -42,6 +38,8 @@ class Workload:
     rounded_up: int = 0  # rows that asked for a part of a device
     no_devices: int = 0  # rows left out: they ask for none
     no_duration: int = 0  # rows left out: they never ran
+    no_submit: int = 0  # rows left out: nobody knows when they came
+    no_such_type: int = 0  # rows that accept only types of which there are no devices
 
     @property
     def device_count(self) -> int:
@@ -50,66 +48,75 @@ class Workload:
 
 
 def read(jobs: Path, nodes: Path, *, node_count: int = 0) -> Workload:
-    """Reads both files; `node_count` takes the first so many nodes, 0 is all. Raises ValueError."""
-    offers = {row["node"]: _offer(row) for row in _rows(nodes)}
-    if node_count:
-        offers = dict(list(offers.items())[:node_count])
-    workload = Workload(nodes=offers)
-    largest = max((len(offer.devices) for offer in offers.values()), default=0)
-    if not largest:
-        raise ValueError(f"{nodes.name} names no node with devices")
-    types = {device.type for offer in offers.values() for device in offer.devices}
-    for row in _rows(jobs):
-        _take(workload, row, largest=largest, types=types)
+    """Reads both files; `node_count` takes the first so many nodes, 0 is all.
+
+    Raises ValueError, which names file, line and field, and OSError.
+    """
+    found = machines(nodes, count=node_count)
+    workload = Workload(nodes={machine.name: _offer(machine) for machine in found})
+    sizes: dict[str, Counter[int]] = {}
+    for machine in found:
+        if machine.device_count:
+            sizes.setdefault(machine.device_type, Counter())[machine.device_count] += 1
+    for row in rows(jobs, required=("submit_s", "duration_s", "gpus")):
+        _take(workload, row, sizes=sizes)
     workload.jobs.sort(key=lambda job: job.submit_ms)
     return workload
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    with gzip.open(path, "rt", newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
-
-
-def _offer(row: dict[str, str]) -> Offer:
-    name = row["node"]
+def _offer(machine: Machine) -> Offer:
+    name = machine.name
     return Offer(
         devices=tuple(
-            Device(device_id=f"{name}/{index}", index=index, type=row["gpu_type"] or "GPU")
-            for index in range(int(row["gpus"]))
+            Device(device_id=f"{name}/{index}", index=index, type=machine.device_type)
+            for index in range(machine.device_count)
         ),
-        cpu_count=int(float(row["cpus"] or 0)),
-        memory_bytes=int(float(row["mem_gb"] or 0) * GIB),
+        cpu_count=machine.cpu_milli,
+        memory_bytes=machine.memory_bytes,
     )
 
 
-def _take(workload: Workload, row: dict[str, str], *, largest: int, types: set[str]) -> None:
-    asked = float(row["gpus"] or 0)
-    if asked <= 0:
+def _take(workload: Workload, row: Row, *, sizes: dict[str, Counter[int]]) -> None:
+    asked = row.number("gpus")
+    submit_s, duration_s = row.number("submit_s", least=-MOST), row.number("duration_s")
+    if not asked:
         workload.no_devices += 1
-        return
-    if not row["duration_s"]:
+    elif duration_s is None:
         workload.no_duration += 1
-        return
-    count = math.ceil(asked)
-    workload.rounded_up += asked != count
-    workload.jobs.append(
-        TraceJob(
-            job_id=f"job-{row['job_id']}",
-            submit_ms=round(float(row["submit_s"]) * 1000),
-            duration_ms=max(1, round(float(row["duration_s"]) * 1000)),
-            demand=_demand(row, count=count, largest=largest, types=types),
-            user=row["user_or_vc"] or "nobody",
+    elif submit_s is None:
+        workload.no_submit += 1
+    else:
+        count = math.ceil(asked)
+        workload.rounded_up += asked != count
+        accepted = [one for one in row.types if one in sizes]
+        workload.no_such_type += bool(row.types and not accepted)
+        workload.jobs.append(
+            TraceJob(
+                job_id=f"job-{row.line}",
+                submit_ms=round(submit_s * 1000),
+                duration_ms=max(1, round(duration_s * 1000)),
+                demand=_demand(row, count=count, types=accepted, sizes=sizes),
+                user=row.text("user_or_vc") or "nobody",
+            )
         )
-    )
 
 
-def _demand(row: dict[str, str], *, count: int, largest: int, types: set[str]) -> Demand:
-    on_whole_nodes = 0 if count % largest else count // largest
-    node_count = 1 if count <= largest else on_whole_nodes
+def _demand(
+    row: Row, *, count: int, types: Sequence[str], sizes: dict[str, Counter[int]]
+) -> Demand:
     return Demand(
         device_count=count,
-        device_type=row["gpu_type"] if row["gpu_type"] in types else ANY_TYPE,
-        node_count=node_count,
-        cpu_count=math.ceil(float(row["cpus"] or 0)),
-        memory_bytes=int(float(row["mem_gb"] or 0) * GIB),
+        device_type="|".join(types) or ANY_TYPE,
+        node_count=_node_count(count, [sizes[one] for one in types or sizes]),
+        cpu_count=row.cpu_milli or 0,
+        memory_bytes=row.memory_bytes or 0,
     )
+
+
+def _node_count(count: int, sizes: Sequence[Counter[int]]) -> int:
+    """On how many nodes a job is to be put; 0 is as few as fit. `sizes`: nodes by devices, of each type."""
+    largest = max(max(one) for one in sizes)
+    if count <= largest:
+        return 1
+    whole_nodes, rest = divmod(count, largest)
+    return 0 if rest or whole_nodes > max(one[largest] for one in sizes) else whole_nodes

@@ -1,0 +1,1 @@
+"""What measures the scheduler, by itself."""
