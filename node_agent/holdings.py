@@ -38,19 +38,22 @@ class Holdings:
         """Tells nothing yet; `images` tells the images that the node has, with their bytes."""
         self._images = images
         self.on_change: Callable[[], None] = lambda: None
-        """Called when `keys` has changed."""
+        """Called when `keys` or the pace that is told have changed."""
         self.keys: dict[str, int] = {}
         """Hashes of what is here, with how many bytes each has, by hash."""
+        self.fetch_bytes_per_s = cache.pace.told_bytes_per_s
+        """How fast this node fetches; 0 for not known."""
         self._cache = cache
         self._report = report
         self._node_id = node_id
         self._changed = asyncio.Event()
-        cache.on_change = self._changed.set
+        cache.on_change = cache.pace.on_change = self._changed.set
 
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
             self._changed.clear()
+            await self._keep_pace()
             await self._tell(await self._cache.entries())
             await asyncio.sleep(LEAST_S)
             try:
@@ -59,14 +62,21 @@ class Holdings:
             except TimeoutError:
                 continue
 
+    async def _keep_pace(self) -> None:
+        try:
+            await self._cache.keep_pace()
+        except OSError as error:
+            log.debug("pace_not_kept", reason=error.strerror)
+
     async def _tell(self, entries: Sequence[Entry]) -> None:
         # By name: that something was used again is no news to placement.
         images = await self._images() if self._images else {}
         found = [(image_key(name), size) for name, size in islice(images.items(), IMAGES_MAX)]
         found += [(key_of(uri), one.size_bytes) for one in entries for uri in one.uris]
         keys = dict(sorted(found[:HOLDS_MAX]))
-        if keys != self.keys:
-            self.keys = keys
+        pace = self._cache.pace.told_bytes_per_s
+        if (keys, pace) != (self.keys, self.fetch_bytes_per_s):
+            self.keys, self.fetch_bytes_per_s = keys, pace
             self.on_change()
         request = agent_pb2.ReportCacheRequest(
             node_id=self._node_id,

@@ -24,6 +24,7 @@ import structlog
 from node_agent import toolkit
 from node_agent.ahead import Ahead
 from node_agent.cache.cache import Cache
+from node_agent.cache.pace import Pace
 from node_agent.canary import Canary
 from node_agent.credential import Credential
 from node_agent.files import replace_file, sync
@@ -92,7 +93,9 @@ async def _serve(
         contact = Contact(str(data_dir / "contact"))
         mark = orphans.node_mark(settings.node_id, settings.coordinator, settings.token())
         rules = toolkit.guarded(settings.rules)
-        containers = _containers(settings.rules.containers, mark)  # to find those again that run
+        cache = _cache(settings, stack)
+        # there to find those again that run
+        containers = _containers(settings.rules.containers, mark, cache.pace)
         runtime = ProcessRuntime(
             tasks, contact, mark=mark, rules=rules.processes, containers=containers
         )
@@ -108,14 +111,8 @@ async def _serve(
             boot=orphans.boot_mark(),
             mover=mover,
         )
-        telemetry = TelemetryReporter(
-            probe,
-            partial(_report, stub, credential),
-            node_id=settings.node_id,
-            data_dir=data_dir,
-            kept=KeptSamples(data_dir / "telemetry"),
-        )
-        cache = await _cache(settings, stack)
+        telemetry = _telemetry(settings, probe, stub, credential=credential, data_dir=data_dir)
+        await cache.open()
         images = containers.digest if containers else None
         holdings = _holdings(settings, cache, stub, credential=credential, containers=containers)
         keeper = Keeper(
@@ -163,6 +160,24 @@ async def _report(
     await stub.ReportTelemetry(told, metadata=credential.metadata)
 
 
+def _telemetry(
+    settings: Settings,
+    probe: Probe,
+    stub: AgentServiceAsyncStub,
+    *,
+    credential: Credential,
+    data_dir: Path,
+) -> TelemetryReporter:
+    """What this node measures."""
+    return TelemetryReporter(
+        probe,
+        partial(_report, stub, credential),
+        node_id=settings.node_id,
+        data_dir=data_dir,
+        kept=KeptSamples(data_dir / "telemetry"),
+    )
+
+
 def _holdings(
     settings: Settings,
     cache: Cache,
@@ -201,21 +216,20 @@ async def _show(
         log.error("metrics_not_served", address=settings.metrics, reason=str(error))
 
 
-async def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:
-    """The data cache of this node, until the stack is left. OSError."""
+def _cache(settings: Settings, stack: AsyncExitStack) -> Cache:
+    """The data cache of this node, until the stack is left; touches nothing yet."""
     cache = Cache(settings.cache, budget_bytes=settings.cache_bytes(), rules=settings.fetch_rules)
     stack.callback(cache.close)
-    await cache.open()
     return cache
 
 
-def _containers(rules: ContainerRules | None, mark: str) -> ContainersProtocol | None:
+def _containers(rules: ContainerRules | None, mark: str, pace: Pace) -> ContainersProtocol | None:
     """The containers of this node; None where it runs none, and then their library is not needed."""
     if rules is None:
         return None
     from node_agent.runtime.containers import Containers
 
-    return Containers(rules, mark=mark)
+    return Containers(rules, mark=mark, pace=pace)
 
 
 def _offer(
@@ -231,6 +245,7 @@ def _offer(
         labels=labels,
         data_dir=Path(os.path.abspath(settings.data_dir)),
         holds=holdings.keys,
+        fetch_bytes_per_s=holdings.fetch_bytes_per_s,
         faults=telemetry.faults.of,
     )
 

@@ -23,11 +23,13 @@ def offer(
     labels: Mapping[str, str],
     data_dir: Path,
     holds: Mapping[str, int] = MappingProxyType({}),
+    fetch_bytes_per_s: int = 0,
     faults: Callable[[str], Sequence[node_pb2.DeviceFault]] = lambda device_id: (),
 ) -> agent_pb2.NodeOffer:
     """The offer of this machine; disk is that of `data_dir`, which exists.
 
-    `holds` are hashes of what is at hand, with its bytes; `faults` tells what was seen of a device.
+    `holds` are hashes of what is at hand, with its bytes; `fetch_bytes_per_s`: how fast more of it comes, 0
+    for not known; `faults` tells what was seen of a device.
     """
     return agent_pb2.NodeOffer(
         address=address,
@@ -40,6 +42,7 @@ def offer(
         agent_version=_version(),
         holds=holds,
         holds_bytes=holds.values(),
+        fetch_bytes_per_s=fetch_bytes_per_s,
     )
 
 

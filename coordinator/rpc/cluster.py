@@ -242,6 +242,7 @@ class ClusterMethods:
             shown=lambda job_id: self._shown(job_id, call),
         )
         message.cache.CopyFrom(self._fetching.cache(node.node_id))
+        message.cache.fetch_bytes_per_s = node.offer.fetch_bytes_per_s
         sample = self._telemetry.newest(node.node_id)
         if sample is not None:
             message.host.ParseFromString(sample.host)

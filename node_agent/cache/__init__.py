@@ -12,6 +12,7 @@ On disk, below the cache's folder:
     objects/<digest>/   whole content: `meta.json` and `tree/`; comes by one rename, never changes
     refs/<key>.json     which object a key stands for, its URI, and the tenants that have read it
     trash/              what is being removed
+    pace.json           how fast what came has come
 
 A crash at any point leaves a partial that is resumed or dropped, or a whole object: nothing between.
 """

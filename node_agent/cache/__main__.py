@@ -13,14 +13,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from node_agent.cache.fetch import Fetch, TooMuch, key_of
 from node_agent.cache.names import BadName
-from node_agent.cache.sources import source_of
-from node_agent.cache.terms import GIB, Failed, Fetched, Go, Grown, Looked, Order, Told
+from node_agent.cache.sources import LocalFile, source_of
+from node_agent.cache.terms import GIB, Begun, Failed, Fetched, Go, Grown, Looked, Order, Told
 from node_agent.cache.unpack import BadBundle
 from scaimind.service.reach import Closed, Unreachable
 
@@ -62,7 +63,8 @@ def _fetched(order: Order, told: queue.SimpleQueue[Go]) -> Fetched:
     _tell(Looked(key, total))
     go = told.get()
     folder = Path(order.partials, key)
-    fetch = Fetch(source, folder, most_bytes=go.most_bytes, grown=_Teller().grown)
+    begun = None if isinstance(source, LocalFile) else partial(_tell, Begun())
+    fetch = Fetch(source, folder, most_bytes=go.most_bytes, grown=_Teller().grown, begun=begun)
     return fetch.run(bundle=order.bundle, sha256=named[1] if named else "")
 
 
@@ -70,19 +72,19 @@ class _Teller:
     """Tells of growth now and then, also of the last before nothing comes any more."""
 
     def __init__(self) -> None:
-        self._done_bytes = 0
+        self._grown = Grown(0)
         threading.Thread(target=self._run, daemon=True).start()
 
-    def grown(self, done_bytes: int) -> None:
-        self._done_bytes = done_bytes
+    def grown(self, grown: Grown) -> None:
+        self._grown = grown
 
     def _run(self) -> None:
-        told_bytes = 0
+        told = self._grown
         while True:
             time.sleep(TELL_S)
-            if told_bytes != self._done_bytes:
-                told_bytes = self._done_bytes
-                _tell(Grown(told_bytes))
+            if told != self._grown:
+                told = self._grown
+                _tell(told)
 
 
 def _listen(told: queue.SimpleQueue[Go]) -> None:

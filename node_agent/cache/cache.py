@@ -11,6 +11,7 @@ same content, it waits for that fetch as for any other, and from then on it is t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,11 +22,13 @@ from typing import TypeVar
 import structlog
 
 from node_agent.cache.fetcher import CannotFetch, Fetcher, fetching
+from node_agent.cache.pace import Pace, read_pace, write_pace
 from node_agent.cache.store import Entry, Held, NoRoom, Shelf, User
-from node_agent.cache.terms import Fetched, Go, Grown, Looked, Order, Rules
+from node_agent.cache.terms import Begun, Fetched, Go, Grown, Looked, Order, Rules
 from scaimind.service.reach.keys import plain
 
 AT_ONCE = 8
+PACE_FILE = "pace.json"
 GB = 1_000_000_000
 FULL = "the node's data cache has room for {room:.1f} GB beside what is in use, and it is larger"
 BROKEN = "the process that fetches it has failed"
@@ -83,6 +86,10 @@ class Cache:
         self.on_change: Callable[[], None] = lambda: None
         """Called when what `entries` says may have changed."""
         self.budget_bytes = budget_bytes
+        self.pace = Pace()
+        """That of all that the node fetches."""
+        self._pace_file = folder / PACE_FILE
+        self._kept = self.pace.total
         self._rules = rules
         self._shelf = Shelf(folder, budget_bytes=budget_bytes)
         self._disk = ThreadPoolExecutor(1, "cache")
@@ -92,6 +99,8 @@ class Cache:
     async def open(self) -> None:
         """Finds again what an earlier agent has kept. OSError."""
         await self._do(self._shelf.open)
+        self._kept = await self._do(partial(read_pace, self._pace_file))
+        self.pace.take_over(self._kept)
         log.info("cache_opened", objects=len(self._shelf.objects), bytes=self._shelf.used_bytes)
 
     async def get(self, wanted: Wanted, *, user: User, progress: Progress) -> tuple[str, Path]:
@@ -128,6 +137,13 @@ class Cache:
     async def entries(self) -> list[Entry]:
         """All objects, the most recently used first."""
         return await self._do(self._shelf.entries)
+
+    async def keep_pace(self) -> None:
+        """Writes down for the next agent how fast fetches have been. OSError."""
+        total = self.pace.total
+        if total != self._kept:
+            await self._do(partial(write_pace, self._pace_file, total))
+            self._kept = total
 
     def close(self) -> None:
         """Gives up what it is doing."""
@@ -199,15 +215,34 @@ class Cache:
         )
         await ask.fetcher.write(Go(await self._do(make_room)))
         flight.grown(0)
-        while isinstance(told := await ask.fetcher.told(), Grown):
-            flight.grown(told.done_bytes)
-        if not isinstance(told, Fetched):
-            raise CannotFetch(BROKEN)
+        told = await self._followed(ask.fetcher, flight)
         flight.grown(told.size_bytes)
         uri = plain(ask.uri)
         log.info("cache_fetched", uri=uri, bytes=told.size_bytes)
         commit = partial(self._shelf.commit, looked.key, told.object_id, uri=uri, user=ask.user)
         return await self._do(commit)
+
+    async def _followed(self, fetcher: Fetcher, flight: _Flight) -> Fetched:
+        """Waits until all of it is there, and takes how fast it comes."""
+        come_bytes, is_coming = 0, False
+        try:
+            while True:
+                told, now_s = await fetcher.told(), time.monotonic()
+                if isinstance(told, Begun) and not is_coming:
+                    is_coming = True
+                    self.pace.begin(now_s)
+                    continue
+                if not isinstance(told, Grown | Fetched):
+                    raise CannotFetch(BROKEN)
+                if is_coming:
+                    self.pace.come(told.come_bytes - come_bytes, now_s)
+                    come_bytes = told.come_bytes
+                if isinstance(told, Fetched):
+                    return told
+                flight.grown(told.done_bytes)
+        finally:
+            if is_coming:
+                self.pace.end()
 
     async def _do(self, work: Callable[[], _T]) -> _T:
         """Does what blocks, one after the other; what was begun is done, also where nobody waits."""

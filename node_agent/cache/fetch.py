@@ -25,7 +25,7 @@ import msgspec
 from node_agent.cache.folders import META, TREE, WHOLE, empty_tree, remove_tree, sync
 from node_agent.cache.names import parts_of
 from node_agent.cache.sources import RemoteFile, Source
-from node_agent.cache.terms import MIB, Fetched, Meta
+from node_agent.cache.terms import MIB, Fetched, Grown, Meta
 from node_agent.cache.unpack import unpack
 from scaimind.service.reach import Unreachable
 
@@ -64,16 +64,26 @@ class Fetch:
     """One fetch into one folder, of which no other process knows."""
 
     def __init__(
-        self, source: Source, folder: Path, *, most_bytes: int, grown: Callable[[int], None]
+        self,
+        source: Source,
+        folder: Path,
+        *,
+        most_bytes: int,
+        grown: Callable[[Grown], None],
+        begun: Callable[[], object] | None = None,
     ) -> None:
-        """Writes nothing yet; `grown` is told how many bytes are there, by any thread."""
+        """Writes nothing yet; `grown` is told how far it is, by any thread.
+
+        `begun` is called once, before the first byte is taken from the source.
+        """
         self._source = source
         self._folder = folder
         self._into = folder / TREE
         self._most_bytes = most_bytes
         self._sizes: dict[str, int] = {}  # of files, as far as they are here
-        self._done_bytes = 0
+        self._done_bytes = self._come_bytes = 0
         self._grown = grown
+        self._begun = begun
         self._counting = threading.Lock()
         self._lock = -1  # open for as long as the process is
 
@@ -175,9 +185,10 @@ class Fetch:
             size = begin
             if stream is not None:
                 with closing(stream):
+                    self._begin()
                     while piece := _read(stream.read):
                         size += len(piece)
-                        self._count(file.name, size)
+                        self._count(file.name, size, come_bytes=len(piece))
                         _write(out, piece)
                         digest.update(piece)
         if file.size_bytes is not None and size < file.size_bytes:
@@ -191,14 +202,22 @@ class Fetch:
         for start in range(0, size, PIECE_BYTES):
             update(os.pread(fd, min(PIECE_BYTES, size - start), start))
 
-    def _count(self, name: str, size: int) -> None:
-        """Says how much of a file is here."""
+    def _begin(self) -> None:
+        """Says that bytes come, before it is said how many."""
         with self._counting:
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                begun()
+
+    def _count(self, name: str, size: int, *, come_bytes: int = 0) -> None:
+        """Says how much of a file is here, and how much of it has come just now."""
+        with self._counting:
+            self._come_bytes += come_bytes
             self._done_bytes += size - self._sizes.get(name, 0)
             self._sizes[name] = size
             if self._done_bytes > self._most_bytes:
                 raise TooMuch
-            self._grown(self._done_bytes)
+            self._grown(Grown(self._done_bytes, self._come_bytes))
 
     def _unpacked(self) -> list[_Done]:
         """Unpacks the bundle."""
@@ -239,7 +258,7 @@ class Fetch:
         sync(whole)
         # The same bytes under another name are another object: programs go by the suffix.
         object_id = hashlib.sha256(f"{digest} {name}".encode()).hexdigest()
-        return Fetched(object_id=object_id, size_bytes=size)
+        return Fetched(object_id=object_id, size_bytes=size, come_bytes=self._come_bytes)
 
 
 def _write(out: io.FileIO, piece: bytes) -> None:

@@ -1,7 +1,7 @@
 """What the agent and the process that fetches tell each other: one JSON object on a line.
 
-The agent writes an Order, then either a Go or nothing more; the process answers Looked, Grown as often as
-it likes, and in the end Fetched or Failed.
+The agent writes an Order, then either a Go or nothing more; the process answers Looked, Begun where
+anything comes from elsewhere, Grown as often as it likes, and in the end Fetched or Failed.
 """
 
 from __future__ import annotations
@@ -63,17 +63,26 @@ class Looked(msgspec.Struct, frozen=True, tag=True):
     total_bytes: int
 
 
+class Begun(msgspec.Struct, frozen=True, tag=True):
+    """Its bytes begin to come; what an earlier process has left was read before."""
+
+
 class Grown(msgspec.Struct, frozen=True, tag=True):
-    """So much of it is here."""
+    """So much of it is here. come_bytes: how much of that this process has brought."""
 
     done_bytes: int
+    come_bytes: int = 0
 
 
 class Fetched(msgspec.Struct, frozen=True, tag=True):
-    """It lies whole and flushed in `partial/<key>/whole`, which may be renamed into the objects."""
+    """It lies whole and flushed in `partial/<key>/whole`, which may be renamed into the objects.
+
+    come_bytes: as in Grown; of a bundle, before it was unpacked.
+    """
 
     object_id: str
     size_bytes: int
+    come_bytes: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -83,7 +92,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     is_final: bool = False
 
 
-Told = Looked | Grown | Fetched | Failed
+Told = Looked | Begun | Grown | Fetched | Failed
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):

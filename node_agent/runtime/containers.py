@@ -34,6 +34,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest
 from docker.types import Mount as EngineMount
 
+from node_agent.cache.pace import Pace
 from node_agent.core.leases import Category, Fault
 from node_agent.ranks import EVENTS, STDERR, STDOUT
 from node_agent.runtime import podman, wire
@@ -70,8 +71,8 @@ log = structlog.get_logger()
 class Containers:
     """The containers of one node. Its methods are coroutines and wait in threads of their own."""
 
-    def __init__(self, rules: ContainerRules, *, mark: str) -> None:
-        """Marks its containers with the node's `mark`; talks to nobody yet."""
+    def __init__(self, rules: ContainerRules, *, mark: str, pace: Pace | None = None) -> None:
+        """Marks its containers with the node's `mark`; talks to nobody yet. `pace`: that of images too."""
         self._rules = rules
         self._mark = mark
         self._client = docker.APIClient(
@@ -81,7 +82,7 @@ class Containers:
         self._shared = threading.Lock()  # while it is seen to what containers share
         self._sharing: dict[str, str] = {}  # what those shared with others that are being removed
         self._threads = ThreadPoolExecutor(THREADS, "containers")
-        self._images = Images(self._client)
+        self._images = Images(self._client, pace or Pace())
 
     async def image_sizes(self) -> dict[str, int]:
         """Bytes of the images that are there, by their names."""

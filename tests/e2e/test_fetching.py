@@ -21,6 +21,7 @@ from tests.unit.node_agent.cache.test_unpack import zipped
 
 CANARY = "minted-canary-of-a-fetch-3ac0"
 LINES = b'{"text": "one"}\n' * 100_000
+LARGE = LINES * 8  # enough to tell how fast it came
 PROGRAM = b"""
 import os, words
 data, mounted = os.environ["MIND_DATA_0_PATH"], os.environ["STORAGE_MOUNT_0_PATH"]
@@ -107,7 +108,7 @@ def test_what_a_job_names_that_waits_for_devices_of_a_node_is_there_before_it_st
 ) -> None:
     holder = jobs.script(tmp_path, "holder", "#!/bin/sh\nuntil [ -e go ]; do sleep 0.05; done\n")
     reader = jobs.script(tmp_path, "reader", '#!/bin/sh\nwc -c <"$MIND_DATA_0_PATH"\n')
-    with serving({"/train.jsonl": Answer(LINES)}) as server:
+    with serving({"/train.jsonl": Answer(LARGE)}) as server:
         settings = {"MIND_DATA_NETWORKS": "127.0.0.1/32"}
         with Cluster(tmp_path / "data", settings=settings, devices="sim:2xH100") as cluster:
             held = [
@@ -123,12 +124,18 @@ def test_what_a_job_names_that_waits_for_devices_of_a_node_is_there_before_it_st
                 lambda: f"its data is here, and kept for it\n{cluster.story()}",
             )
             assert cluster.client.get_job(waiting).status == job_pb2.Job.QUEUED
+            until(lambda: _fetch_bytes_per_s(cluster) > 0, "it is known how fast it came")
             for job_id in held:
                 (cluster.data_dir / "storage" / "jobs" / job_id / "work" / "go").touch()
             job = jobs.final(cluster.client, waiting)
             assert job.status == job_pb2.Job.COMPLETED, job.error
-            assert jobs.lines(cluster.client, waiting)[0].strip() == str(len(LINES))
+            assert jobs.lines(cluster.client, waiting)[0].strip() == str(len(LARGE))
             assert len(server.asked) == 2  # fetched once, and looked at when it started
+
+
+def _fetch_bytes_per_s(cluster: Cluster) -> int:
+    (node,) = cluster.rest.get("/cluster/nodes").json()["data"]["nodes"]
+    return int(node["cache"]["fetch_bytes_per_s"])
 
 
 def _pins(cluster: Cluster) -> list[list[str]]:

@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 BUCKET = "corpora"
+PIECE_BYTES = 64 * 1024
 DATE = "Sat, 01 Jan 2028 00:00:00 GMT"
 
 
@@ -24,7 +26,7 @@ DATE = "Sat, 01 Jan 2028 00:00:00 GMT"
 class Answer:
     """What is answered for a path. With a token: only to who presents it. After `cut_bytes` of each
     answer the connection breaks, or waits for `hold` where there is one. Without a mark nothing tells
-    whether the content has changed."""
+    whether the content has changed. It comes no faster than `bytes_per_s`, where that is not 0."""
 
     content: bytes
     status: int = 200
@@ -32,6 +34,7 @@ class Answer:
     cut_bytes: int = 0
     hold: threading.Event | None = None
     has_mark: bool = True
+    bytes_per_s: int = 0
 
 
 @dataclass(slots=True)
@@ -179,6 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if answer is not None and answer.bytes_per_s:
+            self._drip(content, answer.bytes_per_s)
+            return
         if answer is None or not answer.cut_bytes:
             self.wfile.write(content)
             return
@@ -189,6 +195,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _drip(self, content: bytes, bytes_per_s: int) -> None:
+        begun_s = time.monotonic()
+        for start in range(0, len(content), PIECE_BYTES):
+            time.sleep(max(0.0, begun_s + start / bytes_per_s - time.monotonic()))
+            self.wfile.write(content[start : start + PIECE_BYTES])
 
 
 def _item(key: str, content: bytes) -> dict[str, Any]:

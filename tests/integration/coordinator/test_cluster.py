@@ -38,6 +38,17 @@ async def test_a_node_is_shown_as_its_agent_offers_it(agent: FakeAgent, admin: C
     assert shown.joined_at.seconds
 
 
+async def test_how_fast_a_node_fetches_is_shown_once_it_is_known(
+    agent: FakeAgent, admin: Caller
+) -> None:
+    assert (await node(admin)).cache.fetch_bytes_per_s == 0
+    agent.offer.fetch_bytes_per_s = 7 << 24
+    await agent.sync()
+    assert (await node(admin)).cache.fetch_bytes_per_s == 7 << 24
+    (listed,) = (await admin.call("ListNodes", api.ListNodesRequest())).nodes
+    assert listed.cache.fetch_bytes_per_s == 7 << 24
+
+
 async def test_a_sick_device_is_shown_and_not_given_away(agent: FakeAgent, admin: Caller) -> None:
     agent.offer.devices[0].healthy = False
     await agent.sync()
