@@ -208,6 +208,7 @@ def core_settings(settings: CoordinatorSettings) -> CoreSettings:
         replace_after_ms=int(settings.replace_after_s * 1000),
         min_run_ms=int(settings.min_run_s * 1000),
         near_checkpoint_ms=int(settings.near_checkpoint_s * 1000),
+        near_data_ms=int(settings.near_data_s * 1000),
         max_live_jobs=settings.max_live_jobs,
         health=HealthRules(users_count=settings.blame_users),
     )

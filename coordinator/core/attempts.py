@@ -172,6 +172,23 @@ def forget(turn: Turn, lease: Lease) -> None:
             turn.finished.append(job.job_id)
 
 
+def failed_on(job: Job) -> str:
+    """The node on which the newest attempt failed; "" where that is not known."""
+    if job.attempt is None or job.failure is None:
+        return ""
+    shares = job.attempt.shares
+    if len(shares) == 1:
+        return shares[0].node_id
+    if job.failure.rank is None:
+        return ""
+    left = job.failure.rank
+    for share in shares:
+        left -= len(share.device_ids) // job.demand.devices_per_rank
+        if left < 0:
+            return share.node_id
+    return ""
+
+
 def reconsider(turn: Turn, job: Job) -> Job:
     """Looks again at what a PENDING job waits for; one that is held only at whether it is in vain."""
     for needed_id in job.policy.depends_on:

@@ -190,7 +190,9 @@ def _check_shares(state: ClusterState) -> None:
 def _check_room(state: ClusterState) -> None:
     kept: dict[tuple[str, str], Share] = {}
     for job in state.jobs.values():
-        ensure(not (job.room and job.claim), "a claim gives way to room", job.job_id)
+        waits = job.awaits is not None and bool(job.awaits.shares)
+        ensure(not (job.room and waits), "who waits for data preempts nobody", job.job_id)
+        ensure(not (job.claim and job.reserved), "a claim gives way to both", job.job_id)
         for share in kept_for(job):
             may = job.status is JobStatus.QUEUED or (is_moving(job) and not job.claim)
             ensure(may, "only for who waits or is moved is room set aside", job.job_id)
@@ -213,8 +215,8 @@ def _check_room(state: ClusterState) -> None:
 
 
 def _check_kept(state: ClusterState, kept: dict[tuple[str, str], Share]) -> None:
-    for job in state.jobs.values():  # of a claim others have something until they end
-        for share in job.claim.shares if job.claim else ():
+    for job in state.jobs.values():  # of these others have something until they end
+        for share in () if job.room else kept_for(job):
             for device_id in share.device_ids:
                 del kept[share.node_id, device_id]
     ensure(all(len(x) == 1 for x in state.claims.values()), "a queue has one claim")

@@ -22,7 +22,7 @@ class Due(IntEnum):
     FORGET = 5  # request: no longer remembered
     FENCED = 6  # node: silent for so long that it must have stopped what may run elsewhere
     ASK = 7  # job: the checkpoint that was asked for
-    CLAIM = 8  # job: what is set aside for it is expected to be free
+    CLAIM = 8  # job: what is set aside for it is expected to be free, or awaited no longer
     WINDOW = 9  # node: its maintenance begins, or is over
     HEALTH = 10  # node: something of what was seen is forgotten, or a rest is over
     AGE = 11  # of all that wait: somebody has waited for long

@@ -120,7 +120,7 @@ def alter(state: ClusterState, change: Change, *, now_ms: int) -> None:
     if job is not None:
         turn.put(replace(job, not_before_ms=now_ms + 1), Reason.ACCEPTED)
         claim = job.claim
-    turn.put(replace(change.job, room=(), claim=claim), Reason.ACCEPTED)
+    turn.put(replace(change.job, room=(), claim=claim, awaits=None), Reason.ACCEPTED)
 
 
 def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:
@@ -144,11 +144,24 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
         wait_s = (job.not_before_ms - now_ms) / 1000
         yield Blocker(Reason.RETRYING, f"it failed and is tried again in {wait_s:.0f} s")
     yield from _doubts(state, job)
+    yield from _awaited(job, now_ms=now_ms)
     back = kept_back(state, job)
     if back is not None:
         yield Blocker(*back)
     yield from _capacity_blockers(state, job.demand, now_ms=now_ms)
     yield from _claims(state, job, now_ms=now_ms)
+
+
+def _awaited(job: Job, *, now_ms: int) -> Iterator[Blocker]:
+    if job.awaits is None or not job.awaits.shares:
+        return
+    nodes = ", ".join(share.node_id for share in job.awaits.shares[:NAMED])
+    left_s = max(0, job.awaits.until_ms - now_ms) / 1000
+    text = (
+        f"devices of {nodes}, where its data are, are set aside for it; if they are not free in "
+        f"{left_s:.0f} s it takes what is free elsewhere and fetches them"
+    )
+    yield Blocker(Reason.DATA_AWAITED, text)
 
 
 def _claims(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:

@@ -292,7 +292,7 @@ def is_in_line(job: Job) -> bool:
 
 def is_eligible(job: Job) -> bool:
     """Whether a job is among those to be placed."""
-    return is_in_line(job) and not job.not_before_ms and not job.room
+    return is_in_line(job) and not job.not_before_ms and not job.reserved
 
 
 def is_moving(job: Job) -> bool:
@@ -339,4 +339,4 @@ def is_told(job: Job) -> bool:
 
 def kept_for(job: Job) -> tuple[Share, ...]:
     """The devices that are set aside for a job."""
-    return job.room or (job.claim.shares if job.claim else ())
+    return job.claim.shares if job.claim else job.reserved

@@ -1,4 +1,4 @@
-"""Which nodes have at hand what jobs name: a hint for placement, and never a reason to wait.
+"""Which nodes have at hand what jobs name: a hint for placement, and now and then a reason to wait (delay.py).
 
 Agents tell hashes of the data and the images that they hold, and how large these are; jobs carry the hashes
 of what they name. The nearest node is that which has the least to fetch: the most bytes are there. What many
@@ -41,6 +41,12 @@ class Near:
                 found[node_id] = total_bytes + size_bytes, count + 1
         best = sorted(found, key=lambda one: (-found[one][0], -found[one][1], one))
         return tuple(best[:MOST_NODES])
+
+    def left_bytes(self, wants: Sequence[str], node_id: str) -> int:
+        """How much of it a node lacks, of what others hold; what many hold, or nobody, is not counted."""
+        own = self.held.get(node_id, {})
+        lacks = (self._holders.get(key, {}) for key in wants if key not in own)
+        return sum(min(one.values()) for one in lacks if 0 < len(one) <= MOST_HOLDERS)
 
 
 def count_of(wants: Sequence[str], holds: Sequence[str]) -> int:

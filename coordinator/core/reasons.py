@@ -68,6 +68,7 @@ class Reason(StrEnum):
     ROOM_LOST = "ROOM_LOST"
     ROOM_CLAIMED = "ROOM_CLAIMED"
     CLAIM_LOST = "CLAIM_LOST"
+    DATA_AWAITED = "DATA_AWAITED"
     FINISHED = "FINISHED"
     CANCELLED_BY_USER = "CANCELLED_BY_USER"
     DEPENDENCY_FAILED = "DEPENDENCY_FAILED"
@@ -270,6 +271,11 @@ TABLE: dict[Reason, Row] = {
     ),
     Reason.CLAIM_LOST: Row(
         "", False, "What was set aside for it went to another or out of use; it waits as before."
+    ),
+    Reason.DATA_AWAITED: Row(
+        "",
+        False,
+        "It waits for a node that holds its data and is soon free: to fetch them elsewhere takes longer.",
     ),
     Reason.FINISHED: Row("", False, "Every rank ended well."),
     Reason.CANCELLED_BY_USER: Row("", False, "A user cancelled it."),

@@ -134,6 +134,14 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Await:
+    """Devices that are set aside for a waiting job on nodes that hold its data, though it fits elsewhere."""
+
+    shares: tuple[Share, ...]  # () once it has waited
+    until_ms: int  # then it waits for them no more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """A checkpoint that is asked of a running attempt, and the stop that follows once it is proven."""
 
@@ -219,6 +227,9 @@ class Job:
     work_ms: int = 0  # device-milliseconds expected to be left when it began to wait
     room: tuple[Share, ...] = ()  # set aside for it, while others are preempted to make room
     claim: Claim | None = None  # set aside for it, while it waits for others to end
+    awaits: Await | None = (
+        None  # set aside for it, while it waits for its data; None: it has not yet
+    )
     preempted_at_ms: tuple[int, ...] = ()  # the newest times, oldest first; at most so many
     not_before_ms: int = 0  # a QUEUED job waits until then after a failure; 0 is no wait
     checkpoints: tuple[Checkpoint, ...] = ()  # that still exist, oldest first
@@ -241,6 +252,11 @@ class Job:
     def standing(self) -> int:
         """Its priority, with what it was raised by: among those of a queue, and against who runs there."""
         return self.priority + self.aged
+
+    @property
+    def reserved(self) -> tuple[Share, ...]:
+        """What is set aside for it, and counts as held, while it stands in no line."""
+        return self.room or (self.awaits.shares if self.awaits else ())
 
     @property
     def is_final(self) -> bool:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from itertools import islice
 
-from coordinator.core.attempts import grant, let_in
+from coordinator.core.attempts import failed_on, grant, let_in
 from coordinator.core.claims import claim, drop, has_idle, lend, pass_by, take
+from coordinator.core.delay import nearer, take_awaited
+from coordinator.core.known import kept_for
 from coordinator.core.line import Line
 from coordinator.core.placement import Placement, place
 from coordinator.core.preempt import make_room, take_room
@@ -36,6 +38,8 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
                 take_room(turn, job)
         elif job is not None and job.claim:
             take(turn, job)
+        elif job is not None and kept_for(job):
+            take_awaited(turn, job)
     opened = turn.state.queue.opened.take()
     line = Line(turn.state, Worth(turn.state, opened), now_ms=turn.now_ms)
     for _ in range(settings.max_placements_per_pass):
@@ -64,7 +68,11 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
             drop(turn, job)
         state.set_aside(group, limit)
         return False
-    placement = _find(turn, job)
+    near = state.near.of(job.wants) if job.wants else ()
+    placement = place(state.free, job.demand, avoid=failed_on(job), near=near)
+    if placement is not None and (placement := nearer(turn, job, placement=placement)) is None:
+        return True
+    placement = placement or _of_claims(turn, job)
     if placement is not None:
         grant(turn, job, placement=placement)
         return True
@@ -81,28 +89,9 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
     return False
 
 
-def _find(turn: Turn, job: Job) -> Placement | None:
-    """Where the job fits, with what it has claimed and with what those behind it have."""
-    state, avoid = turn.state, failed_on(job)
-    near = state.near.of(job.wants) if job.wants else ()
-    placement = place(state.free, job.demand, avoid=avoid, near=near)
-    if placement is None and job.claim is not None and has_idle(state, job, claimant=job):
-        placement = state.place_without(job, unkept=job.job_id)
+def _of_claims(turn: Turn, job: Job) -> Placement | None:
+    """Where the job fits with what it has claimed, or with what those behind it have."""
+    placement = None
+    if job.claim is not None and has_idle(turn.state, job, claimant=job):
+        placement = turn.state.place_without(job, unkept=job.job_id)
     return placement or pass_by(turn, job)
-
-
-def failed_on(job: Job) -> str:
-    """The node on which the newest attempt failed; "" where that is not known."""
-    if job.attempt is None or job.failure is None:
-        return ""
-    shares = job.attempt.shares
-    if len(shares) == 1:
-        return shares[0].node_id
-    if job.failure.rank is None:
-        return ""
-    left = job.failure.rank
-    for share in shares:
-        left -= len(share.device_ids) // job.demand.devices_per_rank
-        if left < 0:
-            return share.node_id
-    return ""

@@ -27,6 +27,7 @@ class CoreSettings:
     near_checkpoint_ms: int = (
         600_000  # that a preemption waits for one; 0: no longer than the grace
     )
+    near_data_ms: int = 600_000  # that a job waits for a node that holds its data; 0: not at all
     aging_ms: int = 7 * 86_400_000  # of waiting, for which a job is raised by one priority
     usage_half_life_ms: int = 7 * 86_400_000  # FAIR forgets what was used by half in this time
     max_queues: int = 10_000

@@ -212,7 +212,7 @@ class Shares:
 
         What is set aside for it is held already.
         """
-        need = milli_of(job) if not job.room else 0
+        need = milli_of(job) if not job.reserved else 0
         for name in self.path(job.queue_name):
             queue = self._queues.get(name)
             if queue is None:
@@ -316,9 +316,9 @@ def charge_of_lease(job: Job, lease: Lease) -> Charge:
 def charge_of_room(job: Job) -> Charge | None:
     """What is set aside for a job that waits; None where nothing is. One that holds devices still is
     charged for those."""
-    if not job.room or job.status is not JobStatus.QUEUED:
+    if not job.reserved or job.status is not JobStatus.QUEUED:
         return None
-    milli = sum(share.thousandths * len(share.device_ids) for share in job.room)
+    milli = sum(share.thousandths * len(share.device_ids) for share in job.reserved)
     return Charge(
         job.queue_name,
         job.tenant_id,

@@ -236,7 +236,7 @@ class ClusterState(Known):
             self._keep(job, kept)
         if before is None or before.queue_name != job.queue_name:
             self._charge_leases(job)
-        if job.room or (before is not None and before.room):
+        if job.reserved or (before is not None and before.reserved):
             self._charge(f"room of {job.job_id}", charge_of_room(job))
             if before is None or before.status is not job.status:
                 self.queue.opened.touch([job.job_id])  # it may be free already
@@ -313,7 +313,10 @@ class ClusterState(Known):
                 self.queue.opened.claimants[job.job_id] = (
                     None  # who was not over in time may be now
                 )
-        self.deadlines.set(Due.CLAIM, job.job_id, at_ms=job.claim.from_ms if job.claim else 0)
+        due_ms = job.claim.from_ms if job.claim else 0
+        if job.awaits is not None and job.awaits.shares:
+            due_ms = job.awaits.until_ms
+        self.deadlines.set(Due.CLAIM, job.job_id, at_ms=due_ms)
 
     def _next_in_line(self, queue_name: str) -> None:
         """Lets the first that found no room be looked at: it may claim some now."""

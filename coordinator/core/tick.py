@@ -7,6 +7,7 @@ from coordinator.core.attempts import reconsider, settle
 from coordinator.core.care import pass_time
 from coordinator.core.claims import fall_due
 from coordinator.core.deadlines import Due
+from coordinator.core.delay import give_up as give_up_waiting
 from coordinator.core.drain import empty, pass_window
 from coordinator.core.loss import give_up
 from coordinator.core.reasons import Reason
@@ -40,7 +41,10 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
         case Due.ASK:
             expire(turn, state.jobs[id])
         case Due.CLAIM:
-            fall_due(turn, state.jobs[id], settings=settings)
+            if state.jobs[id].claim is not None:
+                fall_due(turn, state.jobs[id], settings=settings)
+            else:
+                give_up_waiting(turn, state.jobs[id])
         case Due.DRAIN:
             node = state.nodes[id]
             assert node.drain is not None

@@ -131,8 +131,8 @@ class Turn:
         ensure(self.state.jobs.get(job.job_id) is job, "the job is the newest one", job.job_id)
         closed = self._count(job, changes)
         after = replace(job, version=job.version + 1, updated_at_ms=self.now_ms, **changes)
-        if (after.room or after.claim) and not _keeps(job, after):
-            after = replace(after, room=(), claim=None)
+        if (after.room or after.claim or after.awaits) and not _keeps(job, after):
+            after = replace(after, room=(), claim=None, awaits=None)
         if is_in_line(after) and not is_in_line(job):
             after = replace(after, work_ms=self.state.work_ms(after, now_ms=self.now_ms))
         for entry in closed.entries if closed else ():

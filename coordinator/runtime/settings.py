@@ -88,6 +88,12 @@ class CoordinatorSettings(ReachSettings, TokenSettings, ServerTlsSettings):
         description="how long a preemption waits at most for a checkpoint that by a job's cadence is near, "
         "if its grace is over before; 0: no longer than the grace",
     )
+    near_data_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="how long a job waits at most for a node that holds its data, if to fetch them where "
+        "devices are free takes longer; 0: not at all",
+    )
     blame_users: int = Field(
         default=2,
         ge=0,

@@ -201,7 +201,7 @@ class View:
             case Job():
                 self.queues.put(self.jobs.get(record.job_id), record)
                 self.jobs[record.job_id] = record
-                if record.room or record.claim or record.job_id in self._awaited:
+                if kept_for(record) or record.job_id in self._awaited:
                     self._expect(record.job_id, record)
                 self._wake(Kind.JOB, record.job_id)
             case Lease():

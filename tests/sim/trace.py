@@ -155,6 +155,9 @@ def _show_job(job: Job, now_ms: int) -> str:
     if job.claim:
         found = "+".join(devices_of(x.node_id, x.device_ids) for x in job.claim.shares)
         words.append(f"claim={found}@{(job.claim.from_ms - now_ms) / 1000:g}s")
+    if job.awaits:
+        found = "+".join(devices_of(x.node_id, x.device_ids) for x in job.awaits.shares)
+        words.append(f"awaits={found}@{(job.awaits.until_ms - now_ms) / 1000:g}s")
     if job.attempt is not None and job.attempt.lent_by:
         words.append(f"lent_by={job.attempt.lent_by}")
     words += [f"aged={job.aged}"] * bool(job.aged)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 
 from coordinator.core.decision import Changed, Event
-from coordinator.core.known import is_in_line
+from coordinator.core.known import is_in_line, kept_for
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Demand, Job, Node, Order, Queue
 from tests.sim.clock import DAY, SECOND
@@ -112,7 +112,7 @@ def _kind(job: Job) -> tuple[object, ...]:
 
 def _has_place(job: Job) -> bool:
     """Whether something is set aside for it: it may come later, and others are lent it meanwhile."""
-    return bool(job.room or job.claim)
+    return bool(kept_for(job))
 
 
 class NotBeforeItsTime(JobChecker):

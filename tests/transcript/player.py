@@ -4,7 +4,7 @@ A scenario is text. A line that begins with `> ` is a command; the indented line
 core must answer and do, all of it. `# ` begins a comment. Commands:
 
     node NODE 8xH100[+7xH100-1g.10gb@GPU…] [cpus=N] [memory=N] [labels=K:V,…] [holds=HASH[:BYTES],…]
-                                                                    [bad=0,3]   what it will offer
+                                            [rate=BYTES_PER_S] [bad=0,3]            what it will offer
     faults NODE DEVICE:CODE[xN],… [bad=0,3]    what its agent has seen of devices since it started
     sync NODE [canary=N[:DEVICE,…]] [gen=N] [inc=NAME] [seq=N] [LEASE=STATE[:FLAG…]]…
                                                                     flags: done ran ckpt model
@@ -288,6 +288,7 @@ def _offer(node_id: str, devices: str, options: dict[str, str]) -> Offer:
         labels=pairs(options.get("labels", "")),
         holds=tuple(key for key, _ in held),
         holds_bytes=tuple(int(size or 0) for _, size in held),
+        fetch_bytes_per_s=int(options.get("rate", 0)),
         cpu_count=int(options.get("cpus", 64)),
         memory_bytes=int(options.get("memory", 1000)) * GB,
         disk_bytes=1000 * GB,

@@ -1,0 +1,140 @@
+"""Whether a job waits for a node that holds its data, rather than fetch them where devices are free.
+
+Theory of operation (delay scheduling: Zaharia et al., *Delay Scheduling*, EuroSys 2010). A job that finds
+room on nodes which would first have to fetch what it names, for a minute or more, looks at the nodes that
+hold it. Where it fits on such ones now it starts there. Where it will as attempts there end, and is expected
+to wait for that no longer than half of what it saves, it waits: the devices are set aside for it, and it
+leaves the line, so those behind it go on with what it left free.
+
+It waits no longer than it would save (and never longer than a bound), whatever was expected: so the wait
+and the fetch that follows it take at most twice as long as to fetch at once, as with all that may be rented
+or bought (Karlin et al., *Competitive snoopy caching*, 1988). It waits once only until it has started.
+
+How long a fetch takes is known from how fast nodes told to have fetched before; where nobody knows, nobody
+waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from coordinator.core.attempts import failed_on, grant, let_in
+from coordinator.core.capacity import Capacity
+from coordinator.core.known import Known, is_doubted
+from coordinator.core.placement import Placement, Spot, place
+from coordinator.core.preempt import is_held, is_sound
+from coordinator.core.reasons import Reason
+from coordinator.core.records import Await, Job
+from coordinator.core.turn import Turn
+
+LEAST_MS = 60_000  # of fetching that has to be saved
+MOST_NODES = 8  # that are looked at
+LOOKS = 64  # at attempts there that end
+GB = 1_000_000_000
+
+
+class Fetches:
+    """How long nodes would fetch what a job names."""
+
+    def __init__(self, known: Known, job: Job) -> None:
+        self._known = known
+        self._wants = job.wants
+        self.holders = known.near.of(job.wants)
+        rates = [known.nodes[one].offer.fetch_bytes_per_s for one in self.holders]
+        self._fastest = max(rates, default=0)
+
+    def left_bytes(self, node_id: str) -> int:
+        """What a node would fetch, as far as others hold it."""
+        return self._known.near.left_bytes(self._wants, node_id)
+
+    def node_ms(self, node_id: str) -> int:
+        """How long a node would fetch; 0 where that is not known. One that has never told how fast it is
+        is taken to be as fast as the fastest of those that hold something."""
+        rate = self._known.nodes[node_id].offer.fetch_bytes_per_s or self._fastest
+        return self.left_bytes(node_id) * 1000 // rate if rate else 0
+
+    def slowest_ms(self, placement: Placement) -> int:
+        """How long a gang would wait for the last of its nodes."""
+        return max(self.node_ms(spot.node_id) for spot in placement)
+
+
+def nearer(turn: Turn, job: Job, *, placement: Placement) -> Placement | None:
+    """Where a job that fits somewhere is to start now; None where it waits from now on."""
+    most_ms = turn.state.settings.near_data_ms
+    if not job.wants or not most_ms or job.awaits is not None or job.claim is not None:
+        return placement
+    fetches = Fetches(turn.state, job)
+    fetch_ms = fetches.slowest_ms(placement)
+    if fetch_ms < LEAST_MS:
+        return placement
+    found, at_ms = _soonest(turn, job, fetches=fetches, most_ms=fetch_ms - LEAST_MS)
+    if found is None:
+        return placement
+    saved_ms = fetch_ms - fetches.slowest_ms(found)
+    until_ms = turn.now_ms + min(saved_ms, most_ms)
+    if at_ms <= turn.now_ms:
+        return found
+    if 2 * (at_ms - turn.now_ms) > until_ms - turn.now_ms:
+        return placement
+    shares = tuple(spot.share() for spot in found)
+    text = (
+        f"it waits up to {(until_ms - turn.now_ms) // 1000} s for {found[0].node_id}, which holds what "
+        f"would take {saved_ms // 1000} s to fetch elsewhere"
+    )
+    awaits = Await(shares=shares, until_ms=until_ms)
+    turn.edit(let_in(turn, job), Reason.DATA_AWAITED, awaits=awaits, message=text)
+    return None
+
+
+def take_awaited(turn: Turn, job: Job) -> None:
+    """Places a job on the devices that it waits for once all are free; gives them up where they will not
+    be, or somebody said that it may not have them."""
+    state = turn.state
+    assert job.awaits is not None
+    shares = job.awaits.shares
+    if is_doubted(state, job):
+        return
+    if state.shares.limit_of(job) or not all(is_sound(state, share) for share in shares):
+        give_up(turn, job)
+    elif not any(is_held(state, share, demand=job.demand) for share in shares):
+        unit = job.demand.devices_per_rank
+        grant(turn, job, placement=tuple(Spot.of(share, unit=unit) for share in shares))
+
+
+def give_up(turn: Turn, job: Job) -> None:
+    """Has a job wait no more for its data: it stands in line again, and takes what is free."""
+    assert job.awaits is not None
+    awaits = replace(job.awaits, shares=())
+    turn.edit(job, Reason.ROOM_LOST, awaits=awaits, message="")
+
+
+def _soonest(
+    turn: Turn, job: Job, *, fetches: Fetches, most_ms: int
+) -> tuple[Placement | None, int]:
+    """Where it fits first of the nodes that would fetch no longer than `most_ms`, and from when."""
+    state, away = turn.state, failed_on(job)
+    nodes = [one for one in fetches.holders if one != away and fetches.node_ms(one) <= most_ms]
+    there = dict.fromkeys(nodes[:MOST_NODES])
+    room, gone = Capacity(), set[str]()
+    room.search_by(state.free.fragments, basis=None)
+
+    def lay(node_id: str) -> None:
+        found = state.free_room(node_id, without=gone)
+        room.put(node_id, None if found is None or found.is_suspect else found)
+
+    for node_id in there:
+        lay(node_id)
+    found = place(room, job.demand)
+    at_ms = turn.now_ms
+    held = {x.job_id for node_id in there for x in state.leases_on(node_id) if not x.is_ended}
+    ends = sorted((state.expected_end_ms(state.jobs[one], turn.now_ms), one) for one in held)
+    for end_ms, job_id in ends[:LOOKS]:
+        if found is not None or 2 * (end_ms - turn.now_ms) > state.settings.near_data_ms:
+            break
+        leases = [state.leases[x] for x in state.leases_of_job[job_id]]
+        gone.update(lease.lease_id for lease in leases)
+        for lease in leases:
+            if lease.node_id in there:
+                lay(lease.node_id)
+        found, at_ms = place(room, job.demand), max(end_ms, turn.now_ms + 1)
+    return found, at_ms
