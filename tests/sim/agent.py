@@ -506,7 +506,7 @@ class SimNode:
                 self.wear.faults(),
                 bad=frozenset(self.bad_devices),
                 labels=self.labels,
-                holds=self.shelf.holds if self.shelf is not None else (),
+                at_hand=self.shelf.at_hand if self.shelf is not None else ((), 0),
             ),
             leases=self._told,
             canary=self.wear.done,
@@ -583,13 +583,18 @@ def _offer(
     *,
     bad: frozenset[int],
     labels: Pairs,
-    holds: tuple[str, ...],
+    at_hand: tuple[tuple[str, ...], int],
 ) -> Offer:
     devices = [
         Device(device_id=id, index=index, type=kind, healthy=index not in bad, faults=faults)
         for index, (id, faults) in enumerate(known)
     ]
-    sizes = (BYTES,) * len(holds)
+    holds, bytes_per_s = at_hand
     return Offer(
-        devices=tuple(devices), cpu_count=64, labels=labels, holds=holds, holds_bytes=sizes
+        devices=tuple(devices),
+        cpu_count=64,
+        labels=labels,
+        holds=holds,
+        holds_bytes=(BYTES,) * len(holds),
+        fetch_bytes_per_s=bytes_per_s,
     )

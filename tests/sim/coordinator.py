@@ -50,6 +50,7 @@ SETTINGS = CoreSettings(
     max_histories=5,
     min_run_ms=10_000,
     near_checkpoint_ms=60_000,
+    near_data_ms=90_000,
     max_preemptions_per_day=3,
     health=HealthRules(
         half_life_ms=300_000, rest_ms=15_000, most_rest_ms=60_000, window_ms=120_000

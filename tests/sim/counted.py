@@ -70,6 +70,7 @@ FAULTS = {
     "near checkpoint": "",
     "raised": "",
     "moved": "",
+    "data": "",
     "quota": "",
     "start time": "",
     "change": "",
@@ -137,6 +138,10 @@ CHECKS = {
     "RoomForOne": ("I21", "devices that are set aside go to nobody else"),
     "HungIsHung": ("", "only what stands still is said to hang, and its job's wish is followed"),
     "LedgerIsExact": ("", "what a lease was used for adds up to what was leased, class by class"),
+    "DataIsNear": (
+        "",
+        "who waits for a node that holds its data waits once, in bounds, and gets it or goes on",
+    ),
     "NobodyDelaysAClaim": ("I21", "who is lent claimed devices is over in time, or made to be"),
     "NobodyOutlivesAWindow": ("I10", "who is put on a node that is to be out later does not mind"),
     "ChangedAsAsked": ("", "priorities, queues and limits change as somebody asked"),

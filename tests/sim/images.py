@@ -70,7 +70,8 @@ NOTHING = Brought()
 class Shelf:
     """The images of one node, and its engine."""
 
-    def __init__(self, loop: Loop, rng: Random, registry: Registry) -> None:
+    def __init__(self, loop: Loop, rng: Random, registry: Registry, *, rate: int) -> None:
+        self._bytes_per_s = rate  # as placement is told; 0 is not
         self._loop = loop
         self._rng = rng
         self._registry = registry
@@ -78,9 +79,9 @@ class Shelf:
         self._named = ""  # what the name stands for here
 
     @property
-    def holds(self) -> tuple[str, ...]:
-        """What placement is told of."""
-        return (NAME,) if self._named else ()
+    def at_hand(self) -> tuple[tuple[str, ...], int]:
+        """What placement is told: names, and how many bytes per second others would fetch them with."""
+        return (NAME,) if self._named else (), self._bytes_per_s
 
     def bring(self, pinned: str, *, engine: bool) -> Brought:
         """Has an image there: that of a digest, or what the name stands for."""

@@ -1,5 +1,5 @@
-"""Bugs to plant into what is asked for beside single jobs, into limits, and into what keeps a job on one
-image."""
+"""Bugs to plant into what is asked for beside single jobs, into limits, into what keeps a job on one image,
+and into who waits for its data."""
 
 from __future__ import annotations
 
@@ -96,6 +96,23 @@ BUGS: dict[str, tuple[Edit, ...]] = {
             "coordinator.core.child",
             'image_digest=parent.image_digest if command.keeps_image else "",',
             "",
+        ),
+    ),
+    "data are awaited for as long as to fetch them takes": (
+        Edit(
+            "coordinator.core.delay",
+            "    until_ms = turn.now_ms + min(saved_ms, most_ms)",
+            "    until_ms = turn.now_ms + saved_ms",
+        ),
+    ),
+    "nobody gives up waiting for its data": (
+        Edit("coordinator.core.state", "due_ms = job.awaits.until_ms", "due_ms = 0"),
+    ),
+    "who waits for its data takes what others hold": (
+        Edit(
+            "coordinator.core.delay",
+            "    elif not any(is_held(state, share, demand=job.demand) for share in shares):",
+            "    else:",
         ),
     ),
     "who runs is expected still": (

@@ -109,6 +109,7 @@ MET: dict[str, tuple[str, ...]] = {
     "near checkpoint": ("is awaited", "in time"),
     "raised": ("waits", "placed"),
     "moved": ("is asked", "goes on", "stays"),
+    "data": ("is awaited", "comes free", "does not come free"),
     "quota": ("from the beginning", "after others or a time", "is let in"),
     "start time": ("while nobody led", "while somebody led"),
     "resume": ("job PAUSED", "job CHECKPOINTING"),

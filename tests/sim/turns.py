@@ -94,10 +94,10 @@ class RoomForOne(Checker):
             return
         before = self._jobs.get(record.job_id)
         self._jobs[record.job_id] = record
-        for share in before.room if before is not None else ():
+        for share in before.reserved if before is not None else ():
             for device_id in share.device_ids:
                 self._kept.pop(device_id, None)
-        for share in record.room:
+        for share in record.reserved:
             self._kept.update(dict.fromkeys(share.device_ids, record.job_id))
 
     def settled(self) -> None:

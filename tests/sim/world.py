@@ -39,6 +39,8 @@ from tests.sim.machine import copy_of
 from tests.sim.messages import Answer, Call
 from tests.sim.moves import WORLDS as GAP_WORLDS
 from tests.sim.moves import MovedSafely, let_preempt, with_equal_nodes, with_gaps
+from tests.sim.nearness import WORLDS as SLOW_WORLDS
+from tests.sim.nearness import DataIsNear, rate_of
 from tests.sim.network import Network
 from tests.sim.offices import Offices
 from tests.sim.output import Output
@@ -151,6 +153,7 @@ class World:
         self._images = self._rng("images")
         has_images = not self._images.randrange(IMAGE_WORLDS) and not less.bare
         self.registry = Registry() if has_images else None
+        self._fetches_slowly = not self._rng("fetching").randrange(SLOW_WORLDS)
         self.plans = self._draw_plans()
         self.nodes = [self._node(index) for index in range(len(self.swarm.node_devices))]
         self.past_nodes: list[SimNode] = []  # of which a clone has the name now
@@ -301,7 +304,8 @@ class World:
     def _shelf(self, name: str) -> Shelf | None:
         if self.registry is None:
             return None
-        return Shelf(self.loop, self._rng(f"{name}/images"), self.registry)
+        rate = rate_of(self._rng(f"{name}/fetching")) if self._fetches_slowly else 0
+        return Shelf(self.loop, self._rng(f"{name}/images"), self.registry, rate=rate)
 
     def _output(self, name: str) -> Output:
         rng = self._rng(f"{name}/output")
@@ -367,6 +371,7 @@ class World:
             FewOut(),
             WhyIsKept(),
             NobodyDelaysAClaim(),
+            DataIsNear(self.situations.fault),
             NobodyOutlivesAWindow(),
             LimitsHold(self.situations.fault),
             LedgerIsExact(),
