@@ -30,40 +30,38 @@ from coordinator.core.turn import Turn
 LEAST_MS = 60_000  # of fetching that has to be saved
 MOST_NODES = 8  # that are looked at
 LOOKS = 64  # at attempts there that end
-GB = 1_000_000_000
 
 
 class Fetches:
     """How long nodes would fetch what a job names."""
 
-    def __init__(self, known: Known, job: Job) -> None:
+    def __init__(self, known: Known, job: Job, *, holders: tuple[str, ...]) -> None:
         self._known = known
         self._wants = job.wants
-        self.holders = known.near.of(job.wants)
-        rates = [known.nodes[one].offer.fetch_bytes_per_s for one in self.holders]
+        self.holders = holders
+        rates = [known.nodes[one].offer.fetch_bytes_per_s for one in holders]
         self._fastest = max(rates, default=0)
-
-    def left_bytes(self, node_id: str) -> int:
-        """What a node would fetch, as far as others hold it."""
-        return self._known.near.left_bytes(self._wants, node_id)
 
     def node_ms(self, node_id: str) -> int:
         """How long a node would fetch; 0 where that is not known. One that has never told how fast it is
         is taken to be as fast as the fastest of those that hold something."""
         rate = self._known.nodes[node_id].offer.fetch_bytes_per_s or self._fastest
-        return self.left_bytes(node_id) * 1000 // rate if rate else 0
+        return self._known.near.left_bytes(self._wants, node_id) * 1000 // rate if rate else 0
 
     def slowest_ms(self, placement: Placement) -> int:
         """How long a gang would wait for the last of its nodes."""
         return max(self.node_ms(spot.node_id) for spot in placement)
 
 
-def nearer(turn: Turn, job: Job, *, placement: Placement) -> Placement | None:
-    """Where a job that fits somewhere is to start now; None where it waits from now on."""
+def nearer(
+    turn: Turn, job: Job, *, placement: Placement, holders: tuple[str, ...]
+) -> Placement | None:
+    """Where a job that fits somewhere is to start now; None where it waits from now on. `holders` have
+    something of what it names, who has the most first."""
     most_ms = turn.state.settings.near_data_ms
-    if not job.wants or not most_ms or job.awaits is not None or job.claim is not None:
+    if not holders or not most_ms or job.awaits is not None or job.claim is not None:
         return placement
-    fetches = Fetches(turn.state, job)
+    fetches = Fetches(turn.state, job, holders=holders)
     fetch_ms = fetches.slowest_ms(placement)
     if fetch_ms < LEAST_MS:
         return placement
@@ -78,8 +76,8 @@ def nearer(turn: Turn, job: Job, *, placement: Placement) -> Placement | None:
         return placement
     shares = tuple(spot.share() for spot in found)
     text = (
-        f"it waits up to {(until_ms - turn.now_ms) // 1000} s for {found[0].node_id}, which holds what "
-        f"would take {saved_ms // 1000} s to fetch elsewhere"
+        f"it waits for {found[0].node_id}, which holds what takes {saved_ms // 1000} s to fetch elsewhere: "
+        f"{(at_ms - turn.now_ms) // 1000} s as expected, {(until_ms - turn.now_ms) // 1000} s at most"
     )
     awaits = Await(shares=shares, until_ms=until_ms)
     turn.edit(let_in(turn, job), Reason.DATA_AWAITED, awaits=awaits, message=text)

@@ -263,8 +263,8 @@ TABLE: dict[Reason, Row] = {
     Reason.ROOM_LOST: Row(
         "",
         False,
-        "What was set aside for it went out of use before it was free, or who was to be moved for it "
-        "stays; it waits again.",
+        "What was set aside for it went out of use before it was free, or was waited for long enough, or who "
+        "was to be moved for it stays; it waits again.",
     ),
     Reason.ROOM_CLAIMED: Row(
         "", False, "It is next in line: devices are set aside for it until all of them are free."

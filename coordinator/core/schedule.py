@@ -70,8 +70,10 @@ def _look(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
         return False
     near = state.near.of(job.wants) if job.wants else ()
     placement = place(state.free, job.demand, avoid=failed_on(job), near=near)
-    if placement is not None and (placement := nearer(turn, job, placement=placement)) is None:
-        return True
+    if placement is not None:
+        placement = nearer(turn, job, placement=placement, holders=near)
+        if placement is None:
+            return True
     placement = placement or _of_claims(turn, job)
     if placement is not None:
         grant(turn, job, placement=placement)
