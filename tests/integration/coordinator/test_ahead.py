@@ -1,15 +1,20 @@
-"""Agents hear of jobs for which devices of their node are set aside, and of what these name."""
+"""Agents hear of jobs for which devices of their node are set aside, and of what these name; what they hold
+is waited for."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from scaimind.service.reach.keys import key_of
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.agent import FakeAgent
-from tests.integration.coordinator.house import Caller
+from tests.integration.coordinator.house import Caller, House
 from tests.support.jobs import body
 
 DATA = "https://data.example.org/train.jsonl"
+RATE = 100_000_000  # bytes per second
+FETCH_S = 600
+SOON_S = 100
 
 
 def naming(uri: str, *, name: str = "waits") -> dict[str, Any]:
@@ -72,3 +77,30 @@ async def test_a_job_behind_a_single_attempt_is_told_to_the_node_of_that_one(
     assert [one.job_id for one in answer.expected] == [waiting]
     await admin.call("CancelJob", api.CancelJobRequest(job_id=waiting))
     assert not (await agent.sync(seen_revision=0)).expected
+
+
+async def test_a_job_whose_data_take_long_to_fetch_waits_for_the_node_that_holds_them(
+    house: House, admin: Caller, agent: FakeAgent
+) -> None:
+    agent.offer.holds.append(key_of(DATA))
+    agent.offer.holds_bytes.append(FETCH_S * RATE)
+    agent.offer.fetch_bytes_per_s = RATE
+    await agent.sync()
+    soon = {"scheduling_config": {"expected_duration_seconds": SOON_S}}
+    running = await admin.submit(soon, gpu_count=4)
+    (lease_id,) = await agent.granted()
+    await agent.runs(lease_id)
+    free = FakeAgent(house.agents, "n2")
+    await free.sync()
+    waiting = await admin.submit(naming(DATA))
+    found = await admin.call("ExplainJob", api.ExplainJobRequest(job_id=waiting))
+    assert [one.code for one in found.blockers] == ["DATA_AWAITED"]
+    assert 0 < found.eta_p50_seconds <= SOON_S
+    assert "n1" in (await admin.job(waiting)).status_reason.message
+    answer = await agent.until(lambda answer: bool(answer.expected))
+    assert [one.job_id for one in answer.expected] == [waiting], "it is to be kept there"
+    assert not (await free.sync(seen_revision=0)).expected
+    other = await admin.submit(gpu_count=4)
+    assert await free.granted() == [f"{other}.1.0"]
+    await agent.ends(f"{running}.1.0")
+    await agent.until(lambda answer: f"{waiting}.1.0" in [one.lease_id for one in answer.leases])
