@@ -16,10 +16,12 @@ waits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from operator import gt
 
 from coordinator.core.attempts import failed_on, grant, let_in
-from coordinator.core.capacity import Capacity
+from coordinator.core.capacity import TOPOLOGY, Capacity
 from coordinator.core.known import Known, is_doubted
 from coordinator.core.placement import Placement, Spot, place
 from coordinator.core.preempt import is_held, is_sound
@@ -65,7 +67,8 @@ def nearer(
     fetch_ms = fetches.slowest_ms(placement)
     if fetch_ms < LEAST_MS:
         return placement
-    found, at_ms = _soonest(turn, job, fetches=fetches, most_ms=fetch_ms - LEAST_MS)
+    search = _Search(turn, job, fetches=fetches, placement=placement)
+    found, at_ms = search.soonest(fetch_ms - LEAST_MS)
     if found is None:
         return placement
     saved_ms = fetch_ms - fetches.slowest_ms(found)
@@ -106,33 +109,49 @@ def give_up(turn: Turn, job: Job) -> None:
     turn.edit(job, Reason.ROOM_LOST, awaits=awaits, message="")
 
 
-def _soonest(
-    turn: Turn, job: Job, *, fetches: Fetches, most_ms: int
-) -> tuple[Placement | None, int]:
-    """Where it fits first of the nodes that would fetch no longer than `most_ms`, and from when."""
-    state, away = turn.state, failed_on(job)
-    nodes = [one for one in fetches.holders if one != away and fetches.node_ms(one) <= most_ms]
-    there = dict.fromkeys(nodes[:MOST_NODES])
-    room, gone = Capacity(), set[str]()
-    room.search_by(state.free.fragments, basis=None)
+class _Search:
+    """Seeks room on nodes that hold what a job names, no farther apart than where it fits now."""
 
-    def lay(node_id: str) -> None:
-        found = state.free_room(node_id, without=gone)
-        room.put(node_id, None if found is None or found.is_suspect else found)
+    def __init__(self, turn: Turn, job: Job, *, fetches: Fetches, placement: Placement) -> None:
+        self._state = turn.state
+        self._now_ms = turn.now_ms
+        self._job = job
+        self._fetches = fetches
+        self._most = self._spread(placement)
+        self._room = Capacity()
+        self._room.search_by(turn.state.free.fragments, basis=None)
+        self._gone: set[str] = set()  # leases that are taken to have ended
 
-    for node_id in there:
-        lay(node_id)
-    found = place(room, job.demand)
-    at_ms = turn.now_ms
-    held = {x.job_id for node_id in there for x in state.leases_on(node_id) if not x.is_ended}
-    ends = sorted((state.expected_end_ms(state.jobs[one], turn.now_ms), one) for one in held)
-    for end_ms, job_id in ends[:LOOKS]:
-        if found is not None or 2 * (end_ms - turn.now_ms) > state.settings.near_data_ms:
-            break
-        leases = [state.leases[x] for x in state.leases_of_job[job_id]]
-        gone.update(lease.lease_id for lease in leases)
-        for lease in leases:
-            if lease.node_id in there:
-                lay(lease.node_id)
-        found, at_ms = place(room, job.demand), max(end_ms, turn.now_ms + 1)
-    return found, at_ms
+    def soonest(self, most_ms: int) -> tuple[Placement | None, int]:
+        """Where it fits first of the nodes that would fetch no longer than `most_ms`, and from when."""
+        state, fetches, away = self._state, self._fetches, failed_on(self._job)
+        nodes = [one for one in fetches.holders if one != away and fetches.node_ms(one) <= most_ms]
+        there = dict.fromkeys(nodes[:MOST_NODES])
+        self._lay(there)
+        found, at_ms = self._place(), self._now_ms
+        held = {x.job_id for node_id in there for x in state.leases_on(node_id) if not x.is_ended}
+        ends = sorted((state.expected_end_ms(state.jobs[one], self._now_ms), one) for one in held)
+        for end_ms, job_id in ends[:LOOKS]:
+            if found is not None or 2 * (end_ms - self._now_ms) > state.settings.near_data_ms:
+                break
+            leases = [state.leases[x] for x in state.leases_of_job[job_id]]
+            self._gone.update(lease.lease_id for lease in leases)
+            self._lay(lease.node_id for lease in leases if lease.node_id in there)
+            found, at_ms = self._place(), max(end_ms, self._now_ms + 1)
+        return found, at_ms
+
+    def _lay(self, node_ids: Iterable[str]) -> None:
+        for node_id in node_ids:
+            room = self._state.free_room(node_id, without=self._gone)
+            self._room.put(node_id, None if room is None or room.is_suspect else room)
+
+    def _place(self) -> Placement | None:
+        found = place(self._room, self._job.demand)
+        if found is None or any(map(gt, self._spread(found), self._most)):
+            return None
+        return found
+
+    def _spread(self, placement: Placement) -> list[int]:
+        """On how many nodes it is, and in how many places of each kind."""
+        labels = [dict(self._state.nodes[spot.node_id].offer.labels) for spot in placement]
+        return [len(placement), *(len({one.get(key) for one in labels}) for key in TOPOLOGY)]

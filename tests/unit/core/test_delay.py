@@ -20,7 +20,7 @@ from tests.unit.core.conftest import NOW_MS, Bench
 SECOND_MS = 1_000
 RATE = 100_000_000  # bytes per second
 CORPUS = "corpus"
-QUIET = {"unreachable_after_ms": 1 << 50, "replace_after_ms": 1 << 51}
+QUIET: dict[str, Any] = {"unreachable_after_ms": 1 << 50, "replace_after_ms": 1 << 51}
 """Nobody falls silent while time passes."""
 
 
@@ -163,6 +163,26 @@ def test_of_a_gang_the_slowest_node_counts() -> None:
     bench.node("near too", 4, **holding(300))
     bench.submit("gang", 8, node_count=2, wants=(CORPUS,))
     assert {x.node_id for x in bench.job("gang").reserved} == {"near", "near too"}
+
+
+@pytest.mark.parametrize(("racks", "are_near"), [("aa", True), ("ab", False)])
+def test_a_gang_is_not_spread_farther_to_be_near_its_data(racks: str, are_near: bool) -> None:
+    bench = Bench(CoreSettings(**QUIET))
+    for number, rack in enumerate(racks):
+        bench.node(f"near{number}", 2, **holding(300), labels=(("rack", rack),))
+    for number in range(2):
+        bench.node(f"free{number}", 2, fetch_bytes_per_s=RATE, labels=(("rack", "f"),))
+    bench.submit("gang", 4, node_count=2, wants=(CORPUS,))
+    assert place_of(bench.job("gang")) == ("on near0" if are_near else "on free0")
+
+
+def test_who_fits_on_one_node_does_not_go_to_several_that_hold_its_data() -> None:
+    bench = Bench(CoreSettings(**QUIET))
+    for number in range(4):
+        bench.node(f"near{number}", 1, **holding(300))
+    bench.node("free", 4, fetch_bytes_per_s=RATE)
+    bench.submit("gang", 4, wants=(CORPUS,))
+    assert place_of(bench.job("gang")) == "on free"
 
 
 def test_why_it_waits_and_when_it_starts_is_told() -> None:
