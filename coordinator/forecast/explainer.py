@@ -245,15 +245,23 @@ def _explained(replica: Replica, one: _Asked) -> Explained:
     tried = look.tried(replica, job)
     start = look.ahead.starts.get(job.job_id) or tried.came.get(AS_IT_IS)
     wait_ms = None if start is None else max(0, start[0] - now_ms)
-    found = [
-        Sooner(text, max(0, came[0] - now_ms))
-        for text, came in tried.came.items()
-        if text != AS_IT_IS and came is not None and _is_worth(max(0, came[0] - now_ms), wait_ms)
-    ]
-    found.sort(key=lambda one: one.wait_ms)
     range_ms: tuple[int | None, int | None] = (None, None)
     if wait_ms is not None:
         range_ms = replica.range_ms(job, wait_ms, now_ms=now_ms)
+
+    def told_ms(changed_ms: int) -> int:
+        """A changed wait, corrected as the wait is: one that is shorter is told to be."""
+        if wait_ms and range_ms[0] is not None:
+            return changed_ms * range_ms[0] // wait_ms
+        return replica.range_ms(job, changed_ms, now_ms=now_ms)[0]
+
+    waits_ms = {
+        text: max(0, came[0] - now_ms)
+        for text, came in tried.came.items()
+        if text != AS_IT_IS and came is not None
+    }
+    found = [Sooner(text, told_ms(x)) for text, x in waits_ms.items() if _is_worth(x, wait_ms)]
+    found.sort(key=lambda one: one.wait_ms)
     return Explained(
         explanation=one.explanation,
         wait_p50_ms=range_ms[0],

@@ -156,6 +156,25 @@ def full_node() -> Bench:
     return bench
 
 
+def test_what_a_change_comes_to_is_corrected_by_what_was_learnt_as_the_wait_is() -> None:
+    bench = Bench()
+    bench.node("n1", 8)
+    for name, minutes in (("a", 10), ("b", 40)):
+        bench.submit(name, 4, expected_duration_ms=minutes * MINUTE_MS)
+    bench.submit("w", 8, expected_duration_ms=MINUTE_MS)
+    desk = Desk(bench)
+    calibration, then_ms = desk.replica.calibration, bench.now_ms - 40 * MINUTE_MS
+    for number in range(60):  # all started after a tenth of what was foretold
+        calibration.tell(f"x{number}", then_ms, wait_ms=40 * MINUTE_MS)
+    for number in range(60):
+        calibration.start(f"x{number}", then_ms + 4 * MINUTE_MS)
+    found = desk.explain("w")
+    told = {one.change: one.wait_ms for one in found.sooner}
+    assert found.wait_p50_ms is not None
+    assert found.wait_p50_ms < 10 * MINUTE_MS
+    assert told["gpu_count=4"] == pytest.approx(found.wait_p50_ms / 4, rel=0.01)
+
+
 def test_a_look_that_costs_little_is_made_anew_when_something_has_changed() -> None:
     bench = full_node()
     desk = Desk(bench)
