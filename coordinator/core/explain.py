@@ -16,7 +16,7 @@ from coordinator.core.known import is_doubted, is_in_line
 from coordinator.core.near import count_of
 from coordinator.core.order import HIGHEST_PRIORITY, turn_of
 from coordinator.core.placement import misfit, node_share, place, rank_count
-from coordinator.core.queues import closed, kept_back
+from coordinator.core.queues import closed, counted, kept_back
 from coordinator.core.reasons import Reason
 from coordinator.core.records import (
     IDLE,
@@ -88,8 +88,7 @@ def _explain(state: ClusterState, job: Job, *, now_ms: int) -> Explanation:
         return Explanation(blockers=tuple(blockers))
     ahead, rivals = _ahead(state, job, now_ms=now_ms)
     if rivals:
-        what = "job" if rivals == 1 else "jobs"
-        text = f"{rivals} {what} before it in line could use the same devices"
+        text = f"{counted(rivals, 'job')} before it in line could use the same devices"
         blockers.append(Blocker(Reason.JOBS_AHEAD, text))
     return Explanation(
         blockers=tuple(blockers),
@@ -148,7 +147,7 @@ def _blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker
     back = kept_back(state, job)
     if back is not None:
         yield Blocker(*back)
-    yield from _capacity_blockers(state, job.demand, now_ms=now_ms)
+    yield from _capacity_blockers(state, job, now_ms=now_ms)
     yield from _claims(state, job, now_ms=now_ms)
 
 
@@ -192,7 +191,8 @@ def _doubts(state: ClusterState, job: Job) -> Iterator[Blocker]:
         yield Blocker(Reason.LEASES_UNKNOWN, text)
 
 
-def _capacity_blockers(state: ClusterState, demand: Demand, *, now_ms: int) -> Iterator[Blocker]:
+def _capacity_blockers(state: ClusterState, job: Job, *, now_ms: int) -> Iterator[Blocker]:
+    demand = job.demand
     never = misfit(state.total, demand)
     if never is not None:
         yield Blocker(Reason.NEVER_FITS, never.message)
@@ -201,21 +201,25 @@ def _capacity_blockers(state: ClusterState, demand: Demand, *, now_ms: int) -> I
         return
     planned = {id: room for id in state.planned if (room := state.free_room(id, planned=True))}
     if planned and _would_fit(state, demand, away=planned):
-        when = (f"{id} {_maintained(state, id, now_ms=now_ms)}" for id in sorted(planned)[:NAMED])
-        text = f"nodes that are to be out could hold it, but not until then: {'; '.join(when)}"
+        when = "; ".join(
+            f"{id} {_maintained(state, id, job=job, now_ms=now_ms)}"
+            for id in sorted(planned)[:NAMED]
+        )
+        text = f"nodes that are to be out could hold it, but not until then: {when}"
         yield Blocker(Reason.WINDOW_PLANNED, text)
         return
     wanted = _wanted(demand)
     free, largest = _free(state.free, demand)
     if free >= demand.device_count:
         text = (
-            f"it needs {wanted}; {free} are free, but not where its gang would fit: "
+            f"it needs {wanted}; {_are(free)} free, but not where its gang would fit: "
             f"at most {largest} on one node"
         )
         yield Blocker(Reason.DEVICES_SCATTERED, text)
     else:
         known, _ = _free(state.total, demand)
-        text = f"it needs {wanted}; {free} of {known} are free"
+        there = " there" if demand.exclusive else ""
+        text = f"it needs {wanted}; {_are(free, of=known)} free{there}"
         yield Blocker(Reason.DEVICES_BUSY, text)
     away = _away(state)
     if not away:
@@ -240,9 +244,12 @@ def _would_fit(state: ClusterState, demand: Demand, *, away: dict[str, Room]) ->
     return place(with_them, demand) is not None
 
 
-def _maintained(state: ClusterState, node_id: str, *, now_ms: int) -> str:
+def _maintained(state: ClusterState, node_id: str, *, job: Job, now_ms: int) -> str:
     left_s = max(0, state.planned[node_id] - now_ms) / 1000
-    return f"is to be out in {left_s:.0f} s, and takes only who is over by then or can be moved"
+    who = "who is over by then or can be moved"
+    if not job.policy.preemptible:
+        who = "who can be moved, or is over by then by its max_runtime_seconds"
+    return f"is to be out in {left_s:.0f} s, and takes only {who}"
 
 
 def is_kept_out(state: ClusterState, node: Node) -> bool:
@@ -266,8 +273,15 @@ def _newest(grade: Grade) -> str:
 
 
 def _wanted(demand: Demand) -> str:
-    nodes = f" on {demand.node_count} nodes" if demand.node_count else ""
+    nodes = f" on {counted(demand.node_count, 'node')}" if demand.node_count else ""
+    if demand.exclusive:
+        nodes = f"{nodes or ' on nodes'} that nobody else uses"
     return f"{demand.size / WHOLE:g} x {demand.device_type or 'any device'}{nodes}"
+
+
+def _are(count: int, *, of: int | str = "") -> str:
+    """So many are, in words."""
+    return f"{count}{f' of {of}' if of else ''} {'is' if count == 1 else 'are'}"
 
 
 def _free(capacity: Capacity, demand: Demand) -> tuple[int, int]:
@@ -338,8 +352,7 @@ def _verdicts(state: ClusterState, job: Job, *, now_ms: int) -> list[Verdict]:
     ranks = rank_count(demand)
     share = ranks // demand.node_count if demand.node_count else 1
     found = [
-        _verdict(state, node, demand=demand, ranks=share, now_ms=now_ms)
-        for node in state.nodes.values()
+        _verdict(state, node, job=job, ranks=share, now_ms=now_ms) for node in state.nodes.values()
     ]
     counts = {one: count_of(wants, state.nodes[one].offer.holds) for one in state.near.of(wants)}
     places = {node_id: place for place, node_id in enumerate(counts)}
@@ -356,9 +369,9 @@ def _told(verdict: Verdict, count: int, *, of: int) -> Verdict:
     return replace(verdict, message=f"{verdict.message}; {text}" if verdict.message else text)
 
 
-def _verdict(
-    state: ClusterState, node: Node, *, demand: Demand, ranks: int, now_ms: int
-) -> Verdict:
+def _verdict(state: ClusterState, node: Node, *, job: Job, ranks: int, now_ms: int) -> Verdict:
+    demand = job.demand
+
     def no(reason: Reason, text: str) -> Verdict:
         return Verdict(node.node_id, reason, text)
 
@@ -385,7 +398,7 @@ def _verdict(
         return no(Reason.LEASES_UNKNOWN, f"{len(unknown)} leases there are being stopped")
     said = _verdict_of_room(state, node, demand=demand, fitting=fitting, ranks=ranks)
     if said is None and node.node_id in state.planned:
-        text = f"it {_maintained(state, node.node_id, now_ms=now_ms)}"
+        text = f"it {_maintained(state, node.node_id, job=job, now_ms=now_ms)}"
         return no(Reason.WINDOW_PLANNED, text)
     return said or Verdict(node.node_id, None, "")
 
@@ -412,7 +425,7 @@ def _verdict_of_room(
         return Verdict(node.node_id, Reason.DEVICES_QUARANTINED, text)
     free = len(room.devices_with(demand.thousandths) & healthy) if room else 0
     if room is None or free < needed:
-        text = f"{free} of its {len(fitting)} fitting devices are free, {needed} are needed"
+        text = f"{_are(free, of=f'its {len(fitting)} fitting devices')} free, {_are(needed)} needed"
         return Verdict(node.node_id, Reason.DEVICES_BUSY, text)
     share = node_share(demand, ranks)
     lacks = [

@@ -80,11 +80,23 @@ def kept_back(state: ClusterState, job: Job) -> tuple[Reason, str] | None:
         return Reason.QUEUE_CORDONED, f"queue {name} starts no jobs at present"
     if tenant:
         most, held = state.shares.tenant(name, tenant)
-        text = f"it would take its tenant over {most} devices in queue {name}; it holds {held:g}"
+        text = _over(job, f"its tenant in queue {name}", most=most or 0, held=held)
         return Reason.TENANT_LIMIT, text
     held = state.shares.devices_milli(name) / WHOLE
-    text = f"it would take queue {name} over {queue.max_devices} devices; it holds {held:g}"
-    return Reason.QUEUE_LIMIT, text
+    return Reason.QUEUE_LIMIT, _over(job, f"queue {name}", most=queue.max_devices, held=held)
+
+
+def counted(count: float, what: str) -> str:
+    """So many of something, in words."""
+    return f"{count:g} {what}" if count == 1 else f"{count:g} {what}s"
+
+
+def _over(job: Job, who: str, *, most: int, held: float) -> str:
+    """How a job is too much for a limit, be it by itself."""
+    need = job.demand.size / WHOLE
+    if need > most:
+        return f"it needs {counted(need, 'device')}, and {who} may hold {most}: as it is it never starts"
+    return f"it would take {who} over {counted(most, 'device')}; {held:g} held now"
 
 
 def awaits_quota(state: ClusterState, job: Job) -> bool:

@@ -49,7 +49,7 @@ async def test_a_waiting_job_is_told_why_when_and_what_would_help(
     assert (list(found.after_job_ids), found.after_jobs_count) == ([running], 1)
     assert found.status == Job.QUEUED
     assert [one.code for one in found.blockers] == ["DEVICES_BUSY"]
-    assert found.blockers[0].message == "it needs 4 x CPU; 1 of 4 are free"
+    assert found.blockers[0].message == "it needs 4 x CPU; 1 of 4 is free"
     assert found.position == 1
     assert HOUR_S - 60 < found.eta_p50_seconds <= HOUR_S + 60
     assert found.eta_p90_seconds >= found.eta_p50_seconds

@@ -33,7 +33,8 @@ async def test_a_queue_is_set_whole_and_acts_at_once(agent: FakeAgent, admin: Ca
     assert len(await agent.granted()) == 1, "what waited starts"
     (blocker,) = (await explained(admin, over)).blockers
     assert blocker.code == "TENANT_LIMIT"
-    assert blocker.message == "it would take its tenant over 1 devices in queue night; it holds 1"
+    text = "it needs 2 devices, and its tenant in queue night may hold 1: as it is it never starts"
+    assert blocker.message == text
     closed = api.SetQueueRequest(name="night", closed=True)
     await admin.call("SetQueue", closed)
     request = await admin.refused("UpdateJob", api.UpdateJobRequest(job_id=over, priority=99))

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.core.commands import DrainNode, ObservedLease, PreemptJob
+from coordinator.core.commands import DrainNode, ObservedLease, PreemptJob, PutQueue
 from coordinator.core.core import Core, CoreSettings
 from coordinator.core.explain import alter, changes, explain
 from coordinator.core.forecast import SAVE_MS, START_MS, STOP_MS, Forecast, Limits, settings_for
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Checkpoint, JobStatus, LeaseState
+from coordinator.core.records import Checkpoint, JobStatus, LeaseState, Queue
 from tests.unit.core.conftest import Bench, caller
 
 HOUR_MS = 3_600_000
@@ -245,7 +245,8 @@ def test_a_node_that_is_to_be_out_says_so_to_who_would_not_be_over(bench: Bench)
     bench.submit("long", 1, preemptible=False)
     bench.submit("large", 2, node_count=1, preemptible=False)
     found = explain(bench.core.state, bench.job("long"), now_ms=bench.now_ms)
-    text = "is to be out in 3600 s, and takes only who is over by then or can be moved"
+    who = "who can be moved, or is over by then by its max_runtime_seconds"
+    text = f"is to be out in 3600 s, and takes only {who}"
     assert [(one.reason, one.message) for one in found.blockers] == [
         (
             Reason.WINDOW_PLANNED,
@@ -256,7 +257,32 @@ def test_a_node_that_is_to_be_out_says_so_to_who_would_not_be_over(bench: Bench)
     assert (verdict.reason, verdict.message) == (Reason.WINDOW_PLANNED, f"it {text}")
     found = explain(bench.core.state, bench.job("large"), now_ms=bench.now_ms)
     assert [one.reason for one in found.blockers] == [Reason.DEVICES_BUSY, Reason.JOBS_AHEAD]
-    assert found.verdicts[0].message == "1 of its 2 fitting devices are free, 2 are needed"
+    assert found.verdicts[0].message == "1 of its 2 fitting devices is free, 2 are needed"
+
+
+def test_who_wants_nodes_for_itself_is_told_of_such(bench: Bench) -> None:
+    bench.node("n1", 2)
+    bench.submit("first", 1)
+    bench.submit("alone", 1, exclusive=True)
+    found = explain(bench.core.state, bench.job("alone"), now_ms=bench.now_ms)
+    text = "it needs 1 x any device on nodes that nobody else uses; 0 of 2 are free there"
+    assert [(one.reason, one.message) for one in found.blockers] == [(Reason.DEVICES_BUSY, text)]
+
+
+def test_who_needs_more_than_a_limit_ever_lets_is_told_so(bench: Bench) -> None:
+    bench.node("n1", 4)
+    queue = Queue(name="small", max_devices=2, tenant_limits=(("acme", 1),))
+    bench.step(PutQueue(caller=caller(), queue=queue))
+    bench.submit("wide", 3, queue_name="small")
+    bench.submit("other", 2, queue_name="small")
+    said = [
+        explain(bench.core.state, bench.job(job_id), now_ms=bench.now_ms).blockers[0].message
+        for job_id in ("wide", "other")
+    ]
+    assert said == [
+        "it needs 3 devices, and queue small may hold 2: as it is it never starts",
+        "it needs 2 devices, and its tenant in queue small may hold 1: as it is it never starts",
+    ]
 
 
 def test_a_restored_state_says_that_it_waits_for_nodes_and_forecasts_that_they_are_heard(
