@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from gateway.catalog import BadCatalog
 from gateway.faults import MAX_FAULTS, shorten
 from gateway.scalars import enum_names
+from scaimind.service.patterns import told
 
 _validator = protovalidate.Validator()
 
@@ -39,7 +40,7 @@ def violations(message: Any, *, at_most: int = MAX_FAULTS) -> Iterator[tuple[str
         if violation.rule_id.startswith("enum."):
             text = _enum_text(message.DESCRIPTOR, elements)
         about = "key " if violation.for_key else ""
-        yield path, text or f"{about}{violation.message}"
+        yield path, text or f"{about}{told(found)}"
 
 
 def _element(element: Any) -> str:

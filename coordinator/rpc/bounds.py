@@ -24,6 +24,7 @@ from buf.validate import validate_pb2
 from coordinator.rpc.errors import quoted
 from coordinator.rpc.memo import Memo
 from coordinator.runtime.refusal import Violation
+from scaimind.service.patterns import told
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 
@@ -153,7 +154,7 @@ def _faults(
     """What protovalidate finds, with its path. It makes an object of some microseconds of each fault, of
     which there may be one for every second byte."""
     found = protovalidate.collect_violations(request, fail_fast=is_large or at_most == 1)
-    return tuple((_path(one.proto), one.proto.message) for one in found[:at_most])
+    return tuple((_path(one.proto), told(one)) for one in found[:at_most])
 
 
 def _path(violation: Any) -> str:

@@ -54,6 +54,8 @@ class RollingMethods:
             key=lambda one: (one.requested_at_ms, one.drain_id),
         )
         answer = api.ListRollingDrainsResponse(drains=map(_message, drains))
+        for one, drain in zip(answer.drains, drains, strict=True):
+            _put_waiting(one, drain, self._view)
         by_id = {one.drain_id: one for one in answer.drains}
         for node in self._view.nodes.values():
             drain_id = node.drain.rolling if node.drain is not None else ""

@@ -28,7 +28,9 @@ from scaimind.v1 import mind_coordinator_pb2 as api
 HORIZON_S = 7 * 86_400
 RETRY_AFTER_S = 5.0
 MOST_STARTS = 200
+LEAST_S = 1.0  # a start that moves by less does not change
 MOST_JOBS = 10_000  # of all changes together
+KINDS = ", ".join(one.name for one in api.SimulatedChange.DESCRIPTOR.fields)
 
 
 class SimulateMethods:
@@ -47,24 +49,27 @@ class SimulateMethods:
         places: list[int] = []  # of the request, by place among the core's changes
         for index, change in enumerate(request.changes):
             made = list(_changes(change, caller=caller, now_ms=now_ms, after=len(changes)))
+            if not made:
+                raise _refused(f"changes[{index}]", f"must be one of {KINDS}")
             changes += made
             places += [index] * len(made)
             if len(changes) > MOST_JOBS:
-                text = f"come to more than {MOST_JOBS} jobs"
-                raise Refusal(
-                    Reason.INVALID_ARGUMENT, f"changes {text}", violations=(("changes", text),)
-                )
+                raise _refused("changes", f"come to more than {MOST_JOBS} jobs")
         horizon_ms = (request.horizon_seconds or HORIZON_S) * 1000
         try:
             found = await self._forecaster.simulate(changes, horizon_ms)
         except Unforeseen:
             text = "it cannot be told just now; ask for less, or again"
             raise Refusal(Reason.OVERLOADED, text, retry_after_s=RETRY_AFTER_S) from None
-        answer = _answer(found, now_ms=now_ms)
+        answer = answer_of(found, now_ms=now_ms)
         for place, refused in found.after.refused:
             error = api.BatchError(code=refused.reason.value, message=refused.message)
             answer.refused.add(index=places[place], error=error)
         return answer
+
+
+def _refused(field: str, text: str) -> Refusal:
+    return Refusal(Reason.INVALID_ARGUMENT, f"{field} {text}", violations=((field, text),))
 
 
 def _changes(
@@ -97,19 +102,17 @@ def _changes(
             for number in range(after + 1, after + 1 + count):
                 yield replace(one, job_id=f"simulated-{number}", document=b"")
         case None:
-            text = "must be one of the changes"
-            raise Refusal(
-                Reason.INVALID_ARGUMENT, f"changes {text}", violations=(("changes", text),)
-            )
+            return
 
 
-def _answer(found: Simulated, *, now_ms: int) -> api.SimulateResponse:
+def answer_of(found: Simulated, *, now_ms: int) -> api.SimulateResponse:
+    """The difference that changes make; which of them are refused is not in it yet."""
     before, after = found.before, found.after
-    starts = [
+    all_starts = (
         _start(job_id, before, after=after, now_ms=now_ms)
         for job_id in {**before.starts_ms, **after.starts_ms}
-        if before.starts_ms.get(job_id) != after.starts_ms.get(job_id)
-    ]
+    )
+    starts = [one for one in all_starts if _moved_s(one) >= LEAST_S]
     starts.sort(key=lambda one: (-_moved_s(one), one.job_id))
     sooner = sum(_is_sooner(one) for one in starts)
     return api.SimulateResponse(

@@ -53,6 +53,8 @@ async def test_nodes_are_taken_one_after_the_other_also_by_the_next_coordinator(
         request.validate_only = False
         drain_id = (await admin.call("StartRollingDrain", request)).drain_id
         assert await drained(admin) == ["n1"]
+        [one] = (await admin.call("ListRollingDrains", api.ListRollingDrainsRequest())).drains
+        assert list(one.waiting_node_ids) == ["n2", "n3"]
         await program.kill()
         await cut(channel)
         await program.start()

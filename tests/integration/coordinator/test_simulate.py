@@ -58,4 +58,5 @@ async def test_only_operators_try_changes_out(house: House, agent: FakeAgent) ->
 
 async def test_a_change_that_is_none_is_refused(admin: Caller) -> None:
     fault = await admin.refused("Simulate", simulate(api.SimulatedChange()))
-    assert fault.fields == ("changes",)
+    assert fault.fields == ("changes[0]",)
+    assert "set_queue, remove_queue, drain" in fault.text

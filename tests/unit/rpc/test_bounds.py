@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from coordinator.rpc.bounds import ALL_FAULTS_MAX, FAULTS_MAX, WHOLE_BYTES, Bounds, Seen, see
 from coordinator.rpc.memo import VALUE_BYTES, Memo
 from coordinator.runtime.refusal import Violation
+from scaimind.service.patterns import told
 from scaimind.v1 import mind_coordinator_pb2 as api
 from tests.integration.coordinator.house import a_submit
 
@@ -83,9 +84,7 @@ def alone(job: api.SubmitJobRequest) -> list[Violation]:
     """What is wrong with a job when it is submitted by itself."""
     found, (again,) = judged(job)
     assert found == again
-    assert [text for _, text in found] == [
-        one.proto.message for one in protovalidate.collect_violations(job)
-    ]
+    assert [text for _, text in found] == [*map(told, protovalidate.collect_violations(job))]
     return found
 
 
