@@ -15,7 +15,7 @@ from coordinator.core.records import Job, JobStatus, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, recall, remember, wrong_status
 from coordinator.core.ruling import keep_request
-from coordinator.core.saving import go_on, is_to_leave, leave, save_and_stop
+from coordinator.core.saving import go_on, is_to_leave, leave, let_stay, save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.tables import BORN, RUNNING
 from coordinator.core.turn import Turn
@@ -31,7 +31,8 @@ def pause(turn: Turn, command: PauseJob, *, settings: CoreSettings) -> Reply | R
     if job.status in RUNNING and _time_is_over(job):
         return wrong_status(job, "paused: its time limit has come")
     if job.status in BORN:
-        job = turn.move(job, Reason.PAUSED_BY_USER, not_before_ms=0)
+        before, job = job, turn.move(job, Reason.PAUSED_BY_USER, not_before_ms=0)
+        let_stay(turn, before)
     else:
         job = _pause_running(turn, job, command=command)
     return remember(turn, command.caller, reply=Reply(job=job), settings=settings)

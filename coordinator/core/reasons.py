@@ -56,6 +56,7 @@ class Reason(StrEnum):
     PAUSE_GIVEN_UP = "PAUSE_GIVEN_UP"
     MOVE_GIVEN_UP = "MOVE_GIVEN_UP"
     DRAIN_WITHDRAWN = "DRAIN_WITHDRAWN"
+    PREEMPTION_WITHDRAWN = "PREEMPTION_WITHDRAWN"
     DRAIN_ENDED = "DRAIN_ENDED"
     DRAIN_NOT_FOUND = "DRAIN_NOT_FOUND"
     RULED = "RULED"
@@ -241,6 +242,9 @@ TABLE: dict[Reason, Row] = {
     Reason.RULED: Row("", False, "Why somebody was preempted is kept."),
     Reason.DRAIN_WITHDRAWN: Row(
         "", False, "It need not leave its node any more: the drain was taken back."
+    ),
+    Reason.PREEMPTION_WITHDRAWN: Row(
+        "", False, "The job that was to have its devices was cancelled or paused, so it goes on."
     ),
     Reason.RESUMED: Row("", False, "A user resumed it; it waits for devices."),
     Reason.AGED: Row(

@@ -87,6 +87,33 @@ def stay(turn: Turn, job: Job) -> Job:
     return turn.edit(job, withdrawn, attempt=attempt, message=_told(turn, job, ask=PATIENT))
 
 
+def let_stay(turn: Turn, job: Job) -> None:
+    """Lets go on who was asked to make room for a job that is not to have it any more; `job` is as it was
+    then. Who is stopped already, is to be held or is on a node that is emptied by force is stopped, and who
+    is moved goes on elsewhere all the same."""
+    shares = job.room or (job.claim.shares if job.claim else ())
+    for node_id in dict.fromkeys(share.node_id for share in shares):
+        for lease in turn.state.leases_on(node_id):
+            one = turn.state.jobs[lease.job_id]
+            if not _is_asked_for(one, job.job_id) or is_to_be_stopped(turn.state, one):
+                continue
+            before_ms = one.preempted_at_ms[:-1]
+            one = go_on(
+                turn, one, cause=Reason.PREEMPTION_WITHDRAWN, message="", preempted_at_ms=before_ms
+            )
+            if is_to_leave(turn.state, one):
+                leave(turn, one)
+
+
+def _is_asked_for(job: Job, rival_id: str) -> bool:
+    """Whether it is asked for a checkpoint, and nothing else, so that another job has its devices."""
+    attempt = job.attempt
+    ask = attempt.ask if attempt and attempt.makes_room_for == rival_id else None
+    if attempt is None or ask is None or attempt.hold or _is_move(ask):
+        return False
+    return ask.cause is StopCause.PREEMPTED
+
+
 def is_to_leave(state: ClusterState, job: Job) -> bool:
     """Whether a node of the job's attempt is drained so that its jobs leave."""
     return any(drain.move for drain in _drains(state, job))
@@ -150,15 +177,15 @@ def expire(turn: Turn, job: Job) -> Job:
     return leave(turn, job) if is_to_leave(turn.state, job) else job
 
 
-def go_on(turn: Turn, job: Job, *, cause: Reason, message: str) -> Job:
-    """Takes an Ask of a pause or a move back: the attempt runs as if nobody had asked, and for whom it
-    was to make room waits as before."""
+def go_on(turn: Turn, job: Job, *, cause: Reason, message: str, **changes: object) -> Job:
+    """Takes an Ask back: the attempt runs as if nobody had asked, and for whom it was to make room waits as
+    before."""
     assert job.attempt is not None
     rival = turn.state.jobs.get(job.attempt.makes_room_for)
     if rival is not None and any(_holds(job, share) for share in rival.room):
         turn.edit(rival, Reason.ROOM_LOST, room=(), message="")
     attempt = replace(job.attempt, ask=None, hold=False, makes_room_for="")
-    return turn.move(job, cause, attempt=attempt, message=message)
+    return turn.move(job, cause, attempt=attempt, message=message, **changes)
 
 
 def _holds(job: Job, share: Share) -> bool:

@@ -16,6 +16,7 @@ from coordinator.core.reasons import Reason
 from coordinator.core.records import WHOLE, Demand, Documents, Job, JobStatus, Outcome, StopCause
 from coordinator.core.replacing import replace
 from coordinator.core.requests import asked, recall, remember, wrong_status
+from coordinator.core.saving import let_stay
 from coordinator.core.settings import CoreSettings
 from coordinator.core.state import ClusterState
 from coordinator.core.turn import Turn
@@ -102,7 +103,7 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
         return job
     if job.is_final:
         return wrong_status(job, "cancelled")
-    attempt = job.attempt
+    before, attempt = job, job.attempt
     if attempt is not None and not attempt.ended_at_ms:
         remember_run(turn, job, to_ms=turn.state.age_ms(job, turn.now_ms), over=True)
         attempt = replace(attempt, stop=StopCause.CANCELLED, ask=None, hold=False)
@@ -110,6 +111,7 @@ def cancel(turn: Turn, command: CancelJob, *, settings: CoreSettings) -> Reply |
         job, Reason.CANCELLED_BY_USER, message=command.reason, attempt=attempt, not_before_ms=0
     )
     stop_leases(turn, job)
+    let_stay(turn, before)
     settle(turn)
     return remember(turn, command.caller, reply=Reply(job=job), settings=settings)
 

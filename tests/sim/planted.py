@@ -416,6 +416,9 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.cadence", "min(now_ms - newest_ms, most_ms)", "(1 << 50)"),
         Edit("coordinator.core.cadence", "min(late_ms, now_ms + most_ms)", "late_ms"),
     ),
+    "who was to give way to a job is stopped though that was cancelled": (
+        Edit("coordinator.core.submit", "    let_stay(turn, before)\n", ""),
+    ),
     "who is moved is stopped though nothing is saved": (
         Edit("coordinator.core.preempt", "KEEP_RUNNING if room else OnTimeout.STOP", "STOP"),
     ),

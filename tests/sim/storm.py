@@ -282,6 +282,11 @@ class Storm:
                 back_ms = at_ms + rng.choice((10, 60, 150)) * SECOND
                 self._world.loop.after(back_ms, partial(self._give_back, index))
 
+    def regrets(self, rng: Random) -> None:
+        """Some jobs for which others are asked to give way are cancelled, or held."""
+        for at_ms in range(0, self._world.swarm.storm_ms, SECOND):
+            self._world.loop.after(at_ms, partial(self._regret, rng))
+
     def relocations(self, rng: Random) -> None:
         """Machines are switched off, and on again in another rack, where there are any."""
         for _ in range(rng.choice((1, 2, 4)) if any(self._world.spots) else 0):
@@ -341,6 +346,17 @@ class Storm:
         node.lose_power(wipe=False)
         node.labels = labels
         self._after((1, 5, 60), node.power_on)
+
+    def _regret(self, rng: Random) -> None:
+        accepted = sorted(self._world.people.accepted.values())
+        known = map(self._world.coordinator.job, accepted)
+        waiting = [x for x in known if x and x.status is JobStatus.QUEUED and x.room]
+        if not waiting or self.is_over or rng.random() < 0.5:
+            return
+        job, what = rng.choice(waiting), rng.choice(("cancel", "pause"))
+        self._world.situations.fault(what, f"job {job.status}", *self._leases_of(job))
+        people = self._world.people
+        (people.cancel if what == "cancel" else people.pause)(job.job_id)
 
     def _plan(self, rng: Random, index: int) -> None:
         if self.is_over:

@@ -5,27 +5,34 @@ from __future__ import annotations
 from coordinator.core.decision import Changed, Event
 from coordinator.core.known import is_moving
 from coordinator.core.reasons import Reason
-from coordinator.core.records import Job, JobStatus, Lease, Queue, Record, StopCause
+from coordinator.core.records import Job, JobStatus, Lease, Node, Queue, Record, StopCause
 from tests.sim.coordinator import SETTINGS
 from tests.sim.kept import RecordsKept
 from tests.sim.quotas import path_of
 from tests.sim.truth import Checker, SimFailure
 
+WAIVES = (Reason.CANCELLED_BY_USER, Reason.PAUSED_BY_USER)
+
 
 class RoomForOne(Checker):
-    """Devices that are set aside go to nobody else, and nobody is preempted without them."""
+    """Devices that are set aside go to nobody else, nobody is preempted without them, and for nobody who
+    was cancelled or paused before."""
 
-    facts = (Job, Lease, Queue)
+    facts = (Job, Lease, Queue, Node)
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
         self._queues: dict[str, Queue] = {}
         self._kept: dict[str, str] = {}  # device → job
+        self._forced: set[str] = set()  # nodes that are emptied by force
+        self._waived: dict[str, set[str]] = {}  # by job that waits no more: nodes it was to have
 
     def rewound(self, store: RecordsKept) -> None:
         self._jobs.clear()
         self._queues.clear()
         self._kept.clear()
+        self._forced.clear()
+        self._waived.clear()
         for record in store.live.values():
             self._take(record)
 
@@ -41,6 +48,8 @@ class RoomForOne(Checker):
                     raise SimFailure(text, record.job_id, waits)
         if isinstance(record, Job) and event.cause is Reason.PREEMPTED:
             self._check_victim(record, event.at_ms)
+        if isinstance(record, Job):
+            self._check_waived(record, event.cause)
         self._take(record)
 
     def _check_victim(self, job: Job, at_ms: int) -> None:
@@ -78,6 +87,31 @@ class RoomForOne(Checker):
         if wrong:
             raise SimFailure(f"{job.job_id} is preempted for {winner.job_id}", job.job_id)
 
+    def _check_waived(self, job: Job, cause: Reason) -> None:
+        """Who is asked to give way to one that waits no more goes on."""
+        before = self._jobs.get(job.job_id)
+        if job.status is JobStatus.QUEUED:
+            self._waived.pop(job.job_id, None)
+        elif before is not None and before.status is JobStatus.QUEUED and cause in WAIVES:
+            shares = before.room or (before.claim.shares if before.claim else ())
+            self._waived[job.job_id] = {share.node_id for share in shares}
+        was, attempt = before.attempt if before else None, job.attempt
+        if (
+            was is None
+            or attempt is None
+            or was.stop
+            or was.hold
+            or was.ask is None
+            or is_moving(job)
+        ):
+            return
+        nodes = {share.node_id for share in attempt.shares}
+        asked = was.ask.cause is StopCause.PREEMPTED is attempt.stop
+        there = nodes & self._waived.get(attempt.makes_room_for, set())
+        if asked and there and not nodes & self._forced:
+            text = f"{job.job_id} is stopped for {attempt.makes_room_for}, which waits no more"
+            raise SimFailure(text, job.job_id)
+
     def _gives_back(self, job: Job, winner: Job) -> bool:
         """Whether a queue above the winner is guaranteed devices that one above the victim borrows."""
         mine, theirs = self._path(winner), self._path(job)
@@ -90,6 +124,9 @@ class RoomForOne(Checker):
     def _take(self, record: Record) -> None:
         if isinstance(record, Queue):
             self._queues[record.name] = record
+        if isinstance(record, Node):
+            is_forced = record.drain is not None and record.drain.force
+            (self._forced.add if is_forced else self._forced.discard)(record.node_id)
         if not isinstance(record, Job):
             return
         before = self._jobs.get(record.job_id)

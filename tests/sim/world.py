@@ -195,6 +195,7 @@ class World:
 
         self.storm.maintenance(self._rng("maintenance"))
         self.storm.relocations(self._rng("relocations"))
+        self.storm.regrets(self._rng("regrets"))
         self.offices.begin()
         if self._has_cadences:
             hurry(self, self._rng("hurry"))
