@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from math import isqrt
 
 from coordinator.core.capacity import ANY, Capacity
 from coordinator.core.fragments import NO_DISTINCTION, Fragments, Want
@@ -25,7 +26,8 @@ MOST_DEMANDS = 256
 MOST_JOBS = 16_384
 LEAST_NEWS = 16
 NEWS_PART = 8  # of what is known must be new, to be learnt
-JOB = 4  # weight of one job against that of one want of NO_DISTINCTION
+JOB = 16  # weight of a job of one device
+NO_JOB = 4  # of one want of NO_DISTINCTION
 
 
 def learnt(mix: Mix, demands: Iterable[Demand], *, through_sequence: int) -> Mix:
@@ -62,8 +64,14 @@ def look_again(state: ClusterState) -> None:
 def fragments_of(mix: Mix, total: Capacity) -> Fragments:
     """What to search by, where jobs ask for this of a cluster that has so much in all."""
     supply = _supply_of(total)
-    wants = [(_want(demand, total), JOB * count) for demand, count in mix.demands]
-    return Fragments((*NO_DISTINCTION, *wants), {one: least_of(level) for one, level, _ in supply})
+    wants = [(_want(demand, total), _weight(demand) * count) for demand, count in mix.demands]
+    basis = [(want, NO_JOB * weight) for want, weight in NO_DISTINCTION]
+    return Fragments((*basis, *wants), {one: least_of(level) for one, level, _ in supply})
+
+
+def _weight(demand: Demand) -> int:
+    """Of one job. Who asks for more devices finds room less easily: it grows with their fourth root."""
+    return isqrt(isqrt(JOB**4 * demand.device_count))
 
 
 def _supply_of(total: Capacity) -> tuple[tuple[DeviceClass, int, int], ...]:
