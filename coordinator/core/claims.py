@@ -96,17 +96,29 @@ def lend(turn: Turn, group: Group, *, settings: CoreSettings) -> bool:
 def _before_windows(turn: Turn, job: Job, *, settings: CoreSettings) -> Placement | None:
     """Where the job fits with nodes that are to be out later, but not before it is over.
 
-    Who may be preempted is moved then, after a checkpoint; so it need not be over, but get on.
+    Who may be preempted is moved then, after a checkpoint; so it need not be over, but get on. Where the
+    drain waits for whoever is there, it has to be expected to be over.
     """
     state = turn.state
     if not state.planned:
         return None
-    left_ms = job.policy.max_runtime_ms or FOREVER_MS
+    left_ms = moved_ms = job.policy.max_runtime_ms or FOREVER_MS
     if job.policy.preemptible:
-        left_ms = min(settings.min_run_ms, state.expected_left_ms(job, turn.now_ms))
-    open_until = {key: x for key, x in state.planned.items() if x >= turn.now_ms + left_ms}
+        left_ms = state.expected_left_ms(job, turn.now_ms)
+        moved_ms = min(settings.min_run_ms, left_ms)
+    open_until = {
+        key: from_ms
+        for key, from_ms in state.planned.items()
+        if from_ms >= turn.now_ms + (moved_ms if _empties(state, key) else left_ms)
+    }
     last = sorted(open_until, key=lambda key: (-open_until[key], key))[:MOST_PLANNED]
     return state.place_without(job, planned=last) if last else None
+
+
+def _empties(state: ClusterState, node_id: str) -> bool:
+    """Whether those who can be moved leave the node when it is to be out."""
+    window = state.nodes[node_id].window
+    return window is not None and (window.move or window.force)
 
 
 def claim(turn: Turn, job: Job, *, again: bool) -> None:

@@ -246,7 +246,10 @@ def _would_fit(state: ClusterState, demand: Demand, *, away: dict[str, Room]) ->
 
 def _maintained(state: ClusterState, node_id: str, *, job: Job, now_ms: int) -> str:
     left_s = max(0, state.planned[node_id] - now_ms) / 1000
+    window = state.nodes[node_id].window
     who = "who is over by then or can be moved"
+    if window is not None and not (window.move or window.force):
+        who = "who is expected to be over by then"
     if not job.policy.preemptible:
         who = "who can be moved, or is over by then by its max_runtime_seconds"
     return f"is to be out in {left_s:.0f} s, and takes only {who}"

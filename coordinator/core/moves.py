@@ -20,7 +20,7 @@ from coordinator.core.known import is_spared
 from coordinator.core.placement import Placement, least_on_node
 from coordinator.core.records import WHOLE, Job, Share
 from coordinator.core.replay import thin
-from coordinator.core.ruling import loss_ms
+from coordinator.core.ruling import cost_ms
 from coordinator.core.state import ClusterState
 from coordinator.core.suppose import Supposed
 from coordinator.core.turn import Turn
@@ -80,7 +80,7 @@ class Moving:
             return None
         now_ms, settings = self._turn.now_ms, self._state.settings
         going = movers | victims
-        losses_ms = {key: loss_ms(one, now_ms, settings=settings) for key, one in going.items()}
+        losses_ms = {key: cost_ms(one, now_ms, settings=settings) for key, one in going.items()}
         for key in sorted(movers, key=lambda x: (-movers[x].demand.device_count, -losses_ms[x], x)):
             if self._stay([going[key]], {}):
                 del going[key], movers[key]

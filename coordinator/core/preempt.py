@@ -37,7 +37,7 @@ from coordinator.core.records import (
     StopCause,
 )
 from coordinator.core.replay import thin
-from coordinator.core.ruling import Choice, keep_ruling, loss_ms
+from coordinator.core.ruling import Choice, cost_ms, keep_ruling
 from coordinator.core.saving import save_and_stop
 from coordinator.core.settings import CoreSettings
 from coordinator.core.share import Shares, milli_of
@@ -48,6 +48,7 @@ from coordinator.core.turn import Turn
 LOOKS = 256  # attempts that are considered for one job
 MOST_INSTEAD = 4  # of those that go, for whom it is kept who would have gone instead
 MOST_RIVALS = 16  # further ones that might
+MOST_OTHERS = 32  # of all considered, that might go in place of those found first
 
 Victims = dict[str, Job]
 
@@ -107,8 +108,9 @@ def _plan(
         if placement is None:
             return _with_moves(turn, job, queue=queue, supposed=supposed, chosen=chosen)
         there = _on_nodes(chosen, placement)
-        placement, victims = search.thinned(chosen, placement)
         considered = [*chosen.values(), *islice(candidates, MOST_RIVALS)]
+        placement, victims = search.least(chosen, placement, considered=considered)
+        there |= victims
         instead = {
             key: search.instead(victims, [one for one in considered if one.job_id != key])
             for key in [*victims][:MOST_INSTEAD]
@@ -190,20 +192,71 @@ class _Search:
             placement = found
             return True
 
-        now_ms, settings = self._turn.now_ms, self._turn.state.settings
-        losses_ms = {key: loss_ms(x, now_ms, settings=settings) for key, x in left.items()}
-        go = set(thin(losses_ms, may_stay))
+        go = set(thin(self._costs_ms(left.values()), may_stay))
         return placement, {key: one for key, one in left.items() if key in go}
+
+    def least(
+        self, chosen: Victims, placement: Placement, *, considered: list[Job]
+    ) -> tuple[Placement, Victims]:
+        """Who has to go of those that were chosen, or others in their place that cost less together.
+
+        Those are of the same ranks, or of such as come before. Who has more to do goes for that, at any cost.
+        """
+        placement, victims = self.thinned(chosen, placement)
+        if any(self._is_for_its_work(one) for one in victims.values()):
+            return placement, victims
+        ranks = {rank: n for n, rank in enumerate(dict.fromkeys(map(_rank, considered)))}
+        highest = max(ranks[_rank(one)] for one in victims.values())
+        others = [
+            x for x in considered if ranks[_rank(x)] <= highest and not self._is_for_its_work(x)
+        ]
+        costs_ms = self._costs_ms(others)
+        most_ms = max(costs_ms[key] for key in victims)
+        if not any(costs_ms[x.job_id] < most_ms for x in others if x.job_id not in victims):
+            return placement, victims
+        self._supposed.all_stay()
+        others.sort(key=lambda x: costs_ms[x.job_id])
+        found, there = self.seek(others[:MOST_OTHERS])
+        if there is not None:
+            there, found = self.thinned(found, there)
+            if sum(map(costs_ms.__getitem__, found)) < sum(map(costs_ms.__getitem__, victims)) and (
+                _by_rank(found, ranks) <= _by_rank(victims, ranks)
+            ):
+                return there, found
+        self._supposed.all_stay()
+        self._supposed.end(victims.values())
+        return placement, victims
+
+    def _costs_ms(self, jobs: Iterable[Job]) -> dict[str, int]:
+        now_ms, settings = self._turn.now_ms, self._turn.state.settings
+        return {one.job_id: cost_ms(one, now_ms, settings=settings) for one in jobs}
+
+    def _is_for_its_work(self, victim: Job) -> bool:
+        """Whether a job goes as it has more to do, and for nothing else."""
+        job = self._job
+        return victim.queue_name == job.queue_name and victim.standing >= job.standing
 
     def instead(self, victims: Victims, others: list[Job]) -> list[str]:
         """Who would go if only others might; nobody where they are not enough. Victims are supposed to
         have ended before and afterwards."""
         self._supposed.all_stay()
         chosen, placement = self.seek(others)
-        found = self.thinned(chosen, placement)[1] if placement is not None else {}
+        found: Victims = {}
+        if placement is not None:
+            found = self.least(chosen, placement, considered=others)[1]
         self._supposed.all_stay()
         self._supposed.end(victims.values())
         return [*found]
+
+
+def _rank(victim: Job) -> tuple[str, int]:
+    """Those of one rank may be taken in place of each other."""
+    return victim.queue_name, victim.standing
+
+
+def _by_rank(victims: Victims, ranks: dict[tuple[str, int], int]) -> list[int]:
+    """What compares sets of victims by who is in them that comes last."""
+    return sorted((ranks[_rank(one)] for one in victims.values()), reverse=True)
 
 
 def _on_nodes(chosen: Victims, placement: Placement) -> Victims:

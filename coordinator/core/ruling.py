@@ -58,6 +58,15 @@ def loss_ms(job: Job, now_ms: int, *, settings: CoreSettings | None = None) -> i
     return job.demand.size * since_ms // WHOLE
 
 
+def cost_ms(job: Job, now_ms: int, *, settings: CoreSettings | None = None) -> int:
+    """Device-milliseconds that a preemption costs: what is lost, and what starting again takes, which is
+    taken to be what it took this time."""
+    attempt = job.attempt
+    assert attempt is not None
+    took_ms = max(0, attempt.started_at_ms - attempt.granted_at_ms)
+    return loss_ms(job, now_ms, settings=settings) + job.demand.size * took_ms // WHOLE
+
+
 def keep_ruling(
     turn: Turn,
     job: Job,
@@ -146,16 +155,18 @@ def _put(turn: Turn, ruling: Ruling) -> None:
 
 def _considered(turn: Turn, victim: Job, *, rule: Rule, goes: bool = True) -> Considered:
     assert victim.attempt is not None
-    lost_ms = loss_ms(victim, turn.now_ms, settings=turn.state.settings)
+    settings = turn.state.settings
+    lost_ms = loss_ms(victim, turn.now_ms, settings=settings)
+    again_ms = cost_ms(victim, turn.now_ms, settings=settings) - lost_ms
     if rule is Rule.MOVED:  # only once a checkpoint is proven
         lost_ms = min(lost_ms, SAVE_MS * victim.demand.size // WHOLE)
     return Considered(
         job_id=victim.job_id,
         attempt=victim.attempt.number,
         rule=rule.value,
-        loss_ms=lost_ms,
+        loss_ms=lost_ms + again_ms,
         goes=goes,
-        awaited_ms=awaited_ms(victim, now_ms=turn.now_ms, settings=turn.state.settings)
+        awaited_ms=awaited_ms(victim, now_ms=turn.now_ms, settings=settings)
         if goes and rule is not Rule.DRAIN
         else 0,
     )

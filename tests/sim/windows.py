@@ -5,6 +5,7 @@ from __future__ import annotations
 from coordinator.core.decision import Changed, Event
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Job, Lease, Node
+from coordinator.core.window import Window
 from tests.sim.kept import RecordsKept
 from tests.sim.truth import Checker, SimFailure
 
@@ -31,6 +32,15 @@ class NobodyOutlivesAWindow(Checker):
         if isinstance(event.record, Lease) and event.cause is Reason.LEASE_GRANTED:
             self._check(event.record, event.at_ms)
 
+    def _check_expected(self, lease: Lease, window: Window, *, at_ms: int) -> None:
+        """Where nobody is moved who is expected to be there still is not put there."""
+        job = self._jobs[lease.job_id]
+        given_ms = job.policy.expected_duration_ms
+        left_ms = given_ms - job.served_ms if given_ms else 0
+        if not (window.move or window.force) and at_ms + left_ms > window.from_ms:
+            text = f"{lease.job_id} is expected to run on when {lease.node_id} is to be out"
+            raise SimFailure(text, lease.job_id, lease.node_id)
+
     def _take(self, record: object) -> None:
         if isinstance(record, Job):
             self._jobs[record.job_id] = record
@@ -40,7 +50,10 @@ class NobodyOutlivesAWindow(Checker):
     def _check(self, lease: Lease, at_ms: int) -> None:
         window = self._nodes[lease.node_id].window
         policy = self._jobs[lease.job_id].policy
-        if window is None or policy.preemptible:
+        if window is None:
+            return
+        if policy.preemptible:
+            self._check_expected(lease, window, at_ms=at_ms)
             return
         if not policy.max_runtime_ms or at_ms + policy.max_runtime_ms > window.from_ms:
             text = f"{lease.job_id} is not over when {lease.node_id} is to be out"

@@ -49,6 +49,16 @@ def some_jobs(dice: Random) -> list[Running]:
     return found
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_of_those_of_one_priority_the_ones_go_that_lose_least(seed: int) -> None:
+    dice = Random(seed)
+    minutes = dice.sample(range(1, 200), 8)
+    wanted = dice.randrange(1, 8)
+    _, went = world([(1, 2, one, True) for one in minutes], wanted)
+    newest = sorted(range(8), key=lambda number: minutes[number])
+    assert set(went) == {f"j{number}" for number in newest[:wanted]}
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_a_decision_made_again_is_the_same_and_otherwise_is_as_the_scheduler_would_have_decided(
     seed: int,
