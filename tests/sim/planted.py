@@ -40,7 +40,11 @@ BUGS: dict[str, tuple[Edit, ...]] = {
         Edit("coordinator.core.claims", "if over_ms > lender.claim.from_ms:", "if False:"),
     ),
     "who is not over in time is put where a node is to be out": (
-        Edit("coordinator.core.claims", "if x >= turn.now_ms + left_ms", "if x > 0"),
+        Edit(
+            "coordinator.core.claims",
+            "if from_ms >= turn.now_ms + (moved_ms if _empties(state, key) else left_ms)",
+            "if from_ms > 0",
+        ),
     ),
     "who was lent something keeps it": (
         Edit(
