@@ -286,4 +286,6 @@ def _told(made: Claim) -> str:
     nodes = len(made.shares)
     count = sum(len(share.device_ids) for share in made.shares)
     where = f"{nodes} nodes" if nodes > 1 else "one node"
+    if count == 1:
+        return f"a device of {where} is set aside for it until all of it is free"
     return f"{count} devices of {where} are set aside for it until all of them are free"

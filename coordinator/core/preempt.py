@@ -63,7 +63,10 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
         return False
     placement, choice = found
     victims = choice.victims
-    text = f"devices are set aside while {len(victims)} others save and stop"
+    others = (
+        f"{len(victims)} others save and stop" if len(victims) > 1 else "another saves and stops"
+    )
+    text = f"devices are set aside while {others}"
     until_ms = max(awaited_ms(one, now_ms=turn.now_ms, settings=settings) for one in victims)
     if until_ms:
         text += f", within {(until_ms - turn.now_ms) // 1000} s, as a checkpoint is near"

@@ -292,7 +292,8 @@ def _preempted(one: "pb.Preemption") -> str:
     return (
         f"{one.rule}: {other} needed {one.for_devices:g} devices with priority {one.for_priority}; "
         f"{lost}; {_awaited(one)}"
-        f"{one.others_count} others were considered" + AGAIN.get(one.decided_again, "")
+        f"{one.others_count} {'other was' if one.others_count == 1 else 'others were'} considered"
+        + AGAIN.get(one.decided_again, "")
     )
 
 
