@@ -70,6 +70,7 @@ def _child(turn: Turn, parent: Job, *, command: RetryJob) -> Job:
         priority=parent.priority,
         demand=turn.state.queue.same(demand),
         wants=parent.wants,
+        image=parent.image if command.keeps_image else "",
         image_digest=parent.image_digest if command.keeps_image else "",
         policy=replace(policy, depends_on=(), start_after_ms=0, deadline_ms=0),
         status=JobStatus.QUEUED,

@@ -50,6 +50,7 @@ class SubmitJob:
     validate_only: bool = False
     parent_job_id: str = ""  # whose model it evaluates; a lineage of its own all the same
     wants: tuple[str, ...] = ()  # hashes of the data and the image that it names
+    image: str = ""  # hash of the repository of its image; "" for none
     # (job id, status) of those of policy.depends_on that the store knows as this tenant's history
     finished_dependencies: Pairs = ()
 

@@ -5,9 +5,10 @@ the next step. Steps grow by half each, from ten seconds to more than ten years.
 who ended in it lets an attempt that was stopped count for as far as it came (the estimator of Kaplan and
 Meier), so long jobs are not forgotten because they have not ended.
 
-A job has three kins: jobs of its name by its user, jobs of its user, jobs of about its size; the sum of
-the last is all jobs. A kin of which little is known leans on the wider one: `LEANS_ON` observations
-are borrowed from it in each step.
+A job has up to four kins: jobs of its name in its image by its user, those of its name, jobs of its
+user, jobs of about its size; the sum of the last is all jobs. An image counts by its repository, whatever
+its tag. A kin of which little is known leans on the wider one: `LEANS_ON` observations are borrowed from it
+in each step.
 
 What SHORTEST orders by is the Gittins index, the best ratio of time spent to the chance of an end:
     least over d of  E[min(remaining, d)] / P(remaining <= d)
@@ -40,7 +41,7 @@ MOST = 2_000  # observations that a kin keeps; then all of them count half
 LATE = 20  # a job that is late needs at least this part of what it gave
 NAME_LIMIT = 64
 MOST_KEPT = 1_000  # answers that are remembered
-Kins = tuple[str, str, str]
+Kins = tuple[str, ...]
 _NUMBERS = re.compile("[0-9]+")
 
 
@@ -68,6 +69,8 @@ class Asked(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def image(self) -> str: ...
+    @property
     def demand(self) -> Demand: ...
     @property
     def policy(self) -> Policy: ...
@@ -75,14 +78,16 @@ class Asked(Protocol):
 
 def kins_of(job: Asked) -> Kins:
     """The kins of a job, widest first. A name counts without its numbers."""
-    return _kins(job.demand.device_count, job.tenant_id, job.user_id, job.name)
+    return _kins(job.demand.device_count, job.tenant_id, job.user_id, job.name, job.image)
 
 
 @lru_cache(maxsize=1024)
 def _kins(device_count: int, *who: str) -> Kins:
-    tenant_id, user_id, name = who
+    tenant_id, user_id, name, image = who
     user = f"{tenant_id}/{user_id}"
-    return f"size/{device_count.bit_length()}", f"user/{user}", f"name/{user}/{plain(name)}"
+    named = f"{user}/{plain(name)}"
+    found = f"size/{device_count.bit_length()}", f"user/{user}", f"name/{named}"
+    return (*found, f"image/{named}/{image}") if image else found
 
 
 @lru_cache(maxsize=1024)

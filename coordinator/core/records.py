@@ -216,6 +216,7 @@ class Job:
     demand: Demand
     policy: Policy
     wants: tuple[str, ...] = ()  # hashes of the data and the image that it names
+    image: str = ""  # hash of the repository of its image; "" for none
     image_digest: str = ""  # what its image's name stood for when a node told it first
     status: JobStatus = JobStatus.PENDING
     reason: str = ""  # a name of reasons.Reason

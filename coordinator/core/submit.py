@@ -204,7 +204,14 @@ def _common(command: SubmitJob) -> tuple[object, ...]:
     """All that jobs of one command begin with, but for what tells those of a sweep apart."""
     caller = command.caller
     shared = id(command.demand), id(command.policy), id(command.wants), plain(command.name)
-    return *shared, command.queue_name, command.priority, caller.tenant_id, caller.user_id
+    return (
+        *shared,
+        command.image,
+        command.queue_name,
+        command.priority,
+        caller.tenant_id,
+        caller.user_id,
+    )
 
 
 def _born_like(first: Job, command: SubmitJob, *, sequence: int) -> Job:
@@ -242,6 +249,7 @@ def _born(turn: Turn, command: SubmitJob, *, dependencies: dict[str, str]) -> Jo
         demand=turn.state.queue.same(command.demand),
         policy=command.policy,
         wants=command.wants,
+        image=command.image,
         status=status,
         reason=reason.value,
         work_ms=turn.state.first_work_ms(command),

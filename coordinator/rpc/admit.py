@@ -28,7 +28,7 @@ from coordinator.rpc.convert import DEFAULT_PRIORITY, DEFAULT_QUEUE, YEAR_9999_S
 from coordinator.rpc.errors import quoted
 from coordinator.rpc.memo import Memo
 from coordinator.runtime.refusal import Refusal, Violation
-from scaimind.service.reach.keys import image_key, key_of
+from scaimind.service.reach.keys import image_key, key_of, repository_key
 from scaimind.v1 import job_pb2
 from scaimind.v1.mind_coordinator_pb2 import SubmitJobRequest
 
@@ -128,6 +128,7 @@ def judge(request: SubmitJobRequest) -> SubmitJob:
         demand=_demand(request.resource_config, training),
         policy=_policy(request),
         wants=_wants(request),
+        image=repository_key(image) if (image := request.resource_config.image) else "",
         document=b"",
         priority=training.priority if training.HasField("priority") else DEFAULT_PRIORITY,
         queue_name=queue_name or DEFAULT_QUEUE,

@@ -118,6 +118,7 @@ class People:
             document=b"{}",
             priority=plan.priority,
             wants=(plan.image,) if plan.image else (),
+            image=plan.image,
         )
 
     def with_id(self, command: SubmitJob) -> SubmitJob:

@@ -13,7 +13,7 @@ core must answer and do, all of it. `# ` begins a comment. Commands:
                                                                     exit=N fail=CATEGORY epoch=N image=DIGEST
     submit JOB devices=N [nodes=N] [ranks=N] [type=T] [prio=N] [needs=JOB,…] [start=SECONDS]
                                                                     [queue=NAME] [expect=SECONDS]
-                                                                    [by=SECONDS] [wants=HASH,…] …
+                                                                    [by=SECONDS] [wants=HASH,…] [image=HASH] …
     join NODE SECRET    the node's credential is told
     drain NODE [force|move] [deadline=SECONDS] [at=SECONDS] [until=SECONDS] [check]
     health NODE[/DEVICE] HEALTHY|PROBATION|QUARANTINED [why=TEXT] [check]

@@ -269,6 +269,7 @@ def _submit(words: Words) -> SubmitJob:
         validate_only=words.check,
         parent_job_id=options.get("parent", ""),
         wants=tuple(one for one in options.get("wants", "").split(",") if one),
+        image=options.get("image", ""),
         finished_dependencies=pairs(options.get("history", "")),
     )
 

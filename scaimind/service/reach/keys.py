@@ -40,5 +40,10 @@ def image_key(name: str) -> str:
     return hashlib.sha256(f"image {short}".encode()).hexdigest()[:16]
 
 
+def repository_key(name: str) -> str:
+    """The hash of an image's repository: of its name without tag or digest, long and short the same."""
+    return hashlib.sha256(f"repository {_short(repository(name))}".encode()).hexdigest()[:16]
+
+
 def _short(name: str) -> str:
     return name.removeprefix("docker.io/").removeprefix("library/")

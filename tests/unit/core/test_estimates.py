@@ -6,7 +6,7 @@ from coordinator.core.estimate import MOST_KEPT, Estimates, kins_of, learn
 from coordinator.core.records import Demand, History, Job, Policy
 
 
-def a_job(name: str = "sweep-1") -> Job:
+def a_job(name: str = "sweep-1", *, image: str = "") -> Job:
     return Job(
         job_id="job_1",
         sequence=1,
@@ -14,6 +14,7 @@ def a_job(name: str = "sweep-1") -> Job:
         tenant_id="acme",
         user_id="ada",
         name=name,
+        image=image,
         demand=Demand(device_count=1),
         policy=Policy(),
         created_at_ms=0,
@@ -40,3 +41,21 @@ def test_the_indexes_of_many_names_take_no_more_memory_than_a_bound() -> None:
         estimates.left_ms(a_job("ab" * (number // 26 + 1) + chr(97 + number % 26)), 0)
     assert len(estimates._indexes) <= MOST_KEPT
     assert estimates.left_ms(a_job("a"), 0) == first_ms
+
+
+def test_a_name_in_one_image_is_told_from_the_same_in_another() -> None:
+    estimates = Estimates()
+    for image, minutes in (("a", 1), ("b", 600)):
+        for _ in range(40):
+            for kin in kins_of(a_job(image=image)):
+                known = estimates.history(kin)
+                ran_ms = minutes * 60_000
+                estimates.put(learn(known, from_ms=0, to_ms=ran_ms, ended=True, now_ms=1))
+    short_ms, long_ms = (estimates.median_left_ms(a_job(image=one), 0) for one in "ab")
+    assert short_ms < 2 * 60_000
+    assert 300 * 60_000 < long_ms < 900 * 60_000
+    new_ms = estimates.median_left_ms(a_job(image="new"), 0)
+    assert new_ms == estimates.median_left_ms(a_job(), 0), (
+        "of which nothing is known leans on the name"
+    )
+    assert short_ms < new_ms < long_ms

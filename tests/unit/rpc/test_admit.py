@@ -278,3 +278,16 @@ def test_what_nodes_may_hold_of_a_job_is_known_by_hashes_of_uris_without_their_q
     wanted = {image_key("torch:latest"), *map(key_of, uris)}
     assert set(command(change).wants) == wanted
     assert command().wants == ()
+
+
+def test_an_image_is_known_by_its_repository_whatever_its_tag() -> None:
+    def image(name: str) -> str:
+        def change(request: SubmitJobRequest) -> None:
+            request.resource_config.image = name
+
+        return command(change).image
+
+    assert image("") == ""
+    assert len(image("torch")) == 16
+    assert image("docker.io/library/torch:v1") == image("torch:v2") == image("torch")
+    assert len({image("torch"), image("r.example:5000/torch"), image("jax")}) == 3
