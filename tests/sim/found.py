@@ -9,7 +9,7 @@ FOUND_BY = {
     "the image of a job is what a node said last": 130,
     "a gang runs in different images": 130,
     "data are awaited for as long as to fetch them takes": 361,
-    "nobody gives up waiting for its data": 436,
+    "nobody gives up waiting for its data": 910,
     "who waits for its data takes what others hold": 361,
     "an older agent is believed": 31,
     "whoever fits is lent what is claimed": 14,
