@@ -17,14 +17,12 @@ waits.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from operator import gt
 
-from coordinator.core.attempts import failed_on, grant, let_in
+from coordinator.core.attempts import failed_on, let_in
 from coordinator.core.capacity import TOPOLOGY, Capacity
-from coordinator.core.known import Known, is_doubted
-from coordinator.core.placement import Placement, Spot, place
-from coordinator.core.preempt import is_held, is_sound
+from coordinator.core.known import Known
+from coordinator.core.placement import Placement, place
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Await, Job
 from coordinator.core.turn import Turn
@@ -85,28 +83,6 @@ def nearer(
     awaits = Await(shares=shares, until_ms=until_ms)
     turn.edit(let_in(turn, job), Reason.DATA_AWAITED, awaits=awaits, message=text)
     return None
-
-
-def take_awaited(turn: Turn, job: Job) -> None:
-    """Places a job on the devices that it waits for once all are free; gives them up where they will not
-    be, or somebody said that it may not have them."""
-    state = turn.state
-    assert job.awaits is not None
-    shares = job.awaits.shares
-    if is_doubted(state, job):
-        return
-    if state.shares.limit_of(job) or not all(is_sound(state, share) for share in shares):
-        give_up(turn, job)
-    elif not any(is_held(state, share, demand=job.demand) for share in shares):
-        unit = job.demand.devices_per_rank
-        grant(turn, job, placement=tuple(Spot.of(share, unit=unit) for share in shares))
-
-
-def give_up(turn: Turn, job: Job) -> None:
-    """Has a job wait no more for its data: it stands in line again, and takes what is free."""
-    assert job.awaits is not None
-    awaits = replace(job.awaits, shares=())
-    turn.edit(job, Reason.ROOM_LOST, awaits=awaits, message="")
 
 
 class _Search:

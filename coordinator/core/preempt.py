@@ -86,16 +86,22 @@ def make_room(turn: Turn, job: Job, *, settings: CoreSettings) -> bool:
 
 
 def take_room(turn: Turn, job: Job) -> None:
-    """Places a job on the devices that were emptied for it, once all are free."""
-    state = turn.state
+    """Places a job on the devices that are reserved for it, once all are free; gives them up where they will
+    not be, or a limit says that it may not have them."""
+    state, shares = turn.state, job.reserved
     if is_doubted(state, job):
         return
-    if state.shares.limit_of(job) or not all(is_sound(state, share) for share in job.room):
-        turn.edit(job, Reason.ROOM_LOST, room=(), message="")
-    elif not any(is_held(state, share, demand=job.demand) for share in job.room):
+    if state.shares.limit_of(job) or not all(is_sound(state, share) for share in shares):
+        lose_room(turn, job)
+    elif not any(is_held(state, share, demand=job.demand) for share in shares):
         unit = job.demand.devices_per_rank
-        placement = tuple(Spot.of(share, unit=unit) for share in job.room)
-        grant(turn, job, placement=placement)
+        grant(turn, job, placement=tuple(Spot.of(share, unit=unit) for share in shares))
+
+
+def lose_room(turn: Turn, job: Job) -> None:
+    """Has a job stand in line again, without what was reserved for it; it has waited for its data then."""
+    awaits = replace(job.awaits, shares=()) if job.awaits else None
+    turn.edit(job, Reason.ROOM_LOST, room=(), awaits=awaits, message="")
 
 
 def _plan(

@@ -13,8 +13,7 @@ from itertools import islice
 
 from coordinator.core.attempts import failed_on, grant, let_in
 from coordinator.core.claims import claim, drop, has_idle, lend, pass_by, take
-from coordinator.core.delay import nearer, take_awaited
-from coordinator.core.known import kept_for
+from coordinator.core.delay import nearer
 from coordinator.core.line import Line
 from coordinator.core.placement import Placement, place
 from coordinator.core.preempt import make_room, take_room
@@ -33,13 +32,11 @@ def schedule(turn: Turn, settings: CoreSettings) -> None:
     turn.state.advance(turn.now_ms)
     for job_id in turn.state.queue.opened.take_touched():
         job = turn.state.jobs.get(job_id)
-        if job is not None and job.room:
+        if job is not None and job.reserved:
             if job.status is JobStatus.QUEUED:
                 take_room(turn, job)
         elif job is not None and job.claim:
             take(turn, job)
-        elif job is not None and kept_for(job):
-            take_awaited(turn, job)
     opened = turn.state.queue.opened.take()
     line = Line(turn.state, Worth(turn.state, opened), now_ms=turn.now_ms)
     for _ in range(settings.max_placements_per_pass):

@@ -7,9 +7,9 @@ from coordinator.core.attempts import reconsider, settle
 from coordinator.core.care import pass_time
 from coordinator.core.claims import fall_due
 from coordinator.core.deadlines import Due
-from coordinator.core.delay import give_up as give_up_waiting
 from coordinator.core.drain import empty, pass_window
 from coordinator.core.loss import give_up
+from coordinator.core.preempt import lose_room
 from coordinator.core.reasons import Reason
 from coordinator.core.records import Kind, StopCause
 from coordinator.core.replacing import replace
@@ -44,7 +44,7 @@ def _act(turn: Turn, due: Due, *, id: str, settings: CoreSettings) -> None:
             if state.jobs[id].claim is not None:
                 fall_due(turn, state.jobs[id], settings=settings)
             else:
-                give_up_waiting(turn, state.jobs[id])
+                lose_room(turn, state.jobs[id])
         case Due.DRAIN:
             node = state.nodes[id]
             assert node.drain is not None

@@ -110,7 +110,7 @@ BUGS: dict[str, tuple[Edit, ...]] = {
     ),
     "who waits for its data takes what others hold": (
         Edit(
-            "coordinator.core.delay",
+            "coordinator.core.preempt",
             "    elif not any(is_held(state, share, demand=job.demand) for share in shares):",
             "    else:",
         ),
